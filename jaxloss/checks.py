@@ -1,0 +1,130 @@
+"""What bad input gets: ranges of numbers, errors that read like help, and checks of the data on demand."""
+
+import contextlib
+import contextvars
+from collections.abc import Iterator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.experimental import checkify
+
+Real = Array | np.ndarray | np.floating | float
+"""What a caller may give for an array of numbers, or for a number."""
+
+Vector = Array | np.ndarray
+"""What a caller may give for an array that has a class or feature axis."""
+
+Boolean = Array | np.ndarray | np.bool_ | bool
+"""What a caller may give for a mask."""
+
+
+ARRAY_TYPES = (Array, np.ndarray, np.generic, bool, int, float, complex)
+"""What `jax.numpy` takes for an array, and so do we: no lists."""
+
+
+class Interval:
+    """A range of real numbers in the notation of mathematics, such as "[0, 1]" or "(0, inf)", or a set "{-1, 1}"."""
+
+    def __init__(self, notation: str):
+        self.notation = notation
+        try:
+            bounds = tuple(float(bound) for bound in notation[1:-1].split(","))
+        except ValueError:
+            bounds = ()
+        brackets = notation[:1] + notation[-1:]
+        if brackets not in ("[]", "()", "[)", "(]", "{}") or not bounds or (brackets != "{}" and len(bounds) != 2):
+            raise ValueError(
+                f"Interval: takes a notation such as '[0, 1]', '(0, inf)' or '{{-1, 1}}', got {notation!r}"
+            )
+        self._brackets, self._bounds = brackets, bounds
+
+    def __repr__(self) -> str:
+        return f"Interval({self.notation!r})"
+
+    def contains(self, x):
+        """Whether each number lies in the interval; NaN lies in none."""
+        if self._brackets == "{}":
+            inside = x == self._bounds[0]
+            for member in self._bounds[1:]:
+                inside = inside | (x == member)
+            return inside
+        low, high = self._bounds
+        above = x >= low if self._brackets[0] == "[" else x > low
+        return above & (x <= high if self._brackets[1] == "]" else x < high)
+
+    def check_number(self, function: str, argument: str, value: float) -> None:
+        """Raises a ValueError for a Python number outside the interval."""
+        if not self.contains(value):
+            raise ValueError(f"{function}: {argument} is {value} but lies in {self.notation}")
+
+
+_data_checks = jax.make_user_context(default_value=False)
+
+
+@contextlib.contextmanager
+def data_checks(enabled: bool) -> Iterator[None]:
+    """Puts checks of the data themselves into every loss that is traced inside this context.
+
+    Shapes, dtypes and Python numbers are always checked. What only shows when the program runs (a class index out of
+    range, a target that is no probability, a traced option out of range) is checked where this is on *and*
+    `jax.experimental.checkify` carries the error out; a checked program costs some 100 µs more a call. Off, the
+    default, leaves not one instruction in the program.
+
+    Args:
+      enabled: True puts the checks in, False leaves them out (also inside an outer `data_checks(True)`).
+
+    Raises:
+      TypeError: `enabled` is not a bool.
+
+    Reference:
+      JAX documentation, "The checkify transformation".
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxloss
+      >>> from jax.experimental import checkify
+      >>> checked = checkify.checkify(jax.jit(jaxloss.cross_entropy))
+      >>> with jaxloss.data_checks(True):
+      ...     error, loss = checked(jnp.zeros((2, 3)), jnp.array([0, 3]))
+      >>> print(error.get().partition(" (")[0])
+      cross_entropy: target is 3 but lies in [0, 3)
+    """
+    if not isinstance(enabled, bool):
+        raise TypeError(f"data_checks: takes True or False, got {enabled!r}")
+    with _data_checks(enabled):
+        yield
+
+
+def data_checks_enabled() -> bool:
+    return bool(_data_checks.value)
+
+
+# Tracing a kernel sets this to the traced flag "this sample counts", so that a check inside it spares masked samples.
+_counted: contextvars.ContextVar[Array | None] = contextvars.ContextVar("counted", default=None)
+
+
+@contextlib.contextmanager
+def sparing(counted: Array | None) -> Iterator[None]:
+    """Data checks made inside this context hold only where `counted` is true (None: everywhere)."""
+    token = _counted.set(counted)
+    try:
+        yield
+    finally:
+        _counted.reset(token)
+
+
+def require(condition: Array, message: str, **values: Array) -> None:
+    """A data check: under `data_checks(True)` and `checkify`, a false condition raises `message`.
+
+    Args:
+      condition: boolean array; all of it has to hold.
+      message: a format string in which `{name}` stands for the value given as `name=`.
+      values: scalars, one for each name in the message.
+    """
+    if not data_checks_enabled():
+        return
+    counted = _counted.get()
+    if counted is not None:
+        condition = condition | ~counted
+    checkify.debug_check(jnp.all(condition), message, **{name: jnp.asarray(value) for name, value in values.items()})

@@ -1,0 +1,176 @@
+"""Losses of class scores."""
+
+from __future__ import annotations
+
+from typing import Unpack
+
+import jax.numpy as jnp
+from jax import Array, lax
+
+from jaxloss import numerics
+from jaxloss.checks import Real, Vector
+from jaxloss.lift import loss
+from jaxloss.options import AxisOptions, ReductionOptions
+
+
+@loss("(),()->()", domains={"target": "[0, 1]", "pos_weight": "[0, inf)"})
+def binary_cross_entropy_with_logits(
+    logits: Real, target: Real, *, pos_weight: Real | None = None, **options: Unpack[ReductionOptions]
+) -> Array:
+    r"""Cross-entropy of a yes-or-no decision, from its logit.
+
+    $$l = p\, y \log(1 + e^{-x}) + (1 - y) \log(1 + e^x)$$
+
+    Args:
+      logits: floating, any shape `(...)`: $x$, the log-odds of yes.
+      target: real in [0, 1], the same shape: $y$, the probability of yes.
+      pos_weight: at least 0: $p$, the weight of yes against no; 1 if not given. A number, or an array with one a
+        sample; for an `(N, C)` call with one a column its shape is `(1, C)`.
+      options: `weights`, `where`, `reduction`: see `jaxloss.ReductionOptions`.
+
+    Returns:
+      The reduced loss, a scalar; with `reduction="none"` of the shape of the arguments.
+
+    Raises:
+      ValueError: shapes do not fit, or `pos_weight` is negative.
+      TypeError: `logits` is not floating.
+
+    Reference:
+      Cox, The regression analysis of binary sequences, JRSS B 20, 1958.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxloss
+      >>> losses = jaxloss.binary_cross_entropy_with_logits(
+      ...     jnp.array([0.0, 100.0, -100.0]), jnp.array([1, 1, 1]), reduction="none")
+      >>> print(losses.round(4))
+      [  0.6931   0.     100.    ]
+    """
+    positive = target * numerics.softplus(-logits)
+    if pos_weight is not None:
+        positive = pos_weight * positive
+    return positive + (1 - target) * numerics.softplus(logits)
+
+
+@loss("(c),()->()", indices={"target": "c"}, parameters={"class_weights": "(c)"}, static=("ignore_index",))
+def nll_loss(
+    log_probabilities: Vector,
+    target: Vector | int,
+    *,
+    class_weights: Vector | None = None,
+    ignore_index: int = -100,
+    **options: Unpack[AxisOptions],
+) -> tuple[Array, Array | None]:
+    r"""Negative log-likelihood of the right class.
+
+    $$l = -w_y \log p_y, \qquad n = w_y$$
+
+    Args:
+      log_probabilities: floating `(..., C)`: $\log p$.
+      target: integer `(...)`: $y$, the right class in [0, C).
+      class_weights: real `(C,)`: $w$, also the normaliser of the mean; 1 if not given.
+      ignore_index: samples with this target do not count.
+      options: `weights`, `where`, `reduction`, `axis`: see `jaxloss.AxisOptions`.
+
+    Returns:
+      The reduced loss, a scalar; with `reduction="none"` of the shape of `target`. NaN for a sample whose target is
+      out of range.
+
+    Raises:
+      ValueError: shapes do not fit.
+      TypeError: `log_probabilities` is not floating, or `target` not integer.
+
+    Reference:
+      Fisher, On the mathematical foundations of theoretical statistics, 1922, section 6.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxloss
+      >>> log_probabilities = jnp.log(jnp.array([[0.5, 0.25, 0.25], [0.1, 0.2, 0.7]]))
+      >>> print(jaxloss.nll_loss(log_probabilities, jnp.array([1, -100])).round(4))
+      1.3863
+    """
+    return _class_weighted(-numerics.pick(log_probabilities, target), target, class_weights)
+
+
+@loss(
+    "(c),()->()",
+    "(c),(c)->()",
+    indices={"target": "c"},
+    domains={"target": "[0, 1]", "label_smoothing": "[0, 1]"},
+    parameters={"class_weights": "(c)"},
+    static=("ignore_index",),
+)
+def cross_entropy(
+    logits: Vector,
+    target: Vector | int,
+    *,
+    class_weights: Vector | None = None,
+    ignore_index: int = -100,
+    label_smoothing: Real = 0.0,
+    **options: Unpack[AxisOptions],
+) -> tuple[Array, Array | None]:
+    r"""Cross-entropy between the softmax of logits and a class, or a distribution over classes.
+
+    $$l = -\sum_c w_c\, q_c \log p_c, \qquad p = \operatorname{softmax}(x), \qquad
+    q_c = (1 - \varepsilon)\, t_c + \varepsilon / C, \qquad n = w_y \text{ or } 1$$
+
+    with $t$ one-hot at $y$ for a class index (normaliser $w_y$), or the given distribution (normaliser 1).
+
+    Args:
+      logits: floating `(..., C)`: $x$. A class with logit -inf is impossible, and contributes 0 where its target is 0.
+      target: integer `(...)`, the right class in [0, C); or floating `(..., C)`, the probability of each class.
+      class_weights: real `(C,)`: $w$; 1 if not given.
+      ignore_index: samples with this class index do not count.
+      label_smoothing: in [0, 1]: $\varepsilon$. A number, or an array with one a sample.
+      options: `weights`, `where`, `reduction`, `axis`: see `jaxloss.AxisOptions`.
+
+    Returns:
+      The reduced loss, a scalar; with `reduction="none"` one loss a sample. NaN for a sample whose class index is out
+      of range.
+
+    Raises:
+      ValueError: shapes do not fit, `label_smoothing` is outside [0, 1], or `ignore_index` is given with a floating
+        target.
+      TypeError: `logits` is not floating.
+
+    Reference:
+      Bridle, Probabilistic interpretation of feedforward classification network outputs, 1990; Szegedy et al.,
+      Rethinking the Inception architecture, CVPR 2016, section 7 (label smoothing).
+
+    Example:
+      >>> import jax.numpy as jnp, jaxloss
+      >>> logits = jnp.array([[2.0, 0.0, 0.0], [0.0, 0.0, 0.0]])
+      >>> print(jaxloss.cross_entropy(logits, jnp.array([0, 2]), reduction="none").round(4))
+      [0.2395 1.0986]
+      >>> print(jaxloss.cross_entropy(logits, jnp.array([0, 2]), label_smoothing=0.1, reduction="none").round(4))
+      [0.3729 1.0986]
+    """
+    # The maximum is taken off before anything is added, so that large logits lose no digits.
+    maximum = lax.stop_gradient(jnp.max(logits))
+    log_normaliser = jnp.log(jnp.sum(jnp.exp(logits - maximum)))
+    is_index = jnp.ndim(target) == 0
+    if is_index:
+        surprise = log_normaliser - (numerics.pick(logits, target) - maximum)
+        cross, normaliser = _class_weighted(surprise, target, class_weights)
+    else:
+        cross, normaliser = _expected_surprise(logits - maximum, log_normaliser, target, class_weights), None
+    if isinstance(label_smoothing, Array):  # not left at 0
+        uniform = label_smoothing / logits.size
+        smooth = _expected_surprise(logits - maximum, log_normaliser, uniform, class_weights)
+        cross = numerics.weighted(1 - label_smoothing, cross) + smooth
+    return cross, normaliser
+
+
+def _class_weighted(surprise: Array, target: Vector | int, class_weights: Vector | None) -> tuple[Array, Array | None]:
+    if class_weights is None:
+        return surprise, None
+    weight = numerics.pick(class_weights, target)
+    return numerics.weighted(weight, surprise), weight
+
+
+def _expected_surprise(
+    shifted: Vector, log_normaliser: Array, probabilities: Real, class_weights: Vector | None
+) -> Array:
+    """The mean of -log p under the given probabilities; a class of probability 0 contributes 0 even at p = 0."""
+    if class_weights is not None:
+        probabilities = probabilities * class_weights
+    return jnp.sum(numerics.weighted(probabilities, log_normaliser - shifted))

@@ -1,0 +1,346 @@
+"""`@loss`: from the formula of one sample to a library function.
+
+`Lifted.run` is the whole pipeline, each step one function: check, promote, mask, vmap, reduce, all under one `jit`.
+In front of it stands only the sorting of options (`jaxloss.options`).
+"""
+
+import functools
+import inspect
+import typing
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, ParamSpec
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from jaxloss import checks, reductions
+from jaxloss.checks import Interval
+from jaxloss.notation import Match, Operand, Pattern, match
+from jaxloss.options import ALWAYS_STATIC, COMMON, AxisOptions, Binder, ReductionOptions
+
+P = ParamSpec("P")
+Kernel = Callable[P, Array | tuple[Array, Array | None]]
+
+
+def loss(
+    *notations: str,
+    indices: Mapping[str, str] | None = None,
+    domains: Mapping[str, str] | None = None,
+    parameters: Mapping[str, str] | None = None,
+    static: Sequence[str] = (),
+) -> Callable[[Kernel[P]], Callable[P, Array | Any]]:
+    r"""Makes a library function of a kernel: of a loss written down for one sample.
+
+    The function takes batches of any rank, NumPy arrays and Python scalars; it has the options `weights`, `where` and
+    `reduction` (see `jaxloss.ReductionOptions`) and, for samples that are vectors, `axis`. It computes in float32 or
+    wider, keeps masked samples out of value and gradient, and is compiled. Every loss of this library is made by it.
+
+    A kernel sees one sample: its arrays have no batch axes, its loss is a scalar. It returns the loss, or the pair
+    (loss, normaliser) where the normaliser, what the sample adds to the denominator of a mean, is not 1 (None is 1):
+
+    $$\text{mean} = \frac{\sum_i w_i l_i}{\sum_i n_i}$$
+
+    Its keyword-only parameters are the options of the loss. One left at its default reaches the kernel as it is, so
+    that a kernel can leave a term out; any other number comes as a traced scalar of the dtype of the computation, so
+    that another number does not compile another program. A caller may give an array as well, with one value a sample.
+
+    Args:
+      notations: what one sample looks like in NumPy's gufunc notation, such as "(c),()->()". Where there are two, an
+        integer array of `indices` selects the first, a floating one the second.
+      indices: which argument holds indices into which axis, such as {"target": "c"}. Samples whose index equals the
+        option `ignore_index`, if the kernel declares one, are masked.
+      domains: the interval that an argument has to lie in, such as {"margin": "[0, inf)"}. Python numbers are always
+        checked, arrays under `jaxloss.data_checks`.
+      parameters: options that are arrays shared by all samples, with their axes, such as {"class_weights": "(c)"}.
+      static: options that decide the structure of the program, compiled in as Python values.
+
+    Returns:
+      A decorator. What it makes of a kernel has the kernel's name, documentation and arguments. Arrays must be
+      floating, but for one named `target`, and are named in the singular.
+
+    Raises:
+      ValueError: a notation or an interval that is none.
+      TypeError: a kernel whose signature does not fit what is said of it.
+
+    Reference:
+      NumPy documentation, "Generalized universal function API" (the notation).
+
+    Example:
+      The deviance of Tweedie's distribution for 1 < power < 2, as insurers use it: per unit of exposure, so the
+      exposure is the normaliser.
+
+      >>> from typing import Unpack
+      >>> import jax.numpy as jnp, jaxloss
+      >>> @jaxloss.loss("(),(),()->()", domains={"target": "[0, inf)", "power": "(1, 2)"})
+      ... def tweedie_loss(log_rate, target, exposure, *, power=1.5, **options: Unpack[jaxloss.ReductionOptions]):
+      ...     expected = jnp.exp((2 - power) * log_rate) / (2 - power)
+      ...     observed = target * jnp.exp((1 - power) * log_rate) / (1 - power)
+      ...     return exposure * (expected - observed), exposure
+      >>> log_rate, claims, years = jnp.array([0.0, 0.0, jnp.nan]), jnp.array([0, 2, 1]), jnp.array([1.0, 3.0, 1.0])
+      >>> print(tweedie_loss(log_rate, claims, years, where=~jnp.isnan(log_rate)))
+      5.0
+    """
+    patterns = tuple(Pattern.parse(text) for text in notations)
+
+    def decorate(kernel: Kernel[P]) -> Callable[P, Array | Any]:
+        lifted = Lifted(kernel, patterns, indices or {}, domains or {}, parameters or {}, static)
+
+        @functools.wraps(kernel)
+        def function(*args: P.args, **kwargs: P.kwargs) -> Array | Any:
+            return lifted(args, kwargs)
+
+        setattr(function, "__signature__", lifted.signature)  # noqa: B010 (no static attribute of a function)
+        return function
+
+    return decorate
+
+
+class Lifted:
+    """A kernel with all that the decorator was told of it."""
+
+    def __init__(
+        self,
+        kernel: Callable[..., Any],
+        patterns: tuple[Pattern, ...],
+        indices: Mapping[str, str],
+        domains: Mapping[str, str],
+        parameters: Mapping[str, str],
+        static: Sequence[str],
+    ):
+        declared = inspect.signature(kernel).parameters.values()
+        self.kernel, self.name, self.patterns = kernel, kernel.__name__, patterns
+        self.inputs = tuple(p.name for p in declared if p.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        self.own = {p.name: p.default for p in declared if p.kind is inspect.Parameter.KEYWORD_ONLY}
+        self.indices = dict(indices)
+        self.domains = {argument: Interval(text) for argument, text in domains.items()}
+        self.parameters = {option: Pattern.parse(f"{text}->()").cores[0] for option, text in parameters.items()}
+        self._check_declaration({*indices, *domains, *parameters, *static})
+        common = _common_options(kernel, patterns)
+        self.defaults = self.own | {option: COMMON[option] for option in common}
+        self.signature = inspect.Signature(
+            [p for p in declared if p.kind is not inspect.Parameter.VAR_KEYWORD]
+            + [
+                inspect.Parameter(option, inspect.Parameter.KEYWORD_ONLY, default=COMMON[option], annotation=hint)
+                for option, hint in common.items()
+            ],
+            return_annotation="Array | Any",
+        )
+        arrays = frozenset({"weights", "where", *parameters})
+        self.binder = Binder(self.name, self.inputs, self.defaults, ALWAYS_STATIC | set(static), arrays, self.domains)
+
+        def run(plan: tuple[tuple[str, Any], ...], arrays: tuple[Any, ...], traced: dict[str, Any]) -> Any:
+            return self.run(dict(plan), dict(zip(self.inputs, arrays, strict=True)), traced)
+
+        run.__name__ = run.__qualname__ = self.name  # what profiles and HLO call the program
+        self.jitted = jax.jit(run, static_argnums=0)
+
+    def _check_declaration(self, named: set[str]) -> None:
+        if not self.patterns or any(len(pattern.cores) != len(self.inputs) for pattern in self.patterns):
+            written = " or ".join(pattern.notation for pattern in self.patterns) or "missing"
+            raise TypeError(
+                f"loss: {self.name} takes the arrays {', '.join(self.inputs)} but its notation is {written}"
+            )
+        for option, default in self.own.items():
+            if default is inspect.Parameter.empty:
+                raise TypeError(f"loss: option {option} of {self.name} has no default")
+        unknown = named - {*self.inputs, *self.own}
+        if unknown:
+            raise TypeError(f"loss: {self.name} has no argument {' and no '.join(sorted(unknown))}")
+
+    def __call__(self, arrays: tuple[Any, ...], options: dict[str, Any]) -> Any:
+        if len(arrays) != len(self.inputs):
+            arrays, options = self.binder.arrays(arrays, options)
+        plan, traced, reduction = self.binder.bind(options) if options else ((), options, None)
+        try:
+            result = self.jitted(plan, arrays, traced)
+        except Exception:
+            # jit turns away what is no array before any check of ours has seen it.
+            _check_arrays(self.name, dict(zip(self.inputs, arrays, strict=True)) | traced)
+            raise
+        return result if reduction is None else reduction(*result)
+
+    def run(self, plan: dict[str, Any], arrays: dict[str, Any], traced: dict[str, Any]) -> Any:
+        """The pipeline, traced by jit: `plan` is static, `arrays` and `traced` are not."""
+        values = arrays | traced
+        _check_arrays(self.name, values)
+        self._check_dtypes(values)
+        options = self.defaults | plan
+        pattern = self._select_pattern(arrays, plan)
+        operands = self._operands(pattern, values)
+        axis = options.get("axis", -1)
+        matched = match(self.name, operands, axis)
+        values = promote(values, keep={"where", *self._integer_indices(values)})
+        sample = functools.partial(self._sample, options, matched)
+        batch = vmap_batch(sample, operands, matched, axis)(values)
+        if options["reduction"] == "samples":
+            return batch.losses, reductions.normalisers(batch)
+        return reductions.reduce(batch, options["reduction"])
+
+    def _integer_indices(self, values: Mapping[str, Any]) -> list[str]:
+        return [name for name in self.indices if jnp.issubdtype(values[name].dtype, jnp.integer)]
+
+    def _check_dtypes(self, values: Mapping[str, Any]) -> None:
+        for name, value in values.items():
+            if name == "where":
+                kind, takes = jnp.bool_, "booleans"
+            elif name in self.indices and len(self.patterns) == 1:
+                kind, takes = jnp.integer, "integer class indices"
+            elif name in self.indices:
+                kind, takes = (jnp.integer, jnp.floating), "integer class indices or floating class probabilities"
+            elif name == "target" or name not in self.inputs:
+                kind, takes = (jnp.floating, jnp.integer, jnp.bool_), "real numbers"
+            else:
+                kind, takes = jnp.floating, "floating numbers"
+            kinds = kind if isinstance(kind, tuple) else (kind,)
+            if not any(jnp.issubdtype(value.dtype, kind) for kind in kinds):
+                raise TypeError(f"{self.name}: {name} has dtype {value.dtype} but takes {takes}")
+
+    def _select_pattern(self, arrays: Mapping[str, Any], plan: Mapping[str, Any]) -> Pattern:
+        if len(self.patterns) == 1 or self._integer_indices(arrays):
+            return self.patterns[0]
+        if "ignore_index" in plan:
+            raise ValueError(
+                f"{self.name}: ignore_index is {plan['ignore_index']} but is for integer class indices, and "
+                f"{next(iter(self.indices))} is floating; mask such samples by where="
+            )
+        return self.patterns[1]
+
+    def _operands(self, pattern: Pattern, values: Mapping[str, Any]) -> list[Operand]:
+        """What is known of each array's axes."""
+        cores = dict(zip(self.inputs, pattern.cores, strict=True)) | self.parameters
+        operands = []
+        for name, value in values.items():
+            unit = hint = None
+            if name in self.indices:
+                unit = "class index" if pattern is self.patterns[0] else None
+                hint = None if unit else "; a floating target means class probabilities, class indices are integers"
+            core, is_parameter = cores.get(name, ()), name in self.parameters
+            operands.append(Operand(name, value.shape, core, is_parameter, unit or "value", hint or ""))
+        return operands
+
+    def _sample(self, options: Mapping[str, Any], matched: Match, values: dict[str, Any]) -> reductions.Samples:
+        """One sample: the kernel between the mask that goes in and the mask that comes out."""
+        counted = self._counted(options, values)
+        values = {name: cut(value, counted) for name, value in values.items()}
+        with checks.sparing(counted):
+            if checks.data_checks_enabled():
+                self._check_data(matched, values)
+            arguments = [values[name] for name in self.inputs]
+            result = self.kernel(*arguments, **{name: values.get(name, options[name]) for name in self.own})
+        value, normaliser = result if isinstance(result, tuple) else (result, None)
+        dtype = _compute_dtype(values.values())
+        value = self._scalar(value, dtype)
+        normaliser = None if normaliser is None else self._scalar(normaliser, dtype)
+        return reductions.weigh(value, normaliser, values.get("weights"), counted)
+
+    def _scalar(self, value: Any, dtype: Any) -> Array:
+        value = jnp.asarray(value)
+        if value.shape:
+            raise TypeError(f"{self.name}: the kernel returned shape {value.shape} for one sample but takes a scalar")
+        return value.astype(dtype)
+
+    def _counted(self, options: Mapping[str, Any], values: Mapping[str, Any]) -> Array | None:
+        """Whether the sample counts; None where every sample does."""
+        counted = values.get("where")
+        if "ignore_index" in options:
+            for name in self._integer_indices(values):
+                kept = values[name] != options["ignore_index"]
+                counted = kept if counted is None else counted & kept
+        return counted
+
+    def _check_data(self, matched: Match, values: Mapping[str, Any]) -> None:
+        integer = self._integer_indices(values)
+        for name in integer:
+            size = matched.core_sizes[self.indices[name]]
+            _require_inside(self.name, name, values[name], Interval(f"[0, {size})"))
+        for name, domain in self.domains.items():
+            if name in values and name not in integer:
+                _require_inside(self.name, name, values[name], domain)
+
+
+def _common_options(kernel: Callable[..., Any], patterns: Sequence[Pattern]) -> dict[str, str]:
+    """The common options with their types: those that `**options: Unpack[...]` declares, or all that make sense."""
+    declared = ReductionOptions
+    if any(pattern.has_axis for pattern in patterns):
+        declared = AxisOptions
+    for parameter in inspect.signature(kernel).parameters.values():
+        hint = parameter.kind is parameter.VAR_KEYWORD and typing.get_type_hints(kernel).get(parameter.name)
+        if hint:
+            (declared,) = typing.get_args(hint)
+    return {option: hint.__forward_arg__ for option, hint in declared.__annotations__.items()}
+
+
+def _check_arrays(function: str, values: Mapping[str, Any]) -> None:
+    for name, value in values.items():
+        if isinstance(value, list | tuple):
+            raise TypeError(
+                f"{function}: {name} is a {type(value).__name__} but takes an array; use jnp.asarray({name})"
+            )
+        if not isinstance(value, checks.ARRAY_TYPES):
+            raise TypeError(f"{function}: {name} takes an array, got {type(value).__name__}")
+
+
+def _compute_dtype(values: Iterable[Array]) -> Any:
+    """float64 where an array has it, else float32; JAX's default float where all are Python scalars."""
+    strong = [value.dtype for value in values if not value.weak_type]
+    if not strong:
+        return jnp.result_type(float)
+    return jnp.float64 if jnp.float64 in strong else jnp.float32
+
+
+def promote(values: Mapping[str, Array], keep: set[str]) -> dict[str, Array]:
+    """Every array as the dtype of the computation; class indices, in `keep`, as integers that no index can overflow."""
+    dtype = _compute_dtype(value for name, value in values.items() if name not in keep)
+    return {
+        name: value.astype(dtype) if name not in keep else value if value.dtype == bool else _as_index(value)
+        for name, value in values.items()
+    }
+
+
+def _as_index(index: Array) -> Array:
+    """Integers of any width as signed ones: a large unsigned one stays large, and does not wrap into a class."""
+    signed = jnp.int64 if index.dtype.itemsize == 8 else jnp.int32
+    if jnp.issubdtype(index.dtype, jnp.unsignedinteger) and index.dtype.itemsize >= 4:
+        index = jnp.minimum(index, jnp.asarray(jnp.iinfo(signed).max, index.dtype))
+    return index.astype(signed)
+
+
+def cut(value: Array, counted: Array | None) -> Array:
+    """The value, cut off from differentiation where the sample does not count.
+
+    Together with the selection of losses on the way out this keeps what stands in masked samples, NaN included, from
+    every value and derivative. The forward pass costs nothing, as the selection has equal branches (putting harmless
+    values in place of masked logits costs 2.7 times the forward pass of a (2048, 8192) cross-entropy on XLA:CPU).
+    """
+    if counted is None or not jnp.issubdtype(value.dtype, jnp.floating):
+        return value
+    return jnp.where(counted, value, lax.stop_gradient(value))
+
+
+def vmap_batch(
+    sample: Callable[[dict[str, Array]], Any], operands: Sequence[Operand], matched: Match, axis: int
+) -> Callable[[dict[str, Array]], Any]:
+    """The function of one sample, lifted over the batch axes; an axis of length 1 is broadcast, not copied."""
+    function, squeezed = sample, {}
+    for i in reversed(range(len(matched.batch_shape))):
+        in_axes: dict[str, int | None] = {}
+        for operand in operands:
+            mapped = operand.batch_rank and operand.split(axis)[0][i] == matched.batch_shape[i]
+            # Outer axes are gone by then: what is left of this array begins with axis i, or with its core.
+            in_axes[operand.name] = (0 if i < operand.core_position(axis) else len(operand.core)) if mapped else None
+        function = jax.vmap(function, in_axes=(in_axes,))
+    for operand in operands:
+        stretched = [
+            i if i < operand.core_position(axis) else i + len(operand.core)
+            for i in range(operand.batch_rank)
+            if operand.split(axis)[0][i] != matched.batch_shape[i]
+        ]
+        squeezed[operand.name] = stretched
+    return lambda values: function({name: lax.squeeze(value, squeezed[name]) for name, value in values.items()})
+
+
+def _require_inside(function: str, name: str, value: Array, domain: Interval) -> None:
+    inside = domain.contains(value)
+    worst = value.ravel()[jnp.argmin(inside)]
+    checks.require(inside, f"{function}: {name} is {{value}} but lies in {domain.notation}", value=worst)

@@ -1,0 +1,168 @@
+"""The thin layer of Python in front of jit: which arguments are arrays, which numbers are traced, what is static."""
+
+from __future__ import annotations
+
+import difflib
+import operator
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, TypedDict
+
+import numpy as np
+
+from jaxloss import reductions
+from jaxloss.checks import Boolean, Interval, Real
+
+
+class ReductionOptions(TypedDict, total=False):
+    """Options of every loss.
+
+    Args:
+      weights: real numbers that multiply the losses, one a sample or one for all.
+      where: booleans, true where a sample counts; whatever stands in the others (NaN and infinities too) has no effect
+        on value or gradient.
+      reduction: "mean" (the default; sum of losses over sum of normalisers, which is their count save in losses with
+        class weights), "sum", "none" (one loss a sample, 0 in masked places), "weighted_mean" (the normalisers
+        weighted as well), "batchmean" (the sum over the length of the leading axis), "total" (a `jaxloss.Total`, for
+        exact means over several batches), or a callable that takes (weighted losses, normalisers).
+    """
+
+    weights: Real | None
+    where: Boolean | None
+    reduction: reductions.Reduction
+
+
+class AxisOptions(ReductionOptions, total=False):
+    """Options of every loss of samples that are vectors: those of `ReductionOptions`, and `axis`.
+
+    Args:
+      axis: the class or feature axis, by default the last.
+    """
+
+    axis: int
+
+
+COMMON: Mapping[str, Any] = {"weights": None, "where": None, "reduction": "mean", "axis": -1}
+"""The options that the decorator reads, so that no kernel has to, with their defaults."""
+
+ALWAYS_STATIC = frozenset({"reduction", "axis"})
+
+
+class Bound(NamedTuple):
+    """A call, sorted: a hashable plan of what is compiled in, what is traced, and what runs after."""
+
+    plan: tuple[tuple[str, Any], ...]
+    traced: dict[str, Any]
+    reduction: Callable[..., Any] | None
+
+
+class Binder:
+    """Sorts the options of one loss, and checks every Python number among them.
+
+    Args:
+      function: name of the loss, for errors.
+      inputs: names of its arrays.
+      defaults: every option with its default.
+      static: options that are compiled in.
+      arrays: options that are arrays even where a Python number is given.
+      domains: intervals that options have to lie in.
+    """
+
+    def __init__(
+        self,
+        function: str,
+        inputs: tuple[str, ...],
+        defaults: Mapping[str, Any],
+        static: frozenset[str],
+        arrays: frozenset[str],
+        domains: Mapping[str, Interval],
+    ):
+        flags = {option for option, default in defaults.items() if isinstance(default, bool | str)}
+        self._function, self._inputs, self._defaults, self._domains = function, inputs, defaults, domains
+        self._static, self._arrays = static | flags, arrays
+
+    def arrays(self, given: tuple[Any, ...], options: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The arrays of a call that names some of them, or has too few or too many, and the options that remain."""
+        takes = f"{self._function}: takes the arrays {', '.join(self._inputs)}"
+        if len(given) > len(self._inputs):
+            raise TypeError(f"{takes}, got {len(given)} by position; options go by name")
+        named = self._inputs[len(given) :]
+        missing = [name for name in named if name not in options]
+        if missing:
+            raise TypeError(f"{takes}, got no {' and no '.join(missing)}")
+        rest = {name: value for name, value in options.items() if name not in named}
+        return given + tuple(options[name] for name in named), rest
+
+    def bind(self, options: dict[str, Any]) -> Bound:
+        plan, traced, reduction = [], {}, None
+        for name, value in options.items():
+            if name not in self._defaults:
+                raise TypeError(self._unknown(name))
+            default = self._defaults[name]
+            if value is default:
+                continue
+            if name == "reduction":
+                reduction = value if callable(value) else None
+                plan.append((name, "samples" if callable(value) else self._reduction(value)))
+            elif name in self._static:
+                value = self._static_value(name, value, default)
+                if value != default:
+                    plan.append((name, value))
+            elif isinstance(value, float | int | np.number) and name not in self._arrays:
+                value = self._number(name, value)
+                if value != default:
+                    traced[name] = value
+            else:
+                traced[name] = value
+        return Bound(tuple(sorted(plan)), traced, reduction)
+
+    def _unknown(self, name: str) -> str:
+        if name in self._inputs:
+            return f"{self._function}: {name} is given twice, by position and by name"
+        close = difflib.get_close_matches(name, self._defaults, n=1)
+        meant = f"did you mean {close[0]}?" if close else f"it takes {', '.join(self._defaults)}"
+        return f"{self._function}: there is no option {name}; {meant}"
+
+    def _reduction(self, value: Any) -> str:
+        if not isinstance(value, str):
+            raise TypeError(f"{self._function}: reduction takes a name or a callable, got {type(value).__name__}")
+        if value not in reductions.NAMES:
+            names = ", ".join(map(repr, reductions.NAMES))
+            raise ValueError(f"{self._function}: reduction is {value!r} but takes {names} or a callable")
+        return value
+
+    def _static_value(self, name: str, value: Any, default: Any) -> Any:
+        """A value that is compiled in: of the type of the default, anything hashable where that is None."""
+        if default is not None and not isinstance(default, bool | str) and not callable(default):
+            try:
+                value = operator.index(value) if isinstance(default, int) else operator.pos(value)
+                fits = isinstance(value, float | int) and not isinstance(value, bool)
+            except TypeError:
+                fits = False
+        elif default is not None:
+            fits = callable(value) if callable(default) else type(value) is type(default)
+        else:
+            fits = type(value).__hash__ is not None
+        if not fits:
+            taken = "a hashable value" if default is None else type(default).__name__
+            got = type(value).__name__
+            raise TypeError(f"{self._function}: {name} is compiled into the program and takes {taken}, got {got}")
+        if isinstance(value, float | int) and not isinstance(value, bool):
+            self._check_domain(name, value)
+        return value
+
+    def _number(self, name: str, value: Any) -> float:
+        if isinstance(value, bool):
+            raise TypeError(f"{self._function}: {name} takes a real number or an array of them, got a bool")
+        if isinstance(value, np.complexfloating):
+            raise TypeError(f"{self._function}: {name} takes a real number, got {type(value).__name__}")
+        self._check_domain(name, value)
+        try:
+            # An int would be traced as one: another program than for 0.5.
+            return float(value)
+        except OverflowError:
+            raise ValueError(f"{self._function}: {name} is beyond float64: {value}") from None
+
+    def _check_domain(self, name: str, value: float) -> None:
+        domain = self._domains.get(name)
+        if domain is not None:
+            domain.check_number(self._function, name, value)

@@ -1,0 +1,147 @@
+"""From weighted per-sample losses to what the caller asked for.
+
+A reduction is a monoid: what is kept of a batch is the pair (sum of the weighted losses, sum of their normalisers).
+Pairs add up, so a mean taken over micro-batches, devices or hosts is the mean over all samples, however the padding
+falls; a mean of means is not.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxloss import numerics
+
+Name = Literal["none", "sum", "mean", "weighted_mean", "batchmean", "total"]
+Reduction = Name | Callable[[Array, Array], Any]
+NAMES: tuple[str, ...] = ("none", "sum", "mean", "weighted_mean", "batchmean", "total")
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Total:
+    r"""What a batch leaves behind for a mean over many: its summed loss and its summed normaliser.
+
+    Totals form a commutative monoid: `+` is associative and commutative to rounding, with `Total.zero()` as its
+    identity, so they can be accumulated by `lax.scan` over micro-batches, by `.psum` over devices, or by Python.
+
+    $$\text{mean} = \frac{\sum_{\text{batches}} \sum_i w_i l_i}{\sum_{\text{batches}} \sum_i n_i}$$
+
+    Args:
+      loss: scalar, the sum of the weighted losses.
+      normaliser: scalar, the sum of the normalisers: the number of counted samples, or the sum of their class weights.
+
+    Returns:
+      A pytree of two scalars.
+
+    Raises:
+      TypeError: `+` with something that is not a Total.
+
+    Reference:
+      Unsloth and Hugging Face Transformers, "Fixing gradient accumulation", 2024: the error that totals prevent.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxloss
+      >>> long = jaxloss.l1_loss(jnp.array([1.0, 2.0, 3.0]), 0.0, reduction="total")
+      >>> short = jaxloss.l1_loss(jnp.array([6.0]), 0.0, reduction="total")
+      >>> print((long + short).mean(), (long.mean() + short.mean()) / 2)
+      3.0 4.0
+    """
+
+    loss: Array
+    normaliser: Array
+
+    @staticmethod
+    def zero(dtype: Any = None) -> "Total":
+        """The identity of `+`: nothing seen yet. `dtype` is that of the losses, by default JAX's default float."""
+        # One array each, as a donated carry must not hold the same buffer twice.
+        dtype = jnp.result_type(float) if dtype is None else dtype
+        return Total(jnp.zeros((), dtype), jnp.zeros((), dtype))
+
+    def __add__(self, other: object) -> "Total":
+        if not isinstance(other, Total):
+            return NotImplemented
+        return Total(self.loss + other.loss, self.normaliser + other.normaliser)
+
+    def __radd__(self, other: object) -> "Total":
+        # Python's sum() starts from 0.
+        return self if isinstance(other, int) and other == 0 else NotImplemented
+
+    def mean(self) -> Array:
+        """Mean loss over all that was added up; 0, with zero gradient, where nothing was counted."""
+        return numerics.ratio(self.loss, self.normaliser)
+
+    def psum(self, axis_name: Any) -> "Total":
+        """The total over every device along `axis_name`, inside `shard_map`, `pmap` or a named `vmap`."""
+        return jax.lax.psum(self, axis_name)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Samples:
+    """The losses of a batch, or of one sample, before reduction.
+
+    Args:
+      losses: weighted losses, 0 in masked places.
+      normalisers: unweighted, 0 in masked places, of the shape of the losses; booleans where they only say which
+        sample counts; None where each is 1.
+      weighted_normalisers: `normalisers` times the weights; None where there are no weights.
+    """
+
+    losses: Array
+    normalisers: Array | None
+    weighted_normalisers: Array | None = None
+
+
+def weigh(loss: Array, normaliser: Array | None, weight: Array | None, counted: Array | None) -> Samples:
+    """One sample: weighted, and 0 where it does not count (None: it does)."""
+    weighted_normaliser = None
+    if weight is not None:
+        loss = numerics.weighted(weight, loss)
+        weighted_normaliser = weight if normaliser is None else numerics.weighted(weight, normaliser)
+    if counted is not None:
+        loss = jnp.where(counted, loss, 0)
+        normaliser = counted if normaliser is None else jnp.where(counted, normaliser, 0)
+        if weighted_normaliser is not None:
+            weighted_normaliser = jnp.where(counted, weighted_normaliser, 0)
+    return Samples(loss, normaliser, weighted_normaliser)
+
+
+def normalisers(samples: Samples) -> Array:
+    """The normalisers as numbers, one a sample."""
+    if samples.normalisers is None:
+        return jnp.ones_like(samples.losses)
+    return samples.normalisers.astype(samples.losses.dtype)
+
+
+def reduce(samples: Samples, reduction: str) -> Array | Total:
+    """The reduction of that name; a callable one is applied by the caller."""
+    losses = samples.losses
+    if reduction == "none":
+        return losses
+    loss = jnp.sum(losses)
+    if reduction == "sum":
+        return loss
+    if reduction == "batchmean":
+        return loss / max(losses.shape[0] if losses.ndim else 1, 1)
+    if reduction == "weighted_mean" and samples.weighted_normalisers is not None:
+        return numerics.ratio(loss, jnp.sum(samples.weighted_normalisers))
+    if reduction == "total":
+        return Total(loss, _count(samples))
+    if samples.normalisers is None:
+        return loss / max(losses.size, 1)
+    return numerics.ratio(loss, _count(samples))
+
+
+def _count(samples: Samples) -> Array:
+    """The sum of the normalisers."""
+    losses = samples.losses
+    if samples.normalisers is None:
+        return jnp.asarray(losses.size, losses.dtype)
+    if samples.normalisers.dtype == bool:
+        # Summed as integers, as float32 stops counting at 2^24.
+        return jnp.sum(samples.normalisers, dtype=jnp.int32).astype(losses.dtype)
+    return jnp.sum(samples.normalisers)

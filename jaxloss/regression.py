@@ -1,0 +1,181 @@
+"""Losses of real-valued predictions."""
+
+from __future__ import annotations
+
+from typing import Unpack
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxloss import kinks, numerics
+from jaxloss.checks import Real
+from jaxloss.lift import loss
+from jaxloss.options import ReductionOptions
+
+
+@loss("(),()->()")
+def mse_loss(prediction: Real, target: Real, **options: Unpack[ReductionOptions]) -> Array:
+    r"""Squared error.
+
+    $$l = (x - y)^2$$
+
+    Args:
+      prediction: floating, any shape `(...)`: $x$.
+      target: real, the same shape: $y$.
+      options: `weights`, `where`, `reduction`: see `jaxloss.ReductionOptions`.
+
+    Returns:
+      The reduced loss, a scalar; with `reduction="none"` of the shape of the arguments.
+
+    Raises:
+      ValueError: shapes do not fit.
+      TypeError: `prediction` is not floating.
+
+    Reference:
+      Legendre, Nouvelles méthodes pour la détermination des orbites des comètes, 1805, appendix.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxloss
+      >>> print(jaxloss.mse_loss(jnp.array([1.0, 2.0]), jnp.array([1.0, 4.0])))
+      2.0
+    """
+    return numerics.square(prediction - target)
+
+
+@loss("(),()->()", domains={"kink_width": "[0, inf)"})
+def l1_loss(
+    prediction: Real, target: Real, *, kink_width: Real | None = None, **options: Unpack[ReductionOptions]
+) -> Array:
+    r"""Absolute error.
+
+    $$l = |x - y|$$
+
+    Args:
+      prediction: floating, any shape `(...)`: $x$.
+      target: real, the same shape: $y$.
+      kink_width: half-width of the ramp on which the derivative runs through the kink at $x = y$, at least 0; None is
+        one machine epsilon. See `jaxloss.kinks`.
+      options: `weights`, `where`, `reduction`: see `jaxloss.ReductionOptions`.
+
+    Returns:
+      The reduced loss, a scalar; with `reduction="none"` of the shape of the arguments.
+
+    Raises:
+      ValueError: shapes do not fit, or `kink_width` is negative.
+      TypeError: `prediction` is not floating.
+
+    Reference:
+      Boscovich, De litteraria expeditione per pontificiam ditionem, 1757; Laplace, Mécanique céleste, 1799, book 3.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxloss
+      >>> print(jax.grad(jaxloss.l1_loss)(jnp.array([1.0, 4.0]), jnp.array([1.0, 2.0])))
+      [0.  0.5]
+    """
+    return kinks.abs(prediction - target, kink_width)
+
+
+@loss("(),()->()", domains={"beta": "[0, inf)", "kink_width": "[0, inf)"})
+def smooth_l1_loss(
+    prediction: Real,
+    target: Real,
+    *,
+    beta: Real = 1.0,
+    kink_width: Real | None = None,
+    **options: Unpack[ReductionOptions],
+) -> Array:
+    r"""Absolute error, rounded off to a parabola within `beta` of zero.
+
+    $$l = \begin{cases} (x - y)^2 / (2 \beta) & |x - y| < \beta \\ |x - y| - \beta / 2 & \text{else} \end{cases}$$
+
+    Args:
+      prediction: floating, any shape `(...)`: $x$.
+      target: real, the same shape: $y$.
+      beta: at least 0; 0 makes it `l1_loss`. A number for all samples or an array with one a sample.
+      kink_width: half-width of the ramp of the derivative where `beta` is 0; None is one machine epsilon.
+      options: `weights`, `where`, `reduction`: see `jaxloss.ReductionOptions`.
+
+    Returns:
+      The reduced loss, a scalar; with `reduction="none"` of the shape of the arguments.
+
+    Raises:
+      ValueError: shapes do not fit, or `beta` or `kink_width` is negative.
+      TypeError: `prediction` is not floating.
+
+    Reference:
+      Girshick, Fast R-CNN, ICCV 2015, equation 3 (for beta 1).
+
+    Example:
+      >>> import jax.numpy as jnp, jaxloss
+      >>> print(jaxloss.smooth_l1_loss(jnp.array([1.0, 3.0]), jnp.array([0.0, 0.0]), beta=2.0, reduction="none"))
+      [0.25 2.  ]
+    """
+    difference = prediction - target
+    return _smooth_l1(difference, beta, kinks.resolve_width("smooth_l1_loss", difference, kink_width))
+
+
+@loss("(),()->()", domains={"delta": "(0, inf)"})
+def huber_loss(prediction: Real, target: Real, *, delta: Real = 1.0, **options: Unpack[ReductionOptions]) -> Array:
+    r"""Squared error for small differences, absolute error for large ones.
+
+    $$l = \begin{cases} (x - y)^2 / 2 & |x - y| < \delta \\ \delta (|x - y| - \delta / 2) & \text{else} \end{cases}$$
+
+    Args:
+      prediction: floating, any shape `(...)`: $x$.
+      target: real, the same shape: $y$.
+      delta: above 0, where the parabola passes into the straight lines. A number, or an array with one a sample.
+      options: `weights`, `where`, `reduction`: see `jaxloss.ReductionOptions`.
+
+    Returns:
+      The reduced loss, a scalar; with `reduction="none"` of the shape of the arguments.
+
+    Raises:
+      ValueError: shapes do not fit, or `delta` is not above 0.
+      TypeError: `prediction` is not floating.
+
+    Reference:
+      Huber, Robust estimation of a location parameter, Annals of Mathematical Statistics 35, 1964, section 2.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxloss
+      >>> print(jaxloss.huber_loss(jnp.array([1.0, 3.0]), jnp.array([0.0, 0.0]), delta=2.0, reduction="none"))
+      [0.5 4. ]
+    """
+    return _huber(prediction - target, delta)
+
+
+# Both are the largest value over q of a parabola in q, so their derivative in the difference is just the best q. Stated
+# so, it is exact, and an infinite difference (the overflow of a finite one) does not meet the zero slope of a clip.
+
+
+@jax.custom_jvp
+def _huber(difference: Array, delta: Real) -> Array:
+    size = jnp.abs(difference)
+    q = jnp.minimum(size, delta)
+    return q * (size - q / 2)
+
+
+@_huber.defjvp
+def _huber_jvp(primals, tangents):
+    difference, delta = primals
+    by_delta = jnp.maximum(jnp.abs(numerics.finite(difference)) - delta, 0)
+    return _huber(difference, delta), jnp.clip(difference, -delta, delta) * tangents[0] + by_delta * tangents[1]
+
+
+@jax.custom_jvp
+def _smooth_l1(difference: Array, beta: Real, kink_width: Real) -> Array:
+    del kink_width
+    size = jnp.abs(difference)
+    # At beta 0 every difference is large: q is 1, or 0 where the difference is.
+    q = jnp.minimum(size / jnp.maximum(beta, jnp.finfo(size.dtype).tiny), 1)
+    return q * (size - beta * q / 2)
+
+
+@_smooth_l1.defjvp
+def _smooth_l1_jvp(primals, tangents):
+    difference, beta, kink_width = primals
+    slope = jnp.clip(difference / jnp.maximum(beta, jnp.finfo(difference.dtype).tiny), -1, 1)
+    by_difference = jnp.where(beta > 0, slope, kinks.ramp(difference, kink_width))
+    tangent = by_difference * tangents[0] - jnp.square(slope) / 2 * tangents[1]
+    return _smooth_l1(difference, beta, kink_width), tangent
