@@ -2,7 +2,7 @@
 
 import contextlib
 import contextvars
-from collections.abc import Iterator
+from collections.abc import Generator
 
 import jax
 import jax.numpy as jnp
@@ -64,7 +64,7 @@ _data_checks = jax.make_user_context(default_value=False)
 
 
 @contextlib.contextmanager
-def data_checks(enabled: bool) -> Iterator[None]:
+def data_checks(enabled: bool) -> Generator[None]:
     """Puts checks of the data themselves into every loss that is traced inside this context.
 
     Shapes, dtypes and Python numbers are always checked. What only shows when the program runs (a class index out of
@@ -90,7 +90,7 @@ def data_checks(enabled: bool) -> Iterator[None]:
       >>> print(error.get().partition(" (")[0])
       cross_entropy: target is 3 but lies in [0, 3)
     """
-    if not isinstance(enabled, bool):
+    if enabled not in (True, False):
         raise TypeError(f"data_checks: takes True or False, got {enabled!r}")
     with _data_checks(enabled):
         yield
@@ -105,7 +105,7 @@ _counted: contextvars.ContextVar[Array | None] = contextvars.ContextVar("counted
 
 
 @contextlib.contextmanager
-def sparing(counted: Array | None) -> Iterator[None]:
+def sparing(counted: Array | None) -> Generator[None]:
     """Data checks made inside this context hold only where `counted` is true (None: everywhere)."""
     token = _counted.set(counted)
     try:

@@ -147,6 +147,10 @@ def huber_loss(prediction: Real, target: Real, *, delta: Real = 1.0, **options: 
 
 # Both are the largest value over q of a parabola in q, so their derivative in the difference is just the best q. Stated
 # so, it is exact, and an infinite difference (the overflow of a finite one) does not meet the zero slope of a clip.
+#
+# Each value is formed in two ways, equal to the last bit. By `minimum` XLA:CPU sums it 2.5 times as fast (8 M numbers);
+# by `where` it is computed in a loop over the inputs, beside the gradient, where `minimum` would make XLA store the
+# difference first (1.6 times the time of value and gradient).
 
 
 @jax.custom_jvp
@@ -159,23 +163,32 @@ def _huber(difference: Array, delta: Real) -> Array:
 @_huber.defjvp
 def _huber_jvp(primals, tangents):
     difference, delta = primals
-    by_delta = jnp.maximum(jnp.abs(numerics.finite(difference)) - delta, 0)
-    return _huber(difference, delta), jnp.clip(difference, -delta, delta) * tangents[0] + by_delta * tangents[1]
+    size = jnp.abs(difference)
+    value = jnp.where(size < delta, size * (size / 2), delta * (size - delta / 2))
+    by_difference = jnp.clip(difference, -delta, delta)
+    by_delta = jnp.maximum(numerics.finite(size) - delta, 0)
+    return value, by_difference * tangents[0] + by_delta * tangents[1]
 
 
 @jax.custom_jvp
-def _smooth_l1(difference: Array, beta: Real, kink_width: Real) -> Array:
+def _smooth_l1(difference: Array, beta: Real, kink_width: Array) -> Array:
     del kink_width
     size = jnp.abs(difference)
-    # At beta 0 every difference is large: q is 1, or 0 where the difference is.
-    q = jnp.minimum(size / jnp.maximum(beta, jnp.finfo(size.dtype).tiny), 1)
+    q = jnp.minimum(size / _divisor(beta, difference), 1)
     return q * (size - beta * q / 2)
 
 
 @_smooth_l1.defjvp
 def _smooth_l1_jvp(primals, tangents):
     difference, beta, kink_width = primals
-    slope = jnp.clip(difference / jnp.maximum(beta, jnp.finfo(difference.dtype).tiny), -1, 1)
+    size = jnp.abs(difference)
+    q = size / _divisor(beta, difference)
+    value = jnp.where(q < 1, q * (size - beta * q / 2), size - beta / 2)
+    slope = jnp.clip(difference / _divisor(beta, difference), -1, 1)
     by_difference = jnp.where(beta > 0, slope, kinks.ramp(difference, kink_width))
-    tangent = by_difference * tangents[0] - jnp.square(slope) / 2 * tangents[1]
-    return _smooth_l1(difference, beta, kink_width), tangent
+    return value, by_difference * tangents[0] - jnp.square(slope) / 2 * tangents[1]
+
+
+def _divisor(beta: Real, difference: Array) -> Array:
+    # At beta 0 every difference but 0 is large: their ratio has to overflow to something above 1, and not be 0 / 0.
+    return jnp.maximum(beta, jnp.finfo(difference.dtype).tiny)
