@@ -253,10 +253,11 @@ class Lifted:
         integer = self._integer_indices(values)
         for name in integer:
             size = matched.core_sizes[self.indices[name]]
-            _require_inside(self.name, name, values[name], Interval(f"[0, {size})"))
+            inside = (values[name] >= 0) & (values[name] < size)
+            _require_inside(self.name, name, values[name], inside, f"[0, {size})")
         for name, domain in self.domains.items():
             if name in values and name not in integer:
-                _require_inside(self.name, name, values[name], domain)
+                _require_inside(self.name, name, values[name], domain.contains(values[name]), domain.notation)
 
 
 def _common_options(kernel: Callable[..., Any], patterns: Sequence[Pattern]) -> dict[str, str]:
@@ -340,7 +341,6 @@ def vmap_batch(
     return lambda values: function({name: lax.squeeze(value, squeezed[name]) for name, value in values.items()})
 
 
-def _require_inside(function: str, name: str, value: Array, domain: Interval) -> None:
-    inside = domain.contains(value)
+def _require_inside(function: str, name: str, value: Array, inside: Array, domain: str) -> None:
     worst = value.ravel()[jnp.argmin(inside)]
-    checks.require(inside, f"{function}: {name} is {{value}} but lies in {domain.notation}", value=worst)
+    checks.require(inside, f"{function}: {name} is {{value}} but lies in {domain}", value=worst)
