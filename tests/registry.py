@@ -7,8 +7,9 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import jaxloss
 import numpy as np
+
+import jaxloss
 
 Arrays = tuple[np.ndarray, ...]
 N_CLASSES = 5

@@ -8,13 +8,13 @@ import math
 import jax
 import jax.numpy as jnp
 import jax.test_util
-import jaxloss
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from jax.experimental import checkify
 
+import jaxloss
 from tests.registry import N_CLASSES, REGISTRY, Row
 
 SHAPE = (3, 4)
@@ -378,7 +378,7 @@ def test_extreme_finite_inputs(row, options, dtype):
 
 
 def _extreme_arrays(row, pairs):
-    """The pairs as the arrays of a loss: logits in (0, 0, a, b, 0), probabilities as targets where they are asked for."""
+    """The pairs as the arrays of a loss: logits (0, 0, a, b, 0), and as targets probabilities where a loss takes them."""
     if row.cores == (0, 0):
         target = pairs[:, 1]
         if row.function is jaxloss.binary_cross_entropy_with_logits:
