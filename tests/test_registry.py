@@ -378,7 +378,7 @@ def test_extreme_finite_inputs(row, options, dtype):
 
 
 def _extreme_arrays(row, pairs):
-    """The pairs as the arrays of a loss: logits (0, 0, a, b, 0), and as targets probabilities where a loss takes them."""
+    """The pairs as the arrays of a loss: logits (0, 0, a, b, 0), probabilities as targets where a loss takes them."""
     if row.cores == (0, 0):
         target = pairs[:, 1]
         if row.function is jaxloss.binary_cross_entropy_with_logits:

@@ -1,0 +1,80 @@
+"""Kinks by themselves: exact values, and derivatives that are C1, monotone and add up to the rise of the value."""
+
+import jax
+import jax.numpy as jnp
+import jax.test_util
+import numpy as np
+import pytest
+
+from jaxloss import kinks
+
+FUNCTIONS = {
+    "abs": (kinks.abs, np.abs, (-1, 0, 1)),
+    "positive_part": (kinks.positive_part, lambda x: np.maximum(x, 0), (0, 0.5, 1)),
+    "maximum": (lambda x, w=None: kinks.maximum(x, jnp.zeros_like(x), w), lambda x: np.maximum(x, 0), (0, 0.5, 1)),
+}
+each_function = pytest.mark.parametrize(("function", "exact", "slopes"), FUNCTIONS.values(), ids=FUNCTIONS)
+each_width = pytest.mark.parametrize("width", [None, 0, 0.0, 1e-30, 1e-3, 0.5, 10])
+
+
+def slope(function, x, width):
+    return jax.vmap(jax.grad(lambda x: function(x, width)))(x)
+
+
+@each_function
+@each_width
+def test_value_is_exact_and_the_derivative_exact_outside(function, exact, slopes, width):
+    x = jnp.asarray([-np.inf, -3e38, -20, -1e-6, -1.2e-38, 0.0, 1.2e-38, 1e-6, 20, 3e38, np.inf], jnp.float32)
+    np.testing.assert_array_equal(function(x, width), exact(np.asarray(x)))
+    got = slope(function, x, width)
+    np.testing.assert_array_equal(got[:3], jnp.full(3, slopes[0]))
+    np.testing.assert_array_equal(got[-3:], jnp.full(3, slopes[2]))
+    assert got[5] == slopes[1]
+    assert np.all(np.diff(got) >= 0)
+
+
+@each_function
+def test_derivative_is_c1_monotone_and_integrates_to_the_rise(function, exact, slopes):
+    with jax.enable_x64(True):
+        x = jnp.linspace(-1, 1, 4001)
+        got = slope(function, x, 0.5)
+        assert np.all(np.diff(got) >= 0)
+        curvature = jax.vmap(jax.grad(jax.grad(lambda x: function(x, 0.5))))(x)
+        assert np.abs(np.diff(curvature)).max() < 0.02  # no jump: the derivative is C1
+        np.testing.assert_allclose(np.trapezoid(got, x), exact(1.0) - exact(-1.0), atol=1e-9)
+        np.testing.assert_allclose(np.gradient(got, x)[1:-1], curvature[1:-1], atol=1e-2)
+
+
+@each_function
+@each_width
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.float16])
+def test_second_derivatives_are_finite_and_modes_agree(function, exact, slopes, width, dtype):
+    del exact, slopes
+    if width == 1e-30 and dtype == jnp.float16:
+        width = 1e-7
+    for x in (0.0, -0.0, 1e-7, -1e-3, 0.5):
+        x = jnp.asarray(x, dtype)
+        first, second = lambda x: function(x, width), jax.grad(lambda x: function(x, width))
+        assert jax.jvp(first, (x,), (jnp.ones_like(x),))[1] == second(x)
+        if dtype == jnp.float32:
+            assert np.isfinite(jax.grad(second)(x))
+
+
+def test_width_may_be_traced_and_has_no_gradient():
+    by_width = jax.jit(jax.grad(lambda w: kinks.abs(jnp.float32(0.1), w)))
+    assert by_width(0.5) == 0
+    schedule = jax.jit(lambda w: jax.grad(kinks.abs)(jnp.float32(0.1), w))
+    assert schedule(0.0) == 1
+    np.testing.assert_allclose(schedule(0.2), 0.6875)
+
+
+def test_nan_is_kept():
+    assert np.isnan(kinks.abs(jnp.nan))
+    assert np.isnan(jax.grad(kinks.positive_part)(jnp.nan))
+
+
+def test_errors():
+    with pytest.raises(ValueError, match=r"kinks\.abs: kink_width is -1 but lies in \[0, inf\)"):
+        kinks.abs(1.0, -1)
+    with pytest.raises(TypeError, match=r"kinks\.maximum: takes floating arrays, got dtype int32"):
+        kinks.maximum(jnp.array(1.0), jnp.array(1))

@@ -1,0 +1,180 @@
+"""The decorator by itself: declarations, matching, promotion, and what tools are shown of a lifted function."""
+
+import copy
+import inspect
+import pickle
+import pydoc
+import subprocess
+import sys
+import textwrap
+from typing import Unpack
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.experimental import checkify
+
+import jaxloss
+from jaxloss.checks import Interval
+from jaxloss.lift import promote
+from jaxloss.notation import Operand, Pattern, match
+
+
+def squared(prediction, target, *, power=2.0, **options: Unpack[jaxloss.ReductionOptions]):
+    """Doc."""
+    return jnp.abs(prediction - target) ** power
+
+
+@pytest.mark.parametrize("text", ["", "()", "(),()", "(c)->(c)", "c,()->()", "(C),()->()", "(c)()->()"])
+def test_notations_that_are_none(text):
+    with pytest.raises(ValueError, match="loss: takes a notation such as"):
+        jaxloss.loss(text)
+
+
+def test_patterns():
+    assert Pattern.parse("(d), (d,c),()->()").cores == (("d",), ("d", "c"), ())
+    assert not Pattern.parse("(),()->()").has_axis
+
+
+def test_declarations_that_do_not_fit():
+    with pytest.raises(TypeError, match="loss: squared takes the arrays prediction, target but its notation is"):
+        jaxloss.loss("()->()")(squared)
+    with pytest.raises(TypeError, match="loss: squared has no argument margin"):
+        jaxloss.loss("(),()->()", domains={"margin": "[0, 1]"})(squared)
+    with pytest.raises(TypeError, match=r"loss: option power of .* has no default"):
+        jaxloss.loss("()->()")(lambda prediction, *, power: prediction)
+    with pytest.raises(ValueError, match="Interval: takes a notation"):
+        jaxloss.loss("(),()->()", domains={"power": "0..1"})(squared)
+    vector = jaxloss.loss("(c)->()")(lambda prediction, **options: prediction)
+    with pytest.raises(TypeError, match=r"the kernel returned shape \(3,\) for one sample"):
+        vector(jnp.ones((2, 3)))
+
+
+def test_an_interval_knows_its_members():
+    assert [Interval("[0, 1)").contains(x) for x in (-1, 0, 0.5, 1, float("nan"))] == [False, True, True, False, False]
+    assert [Interval("{-1, 1}").contains(x) for x in (-1, 0, 1)] == [True, False, True]
+    assert not Interval("(-inf, inf)").contains(float("inf"))
+
+
+def test_matching_names_both_shapes():
+    logits, index = Operand("logits", (2, 5, 3), ("c",)), Operand("target", (2, 1))
+    assert match("f", [logits, index], -1).batch_shape == (2, 5)
+    assert match("f", [logits, Operand("target", ())], 1).core_sizes == {"c": 5}
+    with pytest.raises(ValueError, match=r"f: class_weights has shape \(2, 3\) but takes shape \(c\) exactly"):
+        match("f", [logits, Operand("class_weights", (2, 3), ("c",), is_parameter=True)], -1)
+    with pytest.raises(ValueError, match=r"f: axis c has length 4 in class_weights of shape \(4,\) but 3 in logits"):
+        match("f", [logits, Operand("class_weights", (4,), ("c",), is_parameter=True)], -1)
+    with pytest.raises(ValueError, match=r"f: target has shape \(4, 5\) beside logits of shape \(2, 5, 3\)"):
+        match("f", [logits, Operand("target", (4, 5))], -1)
+    with pytest.raises(ValueError, match=r"f: axis c of logits of shape .* is empty"):
+        match("f", [Operand("logits", (2, 0), ("c",))], -1)
+    with pytest.raises(ValueError, match=r"f: logits has shape \(\) but one sample of it alone has shape"):
+        match("f", [Operand("logits", (), ("c",))], -1)
+
+
+def test_common_mistakes_get_help():
+    logits = jnp.zeros((32, 10))
+    with pytest.raises(ValueError, match=r"index per row of logits \(32, 10\) has shape \(32,\); use target\[:, 0\]"):
+        jaxloss.cross_entropy(logits, jnp.zeros((32, 1), int))
+    with pytest.raises(ValueError, match="a floating target means class probabilities, class indices are integers"):
+        jaxloss.cross_entropy(logits, jnp.zeros(32))
+    with pytest.raises(ValueError, match=r"mse_loss: target has shape \(32, 1\) but prediction has shape \(32,\)"):
+        jaxloss.mse_loss(jnp.zeros(32), jnp.zeros((32, 1)))
+    with pytest.raises(ValueError, match="ignore_index is 3 but is for integer class indices"):
+        jaxloss.cross_entropy(logits, logits, ignore_index=3)
+    with pytest.raises(TypeError, match="nll_loss: target has dtype float32 but takes integer class indices"):
+        jaxloss.nll_loss(logits, jnp.zeros(32))
+    with pytest.raises(TypeError, match="axis is compiled into the program and takes int, got float"):
+        jaxloss.cross_entropy(logits, logits, axis=1.0)
+
+
+def test_promotion():
+    with jax.enable_x64(True):
+        dtypes = {"a": jnp.bfloat16, "b": jnp.int64, "target": jnp.uint8, "where": jnp.bool_}
+        values = promote({name: jnp.ones(2, dtype) for name, dtype in dtypes.items()}, keep={"target", "where"})
+        assert [str(value.dtype) for value in values.values()] == ["float32", "float32", "int32", "bool"]
+        assert jaxloss.mse_loss(np.ones(2), jnp.ones(2, jnp.float32)).dtype == jnp.float64
+        assert jaxloss.mse_loss(jnp.ones(2, jnp.float16), 0).dtype == jnp.float32
+    assert jaxloss.mse_loss(1.0, 2).dtype == jnp.float32
+
+
+def test_a_large_unsigned_label_is_not_wrapped_into_a_class():
+    loss = jaxloss.cross_entropy(jnp.zeros((1, 3)), np.array([2**32 - 100], np.uint32))
+    assert np.isnan(loss)
+
+
+def test_users_own_loss_with_a_normaliser():
+    @jaxloss.loss("(),()->()")
+    def per_length(prediction, length, **options):
+        return prediction, length
+
+    x, n = jnp.array([6.0, 3.0]), jnp.array([2.0, 1.0])
+    assert per_length(x, n) == 3
+    assert per_length(x, n, weights=jnp.array([1.0, 0.0]), reduction="weighted_mean") == 3
+    assert per_length(x, n, where=jnp.array([True, False]), reduction="total").normaliser == 2
+
+
+def test_checks_inside_a_kernel_spare_masked_samples():
+    @jaxloss.loss("()->()")
+    def positive(prediction, **options):
+        jaxloss.checks.require(prediction > 0, "positive: prediction is {value}", value=prediction)
+        return prediction
+
+    def error(x, **options):
+        with jaxloss.data_checks(True):
+            return checkify.checkify(lambda: positive(x, **options))()[0].get()
+
+    x = jnp.array([1.0, -2.0])
+    assert "positive: prediction is -2.0" in error(x)
+    assert error(x, where=jnp.array([True, False])) is None
+    with jaxloss.data_checks(True), jaxloss.data_checks(False):
+        assert "check" not in str(jax.make_jaxpr(positive)(x))
+    with pytest.raises(TypeError, match="data_checks: takes True or False, got 'yes'"), jaxloss.data_checks("yes"):
+        pass
+
+
+def test_what_tools_are_shown():
+    f = jaxloss.cross_entropy
+    assert (f.__name__, f.__module__) == ("cross_entropy", "jaxloss.classification")
+    defaults = {p.name: p.default for p in inspect.signature(f).parameters.values() if p.kind is p.KEYWORD_ONLY}
+    assert defaults == {
+        "class_weights": None, "ignore_index": -100, "label_smoothing": 0.0,
+        "weights": None, "where": None, "reduction": "mean", "axis": -1,
+    }  # fmt: skip
+    page = pydoc.plain(pydoc.render_doc(f))
+    assert "axis: 'int' = -1" in page
+    assert "Cross-entropy between the softmax" in page
+    assert pickle.loads(pickle.dumps(f)) is f
+    assert copy.deepcopy(f) is f
+
+
+def test_import_brings_nothing_optional():
+    optional = ("optax", "chex", "torch", "matplotlib", "rich", "sklearn")
+    script = f"import sys, jaxloss; print([name for name in {optional} if name in sys.modules])"
+    output = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    assert output == "[]\n"
+
+
+def test_static_types_of_calls(tmp_path):
+    """Where pyright is installed: a misspelt option is a type error, and every documented call is not."""
+    pytest.importorskip("pyright")
+    calls = """
+    import jax.numpy as jnp, numpy as np, jaxloss
+    x, t = jnp.zeros((2, 3)), np.zeros(2, int)
+    jaxloss.cross_entropy(x, t, label_smoothing=0.1, weights=jnp.ones(2), where=t >= 0, reduction="none", axis=-1)
+    jaxloss.mse_loss(1.0, np.ones(3), reduction=lambda losses, normalisers: losses)
+    jaxloss.mse_loss(x, x, reduction="total").mean()
+    jaxloss.mse_loss(prediction=x, target=x)
+    jaxloss.mse_loss(x, x, axis=0)  # wrong
+    jaxloss.mse_loss(x, x, wieghts=x)  # wrong
+    jaxloss.mse_loss(x, x, reduction="average")  # wrong
+    jaxloss.cross_entropy(x, "t")  # wrong
+    jaxloss.huber_loss(x, x, delta="1")  # wrong
+    """
+    script = tmp_path / "calls.py"
+    script.write_text(textwrap.dedent(calls).lstrip())
+    command = [sys.executable, "-m", "pyright", "--pythonpath", sys.executable, str(script)]
+    output = subprocess.run(command, capture_output=True, text=True).stdout
+    wrong = [i for i, line in enumerate(script.read_text().splitlines(), 1) if line.endswith("# wrong")]
+    assert wrong == sorted({int(line.split(":")[1]) for line in output.splitlines() if " - error" in line})

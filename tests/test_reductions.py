@@ -1,0 +1,114 @@
+"""Totals and reductions by themselves, before any loss uses them."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from jax.sharding import AxisType, PartitionSpec
+
+import jaxloss
+from jaxloss import numerics, reductions
+from jaxloss.reductions import Samples, Total
+
+numbers = st.floats(-1e3, 1e3, width=32)
+totals = st.builds(lambda loss, n: Total(jnp.float32(loss), jnp.float32(n)), numbers, st.integers(0, 1000))
+
+
+def close(a, b):
+    np.testing.assert_allclose(a.loss, b.loss, rtol=1e-5, atol=1e-2)
+    np.testing.assert_allclose(a.normaliser, b.normaliser)
+
+
+@given(totals, totals, totals)
+def test_totals_are_a_commutative_monoid(a, b, c):
+    close((a + b) + c, a + (b + c))
+    close(a + b, b + a)
+    close(a + Total.zero(), a)
+    close(sum([a, b, c]), a + b + c)
+
+
+def test_a_total_adds_totals_only():
+    with pytest.raises(TypeError):
+        Total.zero() + 1.0
+    with pytest.raises(TypeError):
+        1 + Total.zero()
+
+
+def test_a_total_of_nothing_has_mean_0_and_gradient_0():
+    assert Total.zero().mean() == 0
+    gradient = jax.grad(lambda total: total.mean())(Total.zero())
+    assert np.isfinite([gradient.loss, gradient.normaliser]).all()
+
+
+def test_totals_of_losses_are_strongly_typed_carries():
+    total = jaxloss.mse_loss(1.0, 2.0, reduction="total")
+    assert not total.loss.weak_type
+    assert not total.normaliser.weak_type
+    carried, _ = jax.lax.scan(lambda t, x: (t + jaxloss.l1_loss(x, 0.0, reduction="total"), None), total, jnp.ones(3))
+    assert carried == Total(4.0, 4.0)
+
+
+def test_psum_gives_the_mean_over_all_devices():
+    mesh = jax.make_mesh((2,), ("data",), axis_types=(AxisType.Auto,))
+    x, where = jnp.arange(6.0), jnp.arange(6) != 2
+
+    def mean(x, where):
+        return jaxloss.l1_loss(x, 0.0, where=where, reduction="total").psum("data").mean()
+
+    spec = PartitionSpec("data")
+    sharded = jax.shard_map(mean, mesh=mesh, in_specs=(spec, spec), out_specs=PartitionSpec())
+    np.testing.assert_allclose(sharded(x, where), mean_of_rest())
+    by_vmap = jax.vmap(mean, axis_name="data")(x.reshape(3, 2), where.reshape(3, 2))
+    np.testing.assert_allclose(by_vmap, jnp.full(3, mean_of_rest()))
+
+
+def mean_of_rest():
+    return (0 + 1 + 3 + 4 + 5) / 5
+
+
+def test_micro_batches_of_unequal_length_give_the_gradient_of_the_whole():
+    x = jnp.arange(1.0, 13.0).reshape(4, 3)
+    where = jnp.arange(3) < jnp.array([3, 1, 2, 0])[:, None]
+
+    def accumulated(x):
+        def step(total, batch):
+            return total + jaxloss.mse_loss(batch[0], 0.0, where=batch[1], reduction="total"), None
+
+        return jax.lax.scan(step, Total.zero(), (x, where))[0].mean()
+
+    whole = jax.value_and_grad(lambda x: jaxloss.mse_loss(x, 0.0, where=where))(x)
+    for got, expected in zip(jax.value_and_grad(accumulated)(x), whole, strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-6)
+
+
+def test_counts_are_exact_beyond_what_float32_can_count_by_ones():
+    n = 2**24 + 2
+    counted = Samples(jnp.zeros(n, jnp.float32), jnp.ones(n, bool))
+    assert reductions.reduce(counted, "total").normaliser == n
+
+
+@pytest.mark.parametrize("reduction", ["mean", "weighted_mean", "sum", "batchmean"])
+def test_weighting_keeps_zero_times_overflow_zero(reduction):
+    losses = jnp.array([jnp.inf, 2.0])
+    weigh = jax.vmap(lambda loss, weight: reductions.weigh(loss, None, weight, None))
+
+    def value(losses, weights):
+        return reductions.reduce(weigh(losses, weights), reduction)
+
+    weights = jnp.array([0.0, 1.0])
+    assert value(losses, weights) == {"mean": 1, "weighted_mean": 2, "sum": 2, "batchmean": 1}[reduction]
+    assert not np.isnan(jax.grad(value, argnums=(0, 1))(losses, weights)).any()
+    assert not np.isnan(jax.jvp(value, (losses, weights), (weights, weights))[1])
+
+
+def test_ratio_keeps_its_derivative_where_the_square_of_the_normaliser_underflows():
+    slope = jax.grad(numerics.ratio, argnums=1)(jnp.float32(0), jnp.float32(1e-30))
+    assert slope == 0
+
+
+def test_pick_neither_clamps_nor_counts_from_the_end():
+    values = jnp.array([1.0, 2.0])
+    assert [float(numerics.pick(values, i)) for i in (0, 1)] == [1, 2]
+    assert np.isnan([float(numerics.pick(values, i)) for i in (-1, 2, -100)]).all()
