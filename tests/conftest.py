@@ -1,4 +1,4 @@
-"""How every test runs: on two devices of the CPU, with compiled programs kept between runs, and no silent promotion of dtypes."""
+"""How every test runs: on two CPU devices, with compiled programs kept between runs, and strict promotion of dtypes."""
 
 import os
 import pathlib
