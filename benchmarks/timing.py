@@ -1,0 +1,28 @@
+"""Medians of interleaved rounds: every candidate runs in every round, so that noise meets all alike."""
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+
+Candidates = Mapping[str, Callable[[], object]]
+
+
+def medians(candidates: Candidates, rounds: int, calls: int) -> dict[str, float]:
+    """Seconds a call of each candidate, after one call that compiles it."""
+    for call in candidates.values():
+        call()
+    seconds: dict[str, list[float]] = {name: [] for name in candidates}
+    for _ in range(rounds):
+        for name, call in candidates.items():
+            start = time.perf_counter()
+            for _ in range(calls):
+                call()
+            seconds[name].append((time.perf_counter() - start) / calls)
+    return {name: statistics.median(times) for name, times in seconds.items()}
+
+
+def row(label: str, measured: Mapping[str, float], unit: float) -> list[str]:
+    """A table's row: our time, and for each peer its time and ours in units of it."""
+    ours = measured["jaxloss"]
+    peers = (f"{name} {t / unit:.4g} ({ours / t:.2f})" for name, t in measured.items() if name != "jaxloss")
+    return [label, f"{ours / unit:.4g}", *peers]
