@@ -1,9 +1,14 @@
-"""Medians of interleaved rounds: every candidate runs in every round, so that noise meets all alike."""
+"""Medians of interleaved rounds: every candidate runs in every round, so that noise meets all alike.
+
+A turn begins with calls that are not timed, for `SETTLING` seconds: the threads of the peer before it may still spin
+(PyTorch's do, which doubled the time of whoever came next), and its arrays have left the cache.
+"""
 
 import statistics
 import time
 from collections.abc import Callable, Mapping
 
+SETTLING = 0.03
 Candidates = Mapping[str, Callable[[], object]]
 
 
@@ -14,6 +19,9 @@ def medians(candidates: Candidates, rounds: int, calls: int) -> dict[str, float]
     seconds: dict[str, list[float]] = {name: [] for name in candidates}
     for _ in range(rounds):
         for name, call in candidates.items():
+            start = time.perf_counter()
+            while time.perf_counter() < start + SETTLING:
+                call()
             start = time.perf_counter()
             for _ in range(calls):
                 call()
