@@ -27,8 +27,6 @@ class Row:
       options: sets of options that differ in what they compile to; arrays of them are made for any batch shape.
       numbers: options that are traced numbers, with ten values other than the default.
       bad_numbers: options with Python numbers out of range.
-      differentiable: how many of the arrays, from the first, the tests differentiate by.
-      extremes: finite values of the first array's elements at the edge of its domain, in units of the dtype.
     """
 
     function: Callable[..., Any]

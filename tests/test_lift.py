@@ -17,7 +17,7 @@ from jax.experimental import checkify
 
 import jaxloss
 from jaxloss.checks import Interval
-from jaxloss.lift import promote
+from jaxloss.dtypes import promote
 from jaxloss.notation import Operand, Pattern, match
 
 
