@@ -30,7 +30,7 @@ class Interval:
     def __init__(self, notation: str):
         self.notation = notation
         try:
-            bounds = tuple(float(bound) for bound in notation[1:-1].split(","))
+            bounds = tuple(_bound(text.strip()) for text in notation[1:-1].split(","))
         except ValueError:
             bounds = ()
         brackets = notation[:1] + notation[-1:]
@@ -58,6 +58,11 @@ class Interval:
         """Raises a ValueError for a Python number outside the interval."""
         if not self.contains(value):
             raise ValueError(f"{function}: {argument} is {value} but lies in {self.notation}")
+
+
+def _bound(text: str) -> float:
+    # An integer stays one: compared with an array of integers as a float32 it would be rounded from 2^24 on.
+    return int(text) if text.lstrip("-").isdecimal() else float(text)
 
 
 _data_checks = jax.make_user_context(default_value=False)

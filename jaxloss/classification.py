@@ -65,7 +65,7 @@ def _logistic_cross_entropy_jvp(primals, tangents):
     return _logistic_cross_entropy(logits, target), by_logits * tangents[0] - logits * tangents[1]
 
 
-@loss("(c),()->()", indices={"target": "c"}, parameters={"class_weights": "(c)"}, static=("ignore_index",))
+@loss("(c),()->()", indices={"target": "[0, c)"}, parameters={"class_weights": "(c)"}, static=("ignore_index",))
 def nll_loss(
     log_probabilities: Vector,
     target: Vector | int,
@@ -108,7 +108,7 @@ def nll_loss(
 @loss(
     "(c),()->()",
     "(c),(c)->()",
-    indices={"target": "c"},
+    indices={"target": "[0, c)"},
     domains={"target": "[0, 1]", "label_smoothing": "[0, 1]"},
     parameters={"class_weights": "(c)"},
     static=("ignore_index",),

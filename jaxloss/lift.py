@@ -6,6 +6,7 @@ In front of it stands only the sorting of options (`jaxloss.options`).
 
 import functools
 import inspect
+import re
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ParamSpec
@@ -50,8 +51,8 @@ def loss(
     Args:
       notations: what one sample looks like in NumPy's gufunc notation, such as "(c),()->()". Where there are two, an
         integer array of `indices` selects the first, a floating one the second.
-      indices: which argument holds indices into which axis, such as {"target": "c"}. Samples whose index equals the
-        option `ignore_index`, if the kernel declares one, are masked.
+      indices: which argument holds indices into an axis, and their range, such as {"target": "[0, c)"}. Samples whose
+        index equals the option `ignore_index`, if the kernel declares one, are masked.
       domains: the interval that an argument has to lie in, such as {"margin": "[0, inf)"}. Python numbers are always
         checked, arrays under `jaxloss.data_checks`.
       parameters: options that are arrays shared by all samples, with their axes, such as {"class_weights": "(c)"}.
@@ -253,13 +254,10 @@ class Lifted:
 
     def _check_data(self, matched: Match, values: Mapping[str, Any]) -> None:
         integer = self._integer_indices(values)
-        for name in integer:
-            size = matched.core_sizes[self.indices[name]]
-            inside = (values[name] >= 0) & (values[name] < size)
-            _require_inside(self.name, name, values[name], inside, f"[0, {size})")
-        for name, domain in self.domains.items():
-            if name in values and name not in integer:
-                _require_inside(self.name, name, values[name], domain.contains(values[name]), domain.notation)
+        ranges = {name: Interval(_in_numbers(self.indices[name], matched.core_sizes)) for name in integer}
+        for name, domain in (self.domains | ranges).items():
+            if name in values:
+                _require_inside(self.name, name, values[name], domain)
 
 
 def _common_options(kernel: Callable[..., Any], patterns: Sequence[Pattern]) -> dict[str, str]:
@@ -284,6 +282,12 @@ def _check_arrays(function: str, values: Mapping[str, Any]) -> None:
             raise TypeError(f"{function}: {name} takes an array, got {type(value).__name__}")
 
 
-def _require_inside(function: str, name: str, value: Array, inside: Array, domain: str) -> None:
+def _in_numbers(interval: str, core_sizes: Mapping[str, int]) -> str:
+    """The interval with each name of an axis replaced by its length."""
+    return re.sub(r"[a-z]\w*", lambda name: str(core_sizes.get(name[0], name[0])), interval)
+
+
+def _require_inside(function: str, name: str, value: Array, domain: Interval) -> None:
+    inside = domain.contains(value)
     worst = value.ravel()[jnp.argmin(inside)]
-    checks.require(inside, f"{function}: {name} is {{value}} but lies in {domain}", value=worst)
+    checks.require(inside, f"{function}: {name} is {{value}} but lies in {domain.notation}", value=worst)
