@@ -1,11 +1,29 @@
 """jaxloss: the losses of PyTorch, Optax and Keras as pure JAX functions, exact at the extremes, smooth at the kinks."""
 
+from jaxloss import imbalance as imbalance
 from jaxloss import kinks as kinks
+from jaxloss import vectors as vectors
 from jaxloss.checks import data_checks as data_checks
+from jaxloss.classification import binary_cross_entropy as binary_cross_entropy
 from jaxloss.classification import binary_cross_entropy_with_logits as binary_cross_entropy_with_logits
 from jaxloss.classification import cross_entropy as cross_entropy
 from jaxloss.classification import nll_loss as nll_loss
+from jaxloss.embedding import cosine_embedding_loss as cosine_embedding_loss
+from jaxloss.embedding import triplet_margin_loss as triplet_margin_loss
+from jaxloss.embedding import triplet_margin_with_distance_loss as triplet_margin_with_distance_loss
 from jaxloss.lift import loss as loss
+from jaxloss.likelihood import gaussian_nll_loss as gaussian_nll_loss
+from jaxloss.likelihood import kl_div as kl_div
+from jaxloss.likelihood import poisson_nll_loss as poisson_nll_loss
+from jaxloss.margin import highest_wrong_score as highest_wrong_score
+from jaxloss.margin import hinge_embedding_loss as hinge_embedding_loss
+from jaxloss.margin import margin_ranking_loss as margin_ranking_loss
+from jaxloss.margin import multi_margin_loss as multi_margin_loss
+from jaxloss.margin import multilabel_margin_loss as multilabel_margin_loss
+from jaxloss.margin import multilabel_soft_margin_loss as multilabel_soft_margin_loss
+from jaxloss.margin import soft_margin_loss as soft_margin_loss
+from jaxloss.margin import target_score as target_score
+from jaxloss.options import AxisOption as AxisOption
 from jaxloss.options import AxisOptions as AxisOptions
 from jaxloss.options import ReductionOptions as ReductionOptions
 from jaxloss.reductions import Total as Total

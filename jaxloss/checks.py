@@ -54,7 +54,12 @@ class Interval:
         above = x >= low if self._brackets[0] == "[" else x > low
         return above & (x <= high if self._brackets[1] == "]" else x < high)
 
-    def check_number(self, function: str, argument: str, value: float) -> None:
+    def clip_index(self, index: Array) -> Array:
+        """The nearest member of a range of integers such as "[0, 10)"."""
+        low, high = self._bounds
+        return jnp.clip(index, int(low) + (self._brackets[0] == "("), int(high) - (self._brackets[1] == ")"))
+
+    def check_number(self, function: str, argument: str, value: float | np.number) -> None:
         """Raises a ValueError for a Python number outside the interval."""
         if not self.contains(value):
             raise ValueError(f"{function}: {argument} is {value} but lies in {self.notation}")
@@ -63,6 +68,19 @@ class Interval:
 def _bound(text: str) -> float:
     # An integer stays one: compared with an array of integers as a float32 it would be rounded from 2^24 on.
     return int(text) if text.lstrip("-").isdecimal() else float(text)
+
+
+def require_floating(function: str, array: Array) -> None:
+    """Raises a TypeError for an array that is not floating."""
+    if not jnp.issubdtype(array.dtype, jnp.floating):
+        raise TypeError(f"{function}: takes floating arrays, got dtype {array.dtype}")
+
+
+def require_vectors(function: str, array: Array) -> None:
+    """Raises an error for an array that is not floating, or has no last axis with an entry."""
+    require_floating(function, array)
+    if not array.ndim or not array.shape[-1]:
+        raise ValueError(f"{function}: takes vectors of at least one entry, got shape {array.shape}")
 
 
 _data_checks = jax.make_user_context(default_value=False)
@@ -119,7 +137,7 @@ def sparing(counted: Array | None) -> Generator[None]:
         _counted.reset(token)
 
 
-def require(condition: Array, message: str, **values: Array) -> None:
+def require(condition: Boolean, message: str, **values: Real) -> None:
     """A data check: under `data_checks(True)` and `checkify`, a false condition raises `message`.
 
     Args:
@@ -131,5 +149,13 @@ def require(condition: Array, message: str, **values: Array) -> None:
         return
     counted = _counted.get()
     if counted is not None:
-        condition = condition | ~counted
+        condition = jnp.asarray(condition) | ~counted
     checkify.debug_check(jnp.all(condition), message, **{name: jnp.asarray(value) for name, value in values.items()})
+
+
+def require_inside(function: str, argument: str, value: Real, domain: Interval) -> None:
+    """A data check that every number of the value lies in the domain; the error names one that does not."""
+    inside, value = jnp.asarray(domain.contains(value)), jnp.asarray(value)
+    notation = domain.notation.replace("{", "{{").replace("}", "}}")
+    message = f"{function}: {argument} is {{value}} but lies in {notation}"
+    require(inside, message, value=value.ravel()[jnp.argmin(inside)])

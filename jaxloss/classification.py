@@ -6,12 +6,67 @@ from typing import Unpack
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 
 from jaxloss import numerics
 from jaxloss.checks import Real, Vector
 from jaxloss.lift import loss
 from jaxloss.options import AxisOptions, ReductionOptions
+
+
+@loss("(),()->()", domains={"prediction": "[0, 1]", "target": "[0, 1]"})
+def binary_cross_entropy(prediction: Real, target: Real, **options: Unpack[ReductionOptions]) -> Array:
+    r"""Cross-entropy of a yes-or-no decision, from its probability.
+
+    $$l = -y \max(\log p, -100) - (1 - y) \max(\log(1 - p), -100)$$
+
+    From a logit, `binary_cross_entropy_with_logits` is exact where the probability has long been rounded to 0 or 1.
+
+    Args:
+      prediction: floating in [0, 1], any shape `(...)`: $p$, the predicted probability of yes.
+      target: real in [0, 1], the same shape: $y$, the probability of yes.
+      options: `weights`, `where`, `reduction`: see `jaxloss.ReductionOptions`.
+
+    Returns:
+      The reduced loss, a scalar; with `reduction="none"` of the shape of the arguments. NaN for a prediction outside
+      [0, 1]. The gradient is $(p - y) / \max(p (1 - p), 10^{-12})$, as PyTorch's.
+
+    Raises:
+      ValueError: shapes do not fit.
+      TypeError: `prediction` is not floating.
+
+    Reference:
+      PyTorch documentation, `torch.nn.functional.binary_cross_entropy` (the clamps).
+
+    Example:
+      >>> import jax.numpy as jnp, jaxloss
+      >>> print(jaxloss.binary_cross_entropy(jnp.array([0.5, 0.0]), jnp.array([1, 1]), reduction="none").round(4))
+      [  0.6931 100.    ]
+    """
+    return _binary_cross_entropy(prediction, target)
+
+
+_EPSILON = float(np.float32(1e-12))  # PyTorch's, which is a float32 in float64 as well
+
+
+@jax.custom_jvp
+def _binary_cross_entropy(prediction: Array, target: Array) -> Array:
+    yes, no = _clamped_logs(prediction)
+    return -(target * yes + (1 - target) * no)
+
+
+@_binary_cross_entropy.defjvp
+def _binary_cross_entropy_jvp(primals, tangents):
+    prediction, target = primals
+    yes, no = _clamped_logs(prediction)
+    by_prediction = (prediction - target) / jnp.maximum(prediction * (1 - prediction), _EPSILON)
+    change = by_prediction * tangents[0] + (no - yes) * tangents[1]
+    return _binary_cross_entropy(prediction, target), change
+
+
+def _clamped_logs(probability: Array) -> tuple[Array, Array]:
+    return jnp.maximum(jnp.log(probability), -100), jnp.maximum(jnp.log1p(-probability), -100)
 
 
 @loss("(),()->()", domains={"target": "[0, 1]", "pos_weight": "[0, inf)"})
@@ -47,22 +102,8 @@ def binary_cross_entropy_with_logits(
       [  0.6931   0.     100.    ]
     """
     if pos_weight is None:
-        return _logistic_cross_entropy(logits, target)
+        return numerics.logistic_cross_entropy(logits, target)
     return jnp.asarray(pos_weight * target * numerics.softplus(-logits) + (1 - target) * numerics.softplus(logits))
-
-
-@jax.custom_jvp
-def _logistic_cross_entropy(logits: Array, target: Array) -> Array:
-    # y softplus(-x) + (1 - y) softplus(x), of which both hold the same logarithm.
-    return jnp.maximum(logits, 0) - logits * target + jnp.log1p(jnp.exp(-jnp.abs(logits)))
-
-
-@_logistic_cross_entropy.defjvp
-def _logistic_cross_entropy_jvp(primals, tangents):
-    logits, target = primals
-    # Not sigmoid(x) - y, which is 0 for every confident right answer: here each term keeps its digits.
-    by_logits = (1 - target) * jax.nn.sigmoid(logits) - target * jax.nn.sigmoid(-logits)
-    return _logistic_cross_entropy(logits, target), by_logits * tangents[0] - logits * tangents[1]
 
 
 @loss("(c),()->()", indices={"target": "[0, c)"}, parameters={"class_weights": "(c)"}, static=("ignore_index",))
@@ -102,7 +143,7 @@ def nll_loss(
       >>> print(jaxloss.nll_loss(log_probabilities, jnp.array([1, -100])).round(4))
       1.3863
     """
-    return _class_weighted(-numerics.pick(log_probabilities, target), target, class_weights)
+    return _class_weighted(-log_probabilities[target], target, class_weights)
 
 
 @loss(
@@ -163,7 +204,7 @@ def cross_entropy(
     log_normaliser = jnp.log(jnp.sum(jnp.exp(logits - maximum)))
     is_index = jnp.ndim(target) == 0
     if is_index:
-        surprise = log_normaliser - (numerics.pick(logits, target) - maximum)
+        surprise = log_normaliser - (logits[target] - maximum)
         cross, normaliser = _class_weighted(surprise, target, class_weights)
     else:
         cross, normaliser = _expected_surprise(logits - maximum, log_normaliser, target, class_weights), None
@@ -177,7 +218,7 @@ def cross_entropy(
 def _class_weighted(surprise: Array, target: Vector | int, class_weights: Vector | None) -> tuple[Array, Array | None]:
     if class_weights is None:
         return surprise, None
-    weight = numerics.pick(class_weights, target)
+    weight = class_weights[target]
     return numerics.weighted(weight, surprise), weight
 
 

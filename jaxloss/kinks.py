@@ -11,9 +11,11 @@ at the kink itself. Outside, the derivative is the exact one.
 
 import jax
 import jax.numpy as jnp
-from jax import Array
+import numpy as np
+from jax import Array, lax
 
-from jaxloss.checks import Interval, Real
+from jaxloss import numerics
+from jaxloss.checks import Interval, Real, Vector, require_floating, require_vectors
 
 _WIDTHS = Interval("[0, inf)")
 
@@ -42,8 +44,7 @@ def abs(x: Real, kink_width: Real | None = None) -> Array:
       >>> [float(jax.grad(kinks.abs)(x, kink_width=0.5)) for x in (-1.0, 0.0, 0.25)]
       [-1.0, 0.0, 0.6875]
     """
-    x = jnp.asarray(x)
-    return _abs(x, resolve_width("kinks.abs", x, kink_width))
+    return _abs(*_with_width("kinks.abs", x, kink_width))
 
 
 def positive_part(x: Real, kink_width: Real | None = None) -> Array:
@@ -69,8 +70,7 @@ def positive_part(x: Real, kink_width: Real | None = None) -> Array:
       >>> [float(jax.grad(kinks.positive_part)(x)) for x in (-1.0, 0.0, 1.0)]
       [0.0, 0.5, 1.0]
     """
-    x = jnp.asarray(x)
-    return _positive_part(x, resolve_width("kinks.positive_part", x, kink_width))
+    return _positive_part(*_with_width("kinks.positive_part", x, kink_width))
 
 
 def maximum(x: Real, y: Real, kink_width: Real | None = None) -> Array:
@@ -97,13 +97,44 @@ def maximum(x: Real, y: Real, kink_width: Real | None = None) -> Array:
       >>> [float(slope) for slope in jax.grad(kinks.maximum, argnums=(0, 1))(2.0, 2.0)]
       [0.5, 0.5]
     """
-    x, y = jnp.asarray(x), jnp.asarray(y)
-    resolve_width("kinks.maximum", y, kink_width)
-    return _maximum(x, y, resolve_width("kinks.maximum", x, kink_width))
+    y, _ = _with_width("kinks.maximum", y, kink_width)
+    x, width = _with_width("kinks.maximum", x, kink_width)
+    return _maximum(*jnp.broadcast_arrays(x, y), width)
+
+
+def max(x: Vector, kink_width: Real | None = None) -> Array:
+    """The largest entry of a vector, the derivative shared between the entries that tie for it.
+
+    Args:
+      x: floating `(..., d)`.
+      kink_width: how far below the largest an entry may lie and still have a share of the derivative, as in `abs`.
+        Between two entries the shares are those of `maximum`.
+
+    Returns:
+      The largest entry along the last axis, exactly: `(...)`.
+
+    Raises:
+      TypeError: `x` is not floating.
+      ValueError: `kink_width` is a negative Python number, or `x` has no entry.
+
+    Reference:
+      As `maximum`, of which it is the extension to many.
+
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> from jaxloss import kinks
+      >>> print(jax.grad(kinks.max)(jnp.array([2.0, 1.0, 2.0])))
+      [0.5 0.  0.5]
+    """
+    x = jnp.asarray(x)
+    require_vectors("kinks.max", x)
+    return _max(x, resolve_width("kinks.max", x, kink_width))
 
 
 def ramp(x: Array, width: Array) -> Array:
     """The derivative of `abs`: sign(x), made C1 within `width` of 0."""
+    # The width shapes the derivative and not the value: how the derivative changes with it is nobody's question.
+    width = lax.stop_gradient(width)
     # A width below the smallest normal number would make x / width overflow to inf, or 0 / 0.
     u = jnp.clip(x / jnp.maximum(width, jnp.finfo(x.dtype).tiny), -1, 1)
     return jnp.where(width > 0, u * (3 - u * u) / 2, jnp.sign(x))
@@ -111,14 +142,21 @@ def ramp(x: Array, width: Array) -> Array:
 
 def resolve_width(function: str, x: Real, kink_width: Real | None) -> Array:
     """The half-width of the ramp for kinks in `x`, in its dtype: the one that was given, or a machine epsilon."""
-    dtype = jnp.result_type(x)
-    if not jnp.issubdtype(dtype, jnp.floating):
-        raise TypeError(f"{function}: takes floating arrays, got dtype {dtype}")
+    x = jnp.asarray(x)
+    require_floating(function, x)
+    dtype = x.dtype
     if kink_width is None:
         return jnp.asarray(jnp.finfo(dtype).eps, dtype)
-    if isinstance(kink_width, float | int):
+    if isinstance(kink_width, float | int | np.number):
         _WIDTHS.check_number(function, "kink_width", kink_width)
     return jnp.asarray(kink_width, dtype)
+
+
+def _with_width(function: str, x: Real, kink_width: Real | None) -> tuple[Array, Array]:
+    """x, broadcast against its widths, and those."""
+    x = jnp.asarray(x)
+    width = resolve_width(function, x, kink_width)
+    return jnp.broadcast_to(x, jnp.broadcast_shapes(x.shape, width.shape)), width
 
 
 # Each rule states the derivative once; differentiating the rule itself gives the finite second derivative. The
@@ -134,7 +172,7 @@ def _abs(x: Array, width: Array) -> Array:
 @_abs.defjvp
 def _abs_jvp(primals, tangents):
     x, width = primals
-    return jnp.abs(x), ramp(x, width) * tangents[0]
+    return _abs(x, width), ramp(x, width) * tangents[0]
 
 
 @jax.custom_jvp
@@ -146,7 +184,7 @@ def _positive_part(x: Array, width: Array) -> Array:
 @_positive_part.defjvp
 def _positive_part_jvp(primals, tangents):
     x, width = primals
-    return jnp.maximum(x, 0), (1 + ramp(x, width)) / 2 * tangents[0]
+    return _positive_part(x, width), (1 + ramp(x, width)) / 2 * tangents[0]
 
 
 @jax.custom_jvp
@@ -158,5 +196,22 @@ def _maximum(x: Array, y: Array, width: Array) -> Array:
 @_maximum.defjvp
 def _maximum_jvp(primals, tangents):
     x, y, width = primals
-    slope = ramp(x - y, width)
-    return jnp.maximum(x, y), (1 + slope) / 2 * tangents[0] + (1 - slope) / 2 * tangents[1]
+    slope = ramp(numerics.difference(x, y), width)
+    return _maximum(x, y, width), (1 + slope) / 2 * tangents[0] + (1 - slope) / 2 * tangents[1]
+
+
+@jax.custom_jvp
+def _max(x: Array, width: Array) -> Array:
+    del width
+    return jnp.max(x, axis=-1)
+
+
+@_max.defjvp
+def _max_jvp(primals, tangents):
+    x, width = primals
+    largest = jnp.max(x, axis=-1, keepdims=True)
+    # Of two entries the lower has the share (1 - r) / 2 and the upper (1 + r) / 2: this is the ratio of the two.
+    slope = ramp(numerics.difference(largest, x), width)
+    share = (1 - slope) / (1 + slope)
+    share = share / jnp.sum(share, axis=-1, keepdims=True)
+    return _max(x, width), jnp.sum(share * tangents[0], axis=-1)

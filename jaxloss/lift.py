@@ -44,6 +44,9 @@ def loss(
 
     $$\text{mean} = \frac{\sum_i w_i l_i}{\sum_i n_i}$$
 
+    Which of the common options the function has, `**options: Unpack[...]` says: `jaxloss.ReductionOptions`,
+    `jaxloss.AxisOptions`, or none of the reductions (`jaxloss.AxisOption`) for a number of each sample that is no loss.
+
     Its keyword-only parameters are the options of the loss. One left at its default reaches the kernel as it is, so
     that a kernel can leave a term out; any other number comes as a traced scalar of the dtype of the computation, so
     that another number does not compile another program. A caller may give an array as well, with one value a sample.
@@ -176,9 +179,10 @@ class Lifted:
         values = promote(values, keep={"where", *self._integer_indices(values)})
         sample = functools.partial(self._sample, options, matched)
         batch = vmap_batch(sample, operands, matched, axis)(values)
-        if options["reduction"] == "samples":
+        reduction = options.get("reduction", "none")
+        if reduction == "samples":
             return batch.losses, reductions.normalisers(batch)
-        return reductions.reduce(batch, options["reduction"])
+        return reductions.reduce(batch, reduction)
 
     def _integer_indices(self, values: Mapping[str, Any]) -> list[str]:
         return [name for name in self.indices if jnp.issubdtype(values[name].dtype, jnp.integer)]
@@ -226,15 +230,20 @@ class Lifted:
         """One sample: the kernel between the mask that goes in and the mask that comes out."""
         counted = self._counted(options, values)
         values = {name: cut(value, counted) for name, value in values.items()}
+        ranges = {name: self._range(name, matched) for name in self._integer_indices(values)}
         with checks.sparing(counted):
             if checks.data_checks_enabled():
-                self._check_data(matched, values)
+                for name, domain in (self.domains | ranges).items():
+                    if name in values:
+                        checks.require_inside(self.name, name, values[name], domain)
+            usable = [jnp.all(domain.contains(values[name])) for name, domain in ranges.items()]
+            values |= {name: domain.clip_index(values[name]) for name, domain in ranges.items()}
             arguments = [values[name] for name in self.inputs]
             result = self.kernel(*arguments, **{name: values.get(name, options[name]) for name in self.own})
-        value, normaliser = result if isinstance(result, tuple) else (result, None)
         dtype = compute_dtype(values.values())
-        value = self._scalar(value, dtype)
-        normaliser = None if normaliser is None else self._scalar(normaliser, dtype)
+        value, normaliser = result if isinstance(result, tuple) else (result, None)
+        value = _where_all(usable, self._scalar(value, dtype))
+        normaliser = None if normaliser is None else _where_all(usable, self._scalar(normaliser, dtype))
         return reductions.weigh(value, normaliser, values.get("weights"), counted)
 
     def _scalar(self, value: Any, dtype: Any) -> Array:
@@ -252,12 +261,10 @@ class Lifted:
                 counted = kept if counted is None else counted & kept
         return counted
 
-    def _check_data(self, matched: Match, values: Mapping[str, Any]) -> None:
-        integer = self._integer_indices(values)
-        ranges = {name: Interval(_in_numbers(self.indices[name], matched.core_sizes)) for name in integer}
-        for name, domain in (self.domains | ranges).items():
-            if name in values:
-                _require_inside(self.name, name, values[name], domain)
+    def _range(self, name: str, matched: Match) -> Interval:
+        """The range of an index, each name of an axis in it replaced by its length."""
+        sizes = matched.core_sizes
+        return Interval(re.sub(r"[a-z]\w*", lambda axis: str(sizes.get(axis[0], axis[0])), self.indices[name]))
 
 
 def _common_options(kernel: Callable[..., Any], patterns: Sequence[Pattern]) -> dict[str, str]:
@@ -282,12 +289,8 @@ def _check_arrays(function: str, values: Mapping[str, Any]) -> None:
             raise TypeError(f"{function}: {name} takes an array, got {type(value).__name__}")
 
 
-def _in_numbers(interval: str, core_sizes: Mapping[str, int]) -> str:
-    """The interval with each name of an axis replaced by its length."""
-    return re.sub(r"[a-z]\w*", lambda name: str(core_sizes.get(name[0], name[0])), interval)
-
-
-def _require_inside(function: str, name: str, value: Array, domain: Interval) -> None:
-    inside = domain.contains(value)
-    worst = value.ravel()[jnp.argmin(inside)]
-    checks.require(inside, f"{function}: {name} is {{value}} but lies in {domain.notation}", value=worst)
+def _where_all(usable: Sequence[Array], value: Array) -> Array:
+    """The value of a sample whose indices all are in their ranges; of any other NaN, with no gradient."""
+    for flag in usable:
+        value = jnp.where(flag, value, jnp.nan)
+    return value

@@ -9,13 +9,28 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxloss.checks import Vector
 
-
+@jax.custom_jvp
 def finite(x: Array) -> Array:
-    """x with an infinity replaced by the largest finite number; NaN stays NaN."""
+    """x with an infinity replaced by the largest finite number, its derivative still that of x; NaN stays NaN."""
     largest = jnp.finfo(x.dtype).max
     return jnp.clip(x, -largest, largest)
+
+
+@finite.defjvp
+def _finite_jvp(primals, tangents):
+    return finite(*primals), tangents[0]
+
+
+@jax.custom_jvp
+def difference(x: Array, y: Array) -> Array:
+    """x - y, 0 where both overflowed on the way here to the same infinity."""
+    return jnp.where(x == y, 0, x - y)
+
+
+@difference.defjvp
+def _difference_jvp(primals, tangents):
+    return difference(*primals), tangents[0] - tangents[1]
 
 
 @jax.custom_jvp
@@ -31,6 +46,33 @@ def _square_jvp(primals, tangents):
 
 
 @jax.custom_jvp
+def exp_minus_product(x: Array, y: Array, z: Array) -> Array:
+    """e^x - y z, also where e^x alone overflows."""
+    rate, half = jnp.exp(x), jnp.exp(x / 2)
+    return jnp.where(rate == jnp.inf, half * (half - y / half * z), rate - y * z)
+
+
+@exp_minus_product.defjvp
+def _exp_minus_product_jvp(primals, tangents):
+    x, y, z = primals
+    change = finite(jnp.exp(x)) * tangents[0] - z * tangents[1] - y * tangents[2]
+    return exp_minus_product(x, y, z), change
+
+
+@jax.custom_jvp
+def xlogx(x: Array) -> Array:
+    """x log(x), 0 with derivative 0 at 0."""
+    return jnp.where(x == 0, 0, x * jnp.log(jnp.where(x == 0, 1, x)))
+
+
+@xlogx.defjvp
+def _xlogx_jvp(primals, tangents):
+    (x,) = primals
+    slope = jnp.where(x == 0, 0, jnp.log(jnp.where(x == 0, 1, x)) + 1)
+    return xlogx(x), slope * tangents[0]
+
+
+@jax.custom_jvp
 def softplus(x: Array) -> Array:
     """log(1 + exp(x)), to a unit in the last place for every x, with the logistic function as its derivative."""
     return jnp.maximum(x, 0) + jnp.log1p(jnp.exp(-jnp.abs(x)))
@@ -43,23 +85,38 @@ def _softplus_jvp(primals, tangents):
 
 
 @jax.custom_jvp
+def logistic_cross_entropy(logits: Array, target: Array) -> Array:
+    """y softplus(-x) + (1 - y) softplus(x), of which both hold the same logarithm."""
+    return jnp.maximum(logits, 0) - logits * target + jnp.log1p(jnp.exp(-jnp.abs(logits)))
+
+
+@logistic_cross_entropy.defjvp
+def _logistic_cross_entropy_jvp(primals, tangents):
+    logits, target = primals
+    # Not sigmoid(x) - y, which is 0 for every confident right answer: here each term keeps its digits.
+    by_logits = (1 - target) * jax.nn.sigmoid(logits) - target * jax.nn.sigmoid(-logits)
+    return logistic_cross_entropy(logits, target), by_logits * tangents[0] - logits * tangents[1]
+
+
+@jax.custom_jvp
 def weighted(weight: Array, loss: Array) -> Array:
     """weight * loss, in which a weight of 0 gives 0 even where the loss overflowed to an infinity."""
-    return jnp.where(weight == 0, 0 * finite(loss), weight * loss)
+    return jnp.where((weight == 0) & jnp.isinf(loss), 0, weight * loss)
 
 
 @weighted.defjvp
 def _weighted_jvp(primals, tangents):
     weight, loss = primals
     weight_tangent, loss_tangent = tangents
-    by_loss = jnp.where(weight == 0, 0, weight * loss_tangent)
+    # Only an infinite loss is cut off: the derivative of this rule by the weight, at weight 0, is the loss's tangent.
+    by_loss = jnp.where((weight == 0) & jnp.isinf(loss), 0, weight * loss_tangent)
     return weighted(weight, loss), finite(loss) * weight_tangent + by_loss
 
 
 @jax.custom_jvp
 def ratio(total: Array, normaliser: Array) -> Array:
-    """total / normaliser; where nothing is counted, the normaliser being 0, the total itself (then 0 as well)."""
-    return total / jnp.where(normaliser == 0, 1, normaliser)
+    """total / normaliser; 0 where nothing is counted, both being 0."""
+    return total / jnp.where((total == 0) & (normaliser == 0), 1, normaliser)
 
 
 @ratio.defjvp
@@ -69,11 +126,3 @@ def _ratio_jvp(primals, tangents):
     # Not total / normaliser^2, as the square underflows where the quotient is an ordinary number.
     change = tangents[0] - finite(quotient) * tangents[1]
     return quotient, change / jnp.where(normaliser == 0, 1, normaliser)
-
-
-def pick(values: Vector, index: Vector | int) -> Array:
-    """values[index] of a vector, NaN for an index outside [0, len(values)): never clamped, never counted from the end.
-
-    A gather: an equality with iota, the other way to pick, takes ten times as long on XLA:CPU.
-    """
-    return jnp.asarray(values).at[index].get(mode="fill", fill_value=jnp.nan, wrap_negative_indices=False)

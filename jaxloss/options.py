@@ -31,14 +31,18 @@ class ReductionOptions(TypedDict, total=False):
     reduction: reductions.Reduction
 
 
-class AxisOptions(ReductionOptions, total=False):
-    """Options of every loss of samples that are vectors: those of `ReductionOptions`, and `axis`.
+class AxisOption(TypedDict, total=False):
+    """The option of every function of samples that are vectors.
 
     Args:
       axis: the class or feature axis, by default the last.
     """
 
     axis: int
+
+
+class AxisOptions(ReductionOptions, AxisOption, total=False):
+    """Options of every loss of samples that are vectors: those of `ReductionOptions`, and `axis`."""
 
 
 COMMON: Mapping[str, Any] = {"weights": None, "where": None, "reduction": "mean", "axis": -1}

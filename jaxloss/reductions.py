@@ -21,7 +21,7 @@ NAMES: tuple[str, ...] = ("none", "sum", "mean", "weighted_mean", "batchmean", "
 
 
 @jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Total:
     r"""What a batch leaves behind for a mean over many: its summed loss and its summed normaliser.
 
@@ -80,7 +80,7 @@ class Total:
 
 
 @jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Samples:
     """The losses of a batch, or of one sample, before reduction.
 
@@ -126,13 +126,13 @@ def reduce(samples: Samples, reduction: str) -> Array | Total:
     if reduction == "sum":
         return loss
     if reduction == "batchmean":
-        return loss / max(losses.shape[0] if losses.ndim else 1, 1)
+        return loss / float(max(losses.shape[0] if losses.ndim else 1, 1))
     if reduction == "weighted_mean" and samples.weighted_normalisers is not None:
         return numerics.ratio(loss, jnp.sum(samples.weighted_normalisers))
     if reduction == "total":
         return Total(loss, _count(samples))
     if samples.normalisers is None:
-        return loss / max(losses.size, 1)
+        return loss / float(max(losses.size, 1))
     return numerics.ratio(loss, _count(samples))
 
 
@@ -140,8 +140,9 @@ def _count(samples: Samples) -> Array:
     """The sum of the normalisers."""
     losses = samples.losses
     if samples.normalisers is None:
-        return jnp.asarray(losses.size, losses.dtype)
+        return jnp.asarray(float(losses.size), losses.dtype)
     if samples.normalisers.dtype == bool:
-        # Summed as integers, as float32 stops counting at 2^24.
-        return jnp.sum(samples.normalisers, dtype=jnp.int32).astype(losses.dtype)
+        # Summed as integers where they can hold the count: float32 stops counting one by one at 2^24.
+        dtype = jnp.int32 if losses.size < 2**31 else losses.dtype
+        return jnp.sum(samples.normalisers, dtype=dtype).astype(losses.dtype)
     return jnp.sum(samples.normalisers)

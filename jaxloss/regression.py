@@ -160,14 +160,21 @@ def _huber(difference: Array, delta: Real) -> Array:
     return q * (size - q / 2)
 
 
-@_huber.defjvp
+@jax.custom_jvp
+def _huber_by_where(difference: Array, delta: Real) -> Array:
+    size = jnp.abs(difference)
+    return jnp.where(size < delta, size * (size / 2), delta * (size - delta / 2))
+
+
 def _huber_jvp(primals, tangents):
     difference, delta = primals
-    size = jnp.abs(difference)
-    value = jnp.where(size < delta, size * (size / 2), delta * (size - delta / 2))
     by_difference = jnp.clip(difference, -delta, delta)
-    by_delta = jnp.maximum(numerics.finite(size) - delta, 0)
-    return value, by_difference * tangents[0] + by_delta * tangents[1]
+    by_delta = jnp.maximum(numerics.finite(jnp.abs(difference)) - delta, 0)
+    return _huber_by_where(difference, delta), by_difference * tangents[0] + by_delta * tangents[1]
+
+
+_huber.defjvp(_huber_jvp)
+_huber_by_where.defjvp(_huber_jvp)
 
 
 @jax.custom_jvp
@@ -178,15 +185,24 @@ def _smooth_l1(difference: Array, beta: Real, kink_width: Array) -> Array:
     return q * (size - beta * q / 2)
 
 
-@_smooth_l1.defjvp
-def _smooth_l1_jvp(primals, tangents):
-    difference, beta, kink_width = primals
+@jax.custom_jvp
+def _smooth_l1_by_where(difference: Array, beta: Real, kink_width: Array) -> Array:
+    del kink_width
     size = jnp.abs(difference)
     q = size / _divisor(beta, difference)
-    value = jnp.where(q < 1, q * (size - beta * q / 2), size - beta / 2)
+    return jnp.where(q < 1, q * (size - beta * q / 2), size - beta / 2)
+
+
+def _smooth_l1_jvp(primals, tangents):
+    difference, beta, kink_width = primals
     slope = jnp.clip(difference / _divisor(beta, difference), -1, 1)
     by_difference = jnp.where(beta > 0, slope, kinks.ramp(difference, kink_width))
-    return value, by_difference * tangents[0] - jnp.square(slope) / 2 * tangents[1]
+    change = by_difference * tangents[0] - jnp.square(slope) / 2 * tangents[1]
+    return _smooth_l1_by_where(difference, beta, kink_width), change
+
+
+_smooth_l1.defjvp(_smooth_l1_jvp)
+_smooth_l1_by_where.defjvp(_smooth_l1_jvp)
 
 
 def _divisor(beta: Real, difference: Array) -> Array:

@@ -3,78 +3,154 @@
 The values are in `reference_values.json`, so that parity is tested where PyTorch is not installed.
 """
 
+import inspect
 import itertools
 import json
+import math
 import pathlib
 
 import numpy as np
 
+import jaxloss
+
 PATH = pathlib.Path(__file__).with_name("reference_values.json")
-REDUCTIONS = ("none", "mean")
-C = 4
+C, D = 4, 3
+WEIGHTS = [0.5, 2.0, 0.25, 1.0]
+
+
+def product(**choices):
+    """A dictionary for each combination; a choice of None is left out."""
+    for values in itertools.product(*choices.values()):
+        yield {name: value for name, value in zip(choices, values, strict=True) if value is not None}
 
 
 def cases():
     """(name, arrays, options in our spelling), the class axis second as in PyTorch."""
     generator = np.random.default_rng(20)
+    for family in (elementwise, likelihoods, decisions, of_classes, of_labels, of_vectors):
+        yield from family(generator)
+
+
+def elementwise(generator):
     x, y = generator.normal(size=(2, 3)) * 2, generator.normal(size=(2, 3))
     y[0, 0] = x[0, 0]
-    probability = generator.uniform(size=(2, 3))
-    weights = [0.5, 2.0, 0.25, 1.0]
     for name in ("mse_loss", "l1_loss"):
         yield name, (x, y), {}
-    for beta in (0.0, 0.3, 1.0, 2.5):
-        yield "smooth_l1_loss", (x, y), {"beta": beta}
-    for delta in (0.3, 1.0, 2.5):
-        yield "huber_loss", (x, y), {"delta": delta}
-    for pos_weight in (None, 3.0, [[0.5, 1.0, 4.0]]):
-        yield "binary_cross_entropy_with_logits", (x, probability), {"pos_weight": pos_weight}
+    for options in product(beta=(0.0, 0.3, 1.0, 2.5)):
+        yield "smooth_l1_loss", (x, y), options
+    for options in product(delta=(0.3, 1.0, 2.5)):
+        yield "huber_loss", (x, y), options
+
+
+def likelihoods(generator):
+    x, y = generator.normal(size=(2, 3)) * 2, generator.normal(size=(2, 3))
+    count = np.array([[0.0, 1.0, 2.0], [5.0, 0.5, 30.0]])
+    for options in product(full=(False, True)):
+        yield "poisson_nll_loss", (x, count), options
+    for options in product(log_input=(False,), full=(False, True), eps=(None, 0.1)):
+        yield "poisson_nll_loss", (np.exp(x), count), options
+    variance = np.array([[0.3, 1.0, 2.5], [1e-9, 0.01, 0.0]])
+    for options in product(full=(False, True), eps=(None, 0.1)):
+        yield "gaussian_nll_loss", (x, y, variance), options
+    probability, target = generator.dirichlet(np.ones(3), size=2), generator.dirichlet(np.ones(3), size=2)
+    target[0] = [0.0, 1.0, 0.0]
+    yield "kl_div", (np.log(probability), target), {}
+    yield "kl_div", (np.log(probability), np.log(probability[::-1])), {"log_target": True}
+
+
+def decisions(generator):
+    x, y = generator.normal(size=(2, 3)) * 2, generator.normal(size=(2, 3)) * 2
+    probability = generator.uniform(size=(2, 3))
+    for options in product(pos_weight=(None, 3.0, [[0.5, 1.0, 4.0]]), weights=(None, [[0.5, 1.0, 4.0]])):
+        yield "binary_cross_entropy_with_logits", (x, probability), options
+    predicted = generator.uniform(size=(2, 3))
+    predicted[0, :2] = 0.0, 1.0
+    for options in product(weights=(None, [[0.5, 1.0, 4.0]])):
+        yield "binary_cross_entropy", (predicted, probability), options
+    sign = np.array([[1.0, -1.0, 1.0], [-1.0, 1.0, -1.0]])
+    yield "soft_margin_loss", (x * 30, sign), {}
+    for options in product(margin=(None, 0.3, -1.0)):
+        yield "hinge_embedding_loss", (x, sign), options
+        yield "margin_ranking_loss", (x, y, sign), options
+
+
+def of_classes(generator):
     for shape in ((), (5,), (3, 2)):
         logits = generator.normal(size=(*shape[:1], C, *shape[1:])) * 2
         axis = min(1, logits.ndim - 1)
         index = generator.integers(0, C, size=shape)
         distribution = np.moveaxis(generator.dirichlet(np.ones(C), size=shape), -1, axis)
-        for class_weights, ignore_index in itertools.product((None, weights), (-100, 1)):
-            options = {"class_weights": class_weights, "ignore_index": ignore_index, "axis": axis}
+        for options in product(class_weights=(None, WEIGHTS), ignore_index=(None, 1), axis=(axis,)):
             yield "nll_loss", (logits - 3, index), options
             for smoothing in (0.0, 0.3, 1.0):
                 yield "cross_entropy", (logits, index), options | {"label_smoothing": smoothing}
-        for class_weights, smoothing in itertools.product((None, weights), (0.0, 0.3)):
-            options = {"class_weights": class_weights, "label_smoothing": smoothing, "axis": axis}
+        for options in product(class_weights=(None, WEIGHTS), label_smoothing=(0.0, 0.3), axis=(axis,)):
             yield "cross_entropy", (logits, distribution), options
+        if axis == logits.ndim - 1:
+            for options in product(p=(1, 2), margin=(None, 0.4), class_weights=(None, WEIGHTS)):
+                yield "multi_margin_loss", (logits, index), options
+
+
+def of_labels(generator):
+    logits = generator.normal(size=(3, C)) * 2
+    yield "multilabel_margin_loss", (logits, np.array([[2, 0, -1, 1], [3, 2, 1, 0], [-1, -1, 2, 3]])), {}
+    for options in product(class_weights=(None, WEIGHTS)):
+        yield "multilabel_soft_margin_loss", (logits, generator.uniform(size=(3, C))), options
+
+
+def of_vectors(generator):
+    anchor, positive, negative = (generator.normal(size=(4, D)) for _ in range(3))
+    for options in product(p=(1.0, 1.5, None, 3.0, math.inf), swap=(False, True), margin=(None, 0.2), eps=(None, 0.1)):
+        yield "triplet_margin_loss", (anchor, positive, negative), options
+    for options in product(swap=(False, True), margin=(None, 0.2)):
+        yield "triplet_margin_with_distance_loss", (anchor, positive, negative), options
+    # Long vectors: PyTorch adds 1e-12 to the square of each length.
+    for options in product(margin=(None, 0.3, -0.5)):
+        yield "cosine_embedding_loss", (100 * anchor, 100 * positive, np.array([1.0, -1.0, -1.0, 1.0])), options
 
 
 def torch_options(options):
     """The options in PyTorch's spelling."""
     import torch
 
-    spelling = {"class_weights": "weight"}
-    kept = {spelling.get(name, name): value for name, value in options.items() if name != "axis" and value is not None}
+    spelling = {"class_weights": "weight", "weights": "weight"}
+    kept = {spelling.get(name, name): value for name, value in options.items() if name != "axis"}
     tensors = {"weight", "pos_weight"}
     return {name: torch.tensor(value).double() if name in tensors else value for name, value in kept.items()}
 
 
-def record(name, arrays, options, reduction):
+def differentiated(name, arrays):
+    """Positions of the arrays whose gradients are recorded: of the floating ones all but the target."""
+    names = inspect.signature(getattr(jaxloss, name)).parameters
+    return [i for i, (a, n) in enumerate(zip(arrays, names, strict=False)) if n != "target" and a.dtype.kind == "f"]
+
+
+def record(name, arrays, options):
+    """{reduction: {"value": …, "gradients": …}}; a mean over nothing is left out, as it is NaN there and 0 here."""
     import torch
 
-    first, second = (torch.tensor(array) for array in arrays)
-    first.requires_grad_()
-    loss = getattr(torch.nn.functional, name)(first, second, reduction=reduction, **torch_options(options))
-    loss.sum().backward()
-    return {
-        "loss": name,
-        "arrays": [np.asarray(array).tolist() for array in arrays],
-        "options": options | {"reduction": reduction},
-        "value": loss.detach().numpy().tolist(),
-        "gradient": first.grad.numpy().tolist(),
-    }
+    recorded = {}
+    for reduction in ("none", "mean", *(["batchmean"] if name == "kl_div" else [])):
+        tensors = [torch.tensor(array) for array in arrays]
+        inputs = [tensors[i].requires_grad_() for i in differentiated(name, arrays)]
+        loss = getattr(torch.nn.functional, name)(*tensors, reduction=reduction, **torch_options(options))
+        if not torch.isfinite(loss).all():
+            continue
+        loss.sum().backward()
+        recorded[reduction] = {"value": loss.tolist(), "gradients": [tensor.grad.tolist() for tensor in inputs]}
+    return recorded
 
 
 def main():
-    rows = [record(*case, reduction) for case in cases() for reduction in REDUCTIONS]
-    # A mean in which nothing is counted is NaN in PyTorch and 0 here: no value to hold anyone to.
-    rows = [row for row in rows if np.isfinite(row["value"]).all()]
-    PATH.write_text("[\n" + ",\n".join(json.dumps(row) for row in rows) + "\n]\n")
+    import torch
+
+    pool, rows = {}, []
+    for name, arrays, options in cases():
+        keys = [pool.setdefault(json.dumps(array.tolist()), f"a{len(pool)}") for array in arrays]
+        rows.append({"loss": name, "arrays": keys, "options": options, "results": record(name, arrays, options)})
+    arrays = ",\n".join(f'"{key}": {text}' for text, key in pool.items())
+    lines = ",\n".join(json.dumps(row) for row in rows)
+    PATH.write_text(f'{{"torch": "{torch.__version__}",\n"arrays": {{\n{arrays}\n}},\n"rows": [\n{lines}\n]}}\n')
 
 
 if __name__ == "__main__":

@@ -1,7 +1,4 @@
-"""One row a loss: how to draw valid arguments, which options to try, and its value in NumPy's float64.
-
-Every generic test of `test_registry.py` runs over every row.
-"""
+"""One row a loss: every generic test of `test_registry.py` runs over every row."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -10,9 +7,8 @@ from typing import Any
 import numpy as np
 
 import jaxloss
-
-Arrays = tuple[np.ndarray, ...]
-N_CLASSES = 5
+from tests import references as ref
+from tests.references import N_CLASSES, Arrays
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,157 +20,227 @@ class Row:
       cores: the number of core axes of each array.
       draw: (generator, batch shape) to valid float64 or integer arrays.
       reference: (arrays, options) to the losses and their normalisers, in NumPy, the class axis last.
+      extremes: (first numbers, second numbers, options) to arrays within the domain that hold them, one sample a pair.
       options: sets of options that differ in what they compile to; arrays of them are made for any batch shape.
       numbers: options that are traced numbers, with ten values other than the default.
-      bad_numbers: options with Python numbers out of range.
+      bad_numbers: such options with Python numbers out of range.
+      bad_static: the same for options that are compiled in.
+      has_indices: whether the target is one class index.
+      bad_data: for arrays with a domain, by name, a value outside it and what the data check says it lies in.
+      scale: below which the loss's rounding errors do not shrink with its inputs.
     """
 
     function: Callable[..., Any]
     cores: tuple[int, ...]
     draw: Callable[[np.random.Generator, tuple[int, ...]], Arrays]
     reference: Callable[..., tuple[np.ndarray, np.ndarray]]
+    extremes: Callable[[np.ndarray, np.ndarray, Mapping[str, Any]], Arrays]
     options: tuple[Mapping[str, Any], ...] = ({},)
     numbers: Mapping[str, tuple[float, ...]] = dataclasses.field(default_factory=dict)
     bad_numbers: Mapping[str, tuple[float, ...]] = dataclasses.field(default_factory=dict)
+    bad_static: Mapping[str, tuple[float, ...]] = dataclasses.field(default_factory=dict)
+    has_indices: bool = False
+    bad_data: Mapping[str, tuple[float, str]] = dataclasses.field(default_factory=dict)
+    scale: float = 0.0
 
     @property
     def name(self) -> str:
         return self.function.__name__
 
     @property
-    def has_classes(self) -> bool:
-        return self.cores[0] == 1
+    def has_axis(self) -> bool:
+        return 1 in self.cores
 
-    @property
-    def has_indices(self) -> bool:
-        return self.has_classes and self.cores[1] == 0
+    def loss(self, *arrays, **options):
+        """The loss with the first set of options, which the arrays are drawn for, where others are not given."""
+        return self.function(*arrays, **{**self.options[0], **options})
 
-
-def _ones(losses: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    return losses, np.ones_like(losses)
-
-
-def _draw_regression(generator: np.random.Generator, shape: tuple[int, ...]) -> Arrays:
-    return generator.normal(size=shape) * 2, generator.normal(size=shape)
+    def expected(self, *arrays, **options):
+        """The reference, likewise."""
+        return self.reference(*arrays, **{**self.options[0], **options})
 
 
-def _draw_binary(generator: np.random.Generator, shape: tuple[int, ...]) -> Arrays:
-    return generator.normal(size=shape) * 3, generator.uniform(size=shape)
+def _elementwise(a, b, options):
+    return a, b
 
 
-def _draw_indexed(generator: np.random.Generator, shape: tuple[int, ...]) -> Arrays:
-    return generator.normal(size=(*shape, N_CLASSES)) * 3, generator.integers(0, N_CLASSES, size=shape)
+def _with_probability(a, b, options):
+    return a, np.clip(abs(b), 0, 1)
 
 
-def _draw_log_probabilities(generator: np.random.Generator, shape: tuple[int, ...]) -> Arrays:
-    logits, target = _draw_indexed(generator, shape)
-    return logits - np.log(np.exp(logits).sum(-1, keepdims=True)), target
+def _two_probabilities(a, b, options):
+    return np.clip(abs(a), 0, 1), np.clip(abs(b), 0, 1)
 
 
-def _draw_soft(generator: np.random.Generator, shape: tuple[int, ...]) -> Arrays:
-    logits, _ = _draw_indexed(generator, shape)
-    return logits, generator.dirichlet(np.ones(N_CLASSES), size=shape)
+def _log_probabilities(a, b, options):
+    return -abs(a), -abs(b) if options.get("log_target") else np.clip(abs(b), 0, 1)
 
 
-def _mse(x, y):
-    return _ones((x - y) ** 2)
+def _rates(a, b, options):
+    return a if options.get("log_input", True) else abs(a), abs(b)
 
 
-def _l1(x, y, *, kink_width=None):
-    return _ones(np.abs(x - y))
+def _normals(a, b, options):
+    return a, b, abs(np.roll(b, 1))
 
 
-def _smooth_l1(x, y, *, beta=1.0, kink_width=None):
-    size = np.abs(x - y)
-    if beta == 0:
-        return _ones(size)
-    return _ones(np.where(size < beta, size**2 / (2 * beta), size - beta / 2))
+def _signs(a):
+    return np.where(np.arange(len(a)) % 2, 1, -1).astype(a.dtype)
 
 
-def _huber(x, y, *, delta=1.0):
-    size = np.abs(x - y)
-    return _ones(np.where(size < delta, size**2 / 2, delta * (size - delta / 2)))
+def _with_sign(a, b, options):
+    return a, _signs(a)
 
 
-def _bce_with_logits(x, y, *, pos_weight=1.0):
-    return _ones(pos_weight * y * np.logaddexp(0, -x) + (1 - y) * np.logaddexp(0, x))
+def _pair_with_sign(a, b, options):
+    return a, b, _signs(a)
 
 
-def _nll(log_probabilities, target, *, class_weights=None, ignore_index=-100):
-    weights = np.ones(log_probabilities.shape[-1]) if class_weights is None else np.asarray(class_weights, float)
-    counted = target != ignore_index
-    index = np.where(counted, target, 0)
-    picked = np.take_along_axis(log_probabilities, index[..., None], -1)[..., 0]
-    normaliser = np.where(counted, weights[index], 0)
-    return -picked * normaliser, normaliser
+def _logits(a, b):
+    zero = np.zeros_like(a)
+    return np.stack([zero, zero, a, b, zero], axis=-1)
 
 
-def _cross_entropy(x, target, *, class_weights=None, ignore_index=-100, label_smoothing=0.0):
-    log_probabilities = x - np.logaddexp.reduce(x, -1, keepdims=True)
-    weights = np.ones(x.shape[-1]) if class_weights is None else np.asarray(class_weights, float)
-    smooth = -(log_probabilities * weights).mean(-1)
-    if np.issubdtype(target.dtype, np.integer):
-        hard, normaliser = _nll(log_probabilities, target, class_weights=class_weights, ignore_index=ignore_index)
-        smooth = np.where(target == ignore_index, 0, smooth)
-    else:
-        hard = -(log_probabilities * weights * target).sum(-1)
-        normaliser = np.ones_like(hard)
-    return (1 - label_smoothing) * hard + label_smoothing * smooth, normaliser
+def _classes(a):
+    return (np.arange(len(a)) % N_CLASSES).astype(np.int32)
+
+
+def _indexed(a, b, options):
+    return _logits(a, b), _classes(a)
+
+
+def _one_hot(a, b, options):
+    return _logits(a, b), np.eye(N_CLASSES, dtype=a.dtype)[_classes(a)]
+
+
+def _listed(a, b, options):
+    lists = (_classes(a)[:, None] + np.arange(N_CLASSES, dtype=np.int32)) % N_CLASSES
+    return _logits(a, b), np.where(np.arange(N_CLASSES) == 2, -1, lists).astype(np.int32)
+
+
+def _triplets(a, b, options):
+    return _logits(a, b), _logits(b, a), np.roll(_logits(a, -b), 1, axis=-1)
+
+
+def _vector_pair(a, b, options):
+    return _logits(a, b), np.roll(_logits(b, a), 1, axis=-1), _signs(a)
 
 
 _TEN = tuple(np.linspace(0.11, 0.93, 10).tolist())
 _CLASS_WEIGHTS = np.array([0.5, 2.0, 1.0, 0.0, 1.5], np.float32)
+_SIGN = {"target": (0.0, "{-1, 1}")}
+_PROBABILITY = {"target": (1.5, "[0, 1]")}
+_INDEX = {"target": (N_CLASSES + 3, f"[0, {N_CLASSES})")}
+_KINK = {"kink_width": _TEN}
+_BAD_KINK = {"kink_width": (-0.5, float("nan"))}
 
 REGISTRY = (
-    Row(jaxloss.mse_loss, (0, 0), _draw_regression, _mse),
+    Row(jaxloss.mse_loss, (0, 0), ref.draw_regression, ref.mse, _elementwise),
     Row(
         jaxloss.l1_loss,
         (0, 0),
-        _draw_regression,
-        _l1,
+        ref.draw_regression,
+        ref.l1,
+        _elementwise,
         options=({}, {"kink_width": 0.0}),
-        numbers={"kink_width": _TEN},
-        bad_numbers={"kink_width": (-1.0, float("nan"))},
+        numbers=_KINK,
+        bad_numbers=_BAD_KINK,
     ),
     Row(
         jaxloss.smooth_l1_loss,
         (0, 0),
-        _draw_regression,
-        _smooth_l1,
+        ref.draw_regression,
+        ref.smooth_l1,
+        _elementwise,
         options=({}, {"beta": 0}, {"beta": 2.5}),
-        numbers={"beta": _TEN, "kink_width": _TEN},
-        bad_numbers={"beta": (-1, float("inf")), "kink_width": (-0.5,)},
+        numbers={"beta": _TEN} | _KINK,
+        bad_numbers={"beta": (-1, float("inf"))} | _BAD_KINK,
     ),
     Row(
         jaxloss.huber_loss,
         (0, 0),
-        _draw_regression,
-        _huber,
+        ref.draw_regression,
+        ref.huber,
+        _elementwise,
         options=({}, {"delta": 0.3}),
         numbers={"delta": _TEN},
         bad_numbers={"delta": (0, -2.0)},
     ),
     Row(
+        jaxloss.poisson_nll_loss,
+        (0, 0),
+        ref.draw_count,
+        ref.poisson_nll,
+        _rates,
+        options=({}, {"full": True}),
+        bad_data={"target": (-1.0, "[0, inf)")},
+    ),
+    Row(
+        jaxloss.poisson_nll_loss,
+        (0, 0),
+        ref.draw_rate,
+        ref.poisson_nll,
+        _rates,
+        options=({"log_input": False}, {"log_input": False, "full": True, "eps": 0.01}),
+        bad_numbers={"eps": (0.0,)},
+        bad_data={"prediction": (-1.0, "[0, inf)")},
+    ),
+    Row(
+        jaxloss.gaussian_nll_loss,
+        (0, 0, 0),
+        ref.draw_normal,
+        ref.gaussian_nll,
+        _normals,
+        options=({}, {"full": True, "eps": 0.5}),
+        numbers={"eps": _TEN},
+        bad_numbers={"eps": (0.0, -1.0)},
+        bad_data={"variance": (-1.0, "[0, inf)")},
+    ),
+    Row(jaxloss.kl_div, (0, 0), ref.draw_log_and_probability, ref.kl_div, _log_probabilities, bad_data=_PROBABILITY),
+    Row(
+        jaxloss.kl_div,
+        (0, 0),
+        ref.draw_log_and_log,
+        ref.kl_div,
+        _log_probabilities,
+        options=({"log_target": True},),
+        bad_data={"log_probabilities": (0.5, "[-inf, 0]"), "target": (0.5, "[-inf, 0]")},
+    ),
+    Row(
+        jaxloss.binary_cross_entropy,
+        (0, 0),
+        ref.draw_probability,
+        ref.binary_cross_entropy,
+        _two_probabilities,
+        bad_data={"prediction": (-0.5, "[0, 1]")} | _PROBABILITY,
+    ),
+    Row(
         jaxloss.binary_cross_entropy_with_logits,
         (0, 0),
-        _draw_binary,
-        _bce_with_logits,
+        ref.draw_binary,
+        ref.bce_with_logits,
+        _with_probability,
         options=({}, {"pos_weight": 3.0}),
         numbers={"pos_weight": _TEN},
         bad_numbers={"pos_weight": (-1.0,)},
+        bad_data=_PROBABILITY,
     ),
     Row(
         jaxloss.nll_loss,
         (1, 0),
-        _draw_log_probabilities,
-        _nll,
+        ref.draw_log_probabilities,
+        ref.nll,
+        _indexed,
         options=({}, {"class_weights": _CLASS_WEIGHTS}, {"ignore_index": 2}),
+        has_indices=True,
+        bad_data=_INDEX,
     ),
     Row(
         jaxloss.cross_entropy,
         (1, 0),
-        _draw_indexed,
-        _cross_entropy,
+        ref.draw_indexed,
+        ref.cross_entropy,
+        _indexed,
         options=(
             {},
             {"class_weights": _CLASS_WEIGHTS, "label_smoothing": 0.2},
@@ -182,14 +248,114 @@ REGISTRY = (
         ),
         numbers={"label_smoothing": _TEN},
         bad_numbers={"label_smoothing": (2, -0.1)},
+        has_indices=True,
+        bad_data=_INDEX,
     ),
     Row(
         jaxloss.cross_entropy,
         (1, 1),
-        _draw_soft,
-        _cross_entropy,
+        ref.draw_soft,
+        ref.cross_entropy,
+        _one_hot,
         options=({}, {"class_weights": _CLASS_WEIGHTS, "label_smoothing": 0.2}),
         numbers={"label_smoothing": _TEN},
         bad_numbers={"label_smoothing": (2,)},
+        bad_data=_PROBABILITY,
+    ),
+    Row(
+        jaxloss.hinge_embedding_loss,
+        (0, 0),
+        ref.draw_decision,
+        ref.hinge_embedding,
+        _with_sign,
+        options=({}, {"margin": -0.5, "kink_width": 0.0}),
+        numbers={"margin": _TEN} | _KINK,
+        bad_numbers=_BAD_KINK,
+        bad_data=_SIGN,
+    ),
+    Row(
+        jaxloss.margin_ranking_loss,
+        (0, 0, 0),
+        ref.draw_ranking,
+        ref.margin_ranking,
+        _pair_with_sign,
+        options=({}, {"margin": 0.7, "kink_width": 0.0}),
+        numbers={"margin": _TEN} | _KINK,
+        bad_numbers=_BAD_KINK,
+        bad_data=_SIGN,
+    ),
+    Row(jaxloss.soft_margin_loss, (0, 0), ref.draw_decision, ref.soft_margin, _with_sign, bad_data=_SIGN),
+    Row(
+        jaxloss.multi_margin_loss,
+        (1, 0),
+        ref.draw_indexed,
+        ref.multi_margin,
+        _indexed,
+        options=({}, {"p": 2, "class_weights": _CLASS_WEIGHTS, "margin": 0.5}, {"kink_width": 0.0}),
+        numbers={"margin": _TEN} | _KINK,
+        bad_numbers=_BAD_KINK,
+        bad_static={"p": (3, 0)},
+        has_indices=True,
+        bad_data=_INDEX,
+    ),
+    Row(
+        jaxloss.multilabel_margin_loss,
+        (1, 1),
+        ref.draw_list,
+        ref.multilabel_margin,
+        _listed,
+        options=({}, {"kink_width": 0.0}),
+        numbers=_KINK,
+        bad_numbers=_BAD_KINK,
+        bad_data={"target": (-2, f"[-1, {N_CLASSES})")},
+    ),
+    Row(
+        jaxloss.multilabel_soft_margin_loss,
+        (1, 1),
+        ref.draw_labels,
+        ref.multilabel_soft_margin,
+        _one_hot,
+        options=({}, {"class_weights": _CLASS_WEIGHTS}),
+        bad_data=_PROBABILITY,
+    ),
+    Row(
+        jaxloss.triplet_margin_loss,
+        (1, 1, 1),
+        ref.draw_vectors,
+        ref.triplet_margin,
+        _triplets,
+        options=(
+            {},
+            {"swap": True, "margin": 0.3, "eps": 0.0},
+            {"p": 1.0, "kink_width": 0.0},
+            {"p": 1.5, "eps": 0.0},
+            {"p": 3.0},
+            {"p": float("inf"), "swap": True},
+        ),
+        numbers={"margin": _TEN, "eps": _TEN} | _KINK,
+        bad_numbers={"eps": (-1e-6,)} | _BAD_KINK,
+        bad_static={"p": (0.5, -1)},
+    ),
+    Row(
+        jaxloss.triplet_margin_with_distance_loss,
+        (1, 1, 1),
+        ref.draw_vectors,
+        ref.triplet_margin_with_distance,
+        _triplets,
+        options=({}, {"swap": True}, {"distance_function": ref.taxicab, "margin": 0.4}),
+        numbers={"margin": _TEN} | _KINK,
+        bad_numbers=_BAD_KINK,
+    ),
+    Row(
+        jaxloss.cosine_embedding_loss,
+        (1, 1, 0),
+        ref.draw_vector_pair,
+        ref.cosine_embedding,
+        _vector_pair,
+        options=({}, {"margin": 0.25, "kink_width": 0.0}),
+        numbers={"margin": _TEN} | _KINK,
+        bad_numbers=_BAD_KINK,
+        bad_data=_SIGN,
+        scale=1.0,
     ),
 )

@@ -13,6 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from jax.experimental import checkify
 
 import jaxloss
@@ -71,6 +73,21 @@ def test_matching_names_both_shapes():
         match("f", [Operand("logits", (2, 0), ("c",))], -1)
     with pytest.raises(ValueError, match=r"f: logits has shape \(\) but one sample of it alone has shape"):
         match("f", [Operand("logits", (), ("c",))], -1)
+
+
+@given(st.lists(st.lists(st.sampled_from([1, 2, 3]), max_size=3), min_size=1, max_size=4))
+def test_batch_axes_broadcast_as_numpy_does_at_equal_rank(shapes):
+    operands = [Operand(f"array{i}", tuple(shape)) for i, shape in enumerate(shapes)]
+    ranks = {len(shape) for shape in shapes if shape}
+    try:
+        expected = np.broadcast_shapes(*map(tuple, shapes)) if len(ranks) <= 1 else None
+    except ValueError:
+        expected = None
+    if expected is None:
+        with pytest.raises(ValueError, match="f: array"):
+            match("f", operands, -1)
+    else:
+        assert match("f", operands, -1).batch_shape == expected
 
 
 def test_common_mistakes_get_help():

@@ -47,7 +47,7 @@ def test_totals_of_losses_are_strongly_typed_carries():
     assert not total.loss.weak_type
     assert not total.normaliser.weak_type
     carried, _ = jax.lax.scan(lambda t, x: (t + jaxloss.l1_loss(x, 0.0, reduction="total"), None), total, jnp.ones(3))
-    assert carried == Total(4.0, 4.0)
+    assert (carried.loss, carried.normaliser) == (4, 4)
 
 
 def test_psum_gives_the_mean_over_all_devices():
@@ -106,9 +106,3 @@ def test_weighting_keeps_zero_times_overflow_zero(reduction):
 def test_ratio_keeps_its_derivative_where_the_square_of_the_normaliser_underflows():
     slope = jax.grad(numerics.ratio, argnums=1)(jnp.float32(0), jnp.float32(1e-30))
     assert slope == 0
-
-
-def test_pick_neither_clamps_nor_counts_from_the_end():
-    values = jnp.array([1.0, 2.0])
-    assert [float(numerics.pick(values, i)) for i in (0, 1)] == [1, 2]
-    assert np.isnan([float(numerics.pick(values, i)) for i in (-1, 2, -100)]).all()

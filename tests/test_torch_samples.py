@@ -8,21 +8,23 @@ import numpy as np
 import pytest
 
 import jaxloss
+from tests.registry import REGISTRY
 
-# Our names for PyTorch's options; `weight` is one a class or one a sample.
-OPTIONS = {"beta": "beta", "delta": "delta", "pos_weight": "pos_weight", "label_smoothing": "label_smoothing",
-           "ignore_index": "ignore_index", "reduction": "reduction"}  # fmt: skip
-WITH_CLASSES = ("nll_loss", "cross_entropy")
-LOSSES = ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss", "binary_cross_entropy_with_logits", *WITH_CLASSES)
+ROWS = {row.name: row for row in REGISTRY}
+# Losses whose `weight` is one a class; in all others it is one a sample.
+CLASS_WEIGHTED = ("nll_loss", "cross_entropy", "multi_margin_loss", "multilabel_soft_margin_loss")
+TWO_CASES = ("hinge_embedding_loss", "cosine_embedding_loss")
+CLASS_AXIS_SECOND = ("nll_loss", "cross_entropy")
 
 
-def sample_inputs(torch, name):
+def sample_inputs(torch, name, dtype):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from torch.testing._internal.common_methods_invocations import op_db
 
         (info,) = (info for info in op_db if info.name == f"nn.functional.{name}")
-        return list(info.sample_inputs("cpu", torch.float64, requires_grad=True))
+        torch.manual_seed(0)
+        return list(info.sample_inputs("cpu", dtype, requires_grad=True))
 
 
 def legacy_reduction(size_average, reduce):
@@ -32,57 +34,71 @@ def legacy_reduction(size_average, reduce):
     return "sum" if size_average is False else "mean"
 
 
-def translate(name, first, second, options):
-    """PyTorch's options as ours."""
-    options = {key: value.detach().numpy() if hasattr(value, "detach") else value for key, value in options.items()}
-    legacy = {key: options.pop(key) for key in ("size_average", "reduce") if key in options}
-    ours = {OPTIONS[key]: value for key, value in options.items() if key in OPTIONS and value is not None}
-    if any(value is not None for value in legacy.values()):
-        ours["reduction"] = legacy_reduction(legacy.get("size_average"), legacy.get("reduce"))
-    if name in WITH_CLASSES:
-        ours["axis"] = min(1, first.ndim - 1)
-        if np.issubdtype(second.dtype, np.floating):
+def translate(name, arrays, options):
+    """PyTorch's options as ours; those left at None stay out."""
+    ours = {key: value.detach().numpy() if hasattr(value, "detach") else value for key, value in options.items()}
+    ours = {key: value for key, value in ours.items() if value is not None}
+    if "size_average" in ours or "reduce" in ours:
+        ours["reduction"] = legacy_reduction(ours.pop("size_average", None), ours.pop("reduce", None))
+    if "weight" in ours:
+        ours["class_weights" if name in CLASS_WEIGHTED else "weights"] = ours.pop("weight")
+    if name in CLASS_AXIS_SECOND:
+        ours["axis"] = min(1, arrays[0].ndim - 1)
+        if np.issubdtype(arrays[1].dtype, np.floating):
             ours.pop("ignore_index", None)
-    if options.get("weight") is not None:
-        ours["class_weights" if name in WITH_CLASSES else "weights"] = options["weight"]
+    ours.pop("distance_function", None)  # in the samples always the default
     return ours
 
 
-def ranks_fit(arrays):
-    """Whether elementwise arguments meet our rule: equal rank, or one value for all."""
-    return len({np.ndim(array) for array in arrays if np.ndim(array)}) <= 1
+def admitted(name, arrays, options):
+    """Whether the shapes meet our rule: batch axes of equal rank or none, class weights one a class."""
+    row = ROWS[name]
+    cores = row.cores
+    if name == "cross_entropy":
+        cores = (1, int(np.issubdtype(arrays[1].dtype, np.floating)))
+    batch_ranks = [a.ndim - core for a, core in zip(arrays, cores, strict=True)]
+    batch_ranks += [np.ndim(options[key]) for key in ("weights", "pos_weight") if key in options]
+    return (
+        min(batch_ranks) >= 0 and len(set(batch_ranks) - {0}) <= 1 and np.ndim(options.get("class_weights", [1])) == 1
+    )
 
 
-@pytest.mark.parametrize("name", LOSSES)
-def test_pytorchs_own_samples(name):
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("name", ROWS)
+def test_pytorchs_own_samples(name, dtype):
     torch = pytest.importorskip("torch")
-    admitted = refused = 0
-    for sample in sample_inputs(torch, name):
-        first, second = sample.input, sample.args[0]
-        arrays = [tensor.detach().numpy() for tensor in (first, second)]
-        options = translate(name, *arrays, sample.kwargs)
-        with jax.enable_x64(True):
-            per_sample = [options[key] for key in ("weights", "pos_weight") if key in options]
-            if name not in WITH_CLASSES and not ranks_fit([*arrays, *per_sample]):
+    compared = refused = 0
+    for sample in sample_inputs(torch, name, getattr(torch, dtype)):
+        arrays = [tensor.detach().numpy() for tensor in (sample.input, *sample.args)]
+        options = translate(name, arrays, sample.kwargs)
+        with jax.enable_x64(dtype == "float64"):
+            if name in TWO_CASES and not np.isin(arrays[-1], (-1, 1)).all():
+                # One sample of PyTorch's has a random target, to which it adds up both cases.
+                assert np.isnan(getattr(jaxloss, name)(*arrays, **options))
                 refused += 1
+            elif admitted(name, arrays, options):
+                compare(torch, name, sample, arrays, options)
+                compared += 1
+            else:
                 with pytest.raises(ValueError, match="has shape"):
                     getattr(jaxloss, name)(*arrays, **options)
-                continue
-            admitted += 1
-            compare(torch, name, sample, arrays, options)
-    print(f"{name}: {admitted} samples compared, {refused} of unequal ranks refused")
-    assert admitted
+                refused += 1
+    print(f"{name}, {dtype}: {compared} samples compared, {refused} outside the contract")
+    assert compared
 
 
 def compare(torch, name, sample, arrays, options):
-    tensors = [tensor.detach().clone() for tensor in (sample.input, sample.args[0])]
+    tensors = [tensor.detach().clone() for tensor in (sample.input, *sample.args)]
     floating = [i for i, array in enumerate(arrays) if np.issubdtype(array.dtype, np.floating)]
+    # PyTorch has no derivative by some targets: it refuses to be asked, or leaves it out.
+    floating = [i for i in floating if (sample.input, *sample.args)[i].requires_grad]
     for i in floating:
         tensors[i].requires_grad_()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # PyTorch's on its own deprecated arguments
-        expected = getattr(torch.nn.functional, name)(*tensors, *sample.args[1:], **sample.kwargs)
+        expected = getattr(torch.nn.functional, name)(*tensors, **sample.kwargs)
     expected.sum().backward()
+    floating = [i for i in floating if tensors[i].grad is not None]
 
     def total(differentiated):
         everything = list(arrays)
@@ -92,11 +108,13 @@ def compare(torch, name, sample, arrays, options):
         return losses.sum(), losses
 
     (_, losses), gradients = jax.value_and_grad(total, has_aux=True)([arrays[i] for i in floating])
+    exact = arrays[0].dtype == np.float64
     # The mean over nothing is NaN there and 0 here.
     wanted = np.nan_to_num(expected.detach().numpy(), nan=0.0)
-    np.testing.assert_allclose(losses, wanted, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(losses, wanted, rtol=1e-12 if exact else 2e-6, atol=1e-12 if exact else 2e-6)
     for i, gradient in zip(floating, gradients, strict=True):
-        np.testing.assert_allclose(gradient, np.nan_to_num(tensors[i].grad.numpy()), rtol=1e-10, atol=1e-12)
+        slope = np.nan_to_num(tensors[i].grad.numpy())
+        np.testing.assert_allclose(gradient, slope, rtol=1e-10 if exact else 1e-5, atol=1e-12 if exact else 1e-5)
 
 
 def test_optax():

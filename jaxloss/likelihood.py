@@ -1,0 +1,185 @@
+"""Negative log-likelihoods of counts and of real numbers, and the divergence between distributions."""
+
+from __future__ import annotations
+
+import math
+from typing import Unpack
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxloss import checks, numerics
+from jaxloss.checks import Interval, Real
+from jaxloss.lift import loss
+from jaxloss.options import ReductionOptions
+
+_RATES = Interval("[0, inf)")
+_LOG_PROBABILITIES = Interval("[-inf, 0]")
+_PROBABILITIES = Interval("[0, 1]")
+
+
+@loss("(),()->()", domains={"target": "[0, inf)", "eps": "(0, inf)"})
+def poisson_nll_loss(
+    prediction: Real,
+    target: Real,
+    *,
+    log_input: bool = True,
+    full: bool = False,
+    eps: Real = 1e-8,
+    **options: Unpack[ReductionOptions],
+) -> Array:
+    r"""Negative log-likelihood of a count under a Poisson distribution.
+
+    $$l = \lambda - y \log \lambda \; \bigl[ {} + \log y! \bigr], \qquad
+    \log y! \approx y \log y - y + \tfrac12 \log(2 \pi y) \text{ for } y > 1, \text{ else } 0$$
+
+    Args:
+      prediction: floating, any shape `(...)`: $\log \lambda$, or with `log_input=False` $\lambda$, at least 0.
+      target: real, at least 0, the same shape: $y$, the count.
+      log_input: whether `prediction` is the logarithm of the rate.
+      full: whether to add Stirling's approximation of $\log y!$, which does not depend on the prediction.
+      eps: above 0, added to $\lambda$ inside the logarithm where `log_input` is False.
+      options: `weights`, `where`, `reduction`: see `jaxloss.ReductionOptions`.
+
+    Returns:
+      The reduced loss, a scalar; with `reduction="none"` of the shape of the arguments. NaN for a negative rate below
+      `-eps`.
+
+    Raises:
+      ValueError: shapes do not fit, or `eps` is not above 0.
+      TypeError: `prediction` is not floating.
+
+    Reference:
+      Nelder and Wedderburn, Generalized linear models, JRSS A 135, 1972, section 3.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxloss
+      >>> print(jaxloss.poisson_nll_loss(jnp.log(jnp.array([1.0, 2.0])), jnp.array([1, 4]), reduction="none").round(4))
+      [ 1.     -0.7726]
+    """
+    if not log_input:
+        checks.require_inside("poisson_nll_loss", "prediction", prediction, _RATES)
+    log_rate = prediction if log_input else jnp.log(prediction + eps)
+    stirling = 0
+    if full:
+        # y log y - y is subtracted inside the product with y: apart from it, both may overflow.
+        count = jnp.where(target > 1, target, 1)
+        log_rate = log_rate - jnp.where(target > 1, jnp.log(count) - 1, 0)
+        stirling = jnp.where(target > 1, jnp.log(2 * math.pi * count) / 2, 0)
+    if log_input:
+        return numerics.exp_minus_product(prediction, target, log_rate) + stirling
+    return jnp.asarray(prediction - target * log_rate + stirling)
+
+
+@loss("(),(),()->()", domains={"variance": "[0, inf)", "eps": "(0, inf)"})
+def gaussian_nll_loss(
+    prediction: Real,
+    target: Real,
+    variance: Real,
+    *,
+    full: bool = False,
+    eps: Real = 1e-6,
+    **options: Unpack[ReductionOptions],
+) -> Array:
+    r"""Negative log-likelihood of a real number under a normal distribution with a variance of its own.
+
+    $$l = \tfrac12 \Bigl( \log v + \frac{(x - y)^2}{v} \Bigr) \; \bigl[ {} + \tfrac12 \log 2 \pi \bigr], \qquad
+    v = \max(\text{variance}, \epsilon)$$
+
+    Args:
+      prediction: floating, any shape `(...)`: $x$, the mean.
+      target: real, the same shape: $y$.
+      variance: floating, at least 0, the same shape; one for a whole row of an `(N, D)` call has shape `(N, 1)`.
+      full: whether to add the constant.
+      eps: above 0: $\epsilon$. The gradient reaches a variance below it all the same, taken at `eps`.
+      options: `weights`, `where`, `reduction`: see `jaxloss.ReductionOptions`.
+
+    Returns:
+      The reduced loss, a scalar; with `reduction="none"` of the shape of the arguments. NaN for a negative variance.
+
+    Raises:
+      ValueError: shapes do not fit, or `eps` is not above 0.
+      TypeError: `prediction` or `variance` is not floating.
+
+    Reference:
+      Nix and Weigend, Estimating the mean and variance of the target probability distribution, ICNN 1994, equation 3.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxloss
+      >>> prediction, target, variance = jnp.array([0.0, 2.0]), jnp.array([1.0, 2.0]), jnp.array([1.0, 0.25])
+      >>> print(jaxloss.gaussian_nll_loss(prediction, target, variance, reduction="none").round(4))
+      [ 0.5    -0.6931]
+    """
+    constant = math.log(2 * math.pi) / 2 if full else 0
+    return _gaussian(prediction - target, variance, eps) + constant
+
+
+@jax.custom_jvp
+def _gaussian(difference: Array, variance: Array, eps: Real) -> Array:
+    clamped = jnp.maximum(variance, eps)
+    # Squared only after it is divided, as the square of an ordinary ratio's parts may overflow.
+    standardised = difference / jnp.sqrt(clamped)
+    value = (jnp.log(clamped) + standardised * standardised) / 2
+    return jnp.where(variance < 0, jnp.nan, value)
+
+
+@_gaussian.defjvp
+def _gaussian_jvp(primals, tangents):
+    difference, variance, eps = primals
+    clamped = jnp.maximum(variance, eps)
+    deviation = jnp.sqrt(clamped)
+    standardised = difference / deviation
+    by_difference = numerics.finite(standardised) / deviation
+    by_clamped = numerics.finite((1 / clamped - by_difference * by_difference) / 2)
+    by_eps = jnp.where(variance < eps, by_clamped, 0)
+    change = numerics.finite(by_difference) * tangents[0] + by_clamped * tangents[1] + by_eps * tangents[2]
+    return _gaussian(difference, variance, eps), change
+
+
+@loss("(),()->()")
+def kl_div(
+    log_probabilities: Real, target: Real, *, log_target: bool = False, **options: Unpack[ReductionOptions]
+) -> Array:
+    r"""One class's part in the Kullback-Leibler divergence of predicted from true probabilities.
+
+    $$l = p \, (\log p - \log q), \qquad 0 \log 0 = 0$$
+
+    The divergence of two distributions is the sum over their classes: `reduction="batchmean"` gives its mean over the
+    leading axis, where `"mean"` also divides by the number of classes.
+
+    Caution: only for distributions that sum to 1 is this sum never negative, and smallest where they are equal. A class
+    that is predicted to be impossible, $\log q = -\infty$, but has $p > 0$ makes the divergence infinite and its
+    gradient meaningless: take `jax.nn.log_softmax` of finite logits.
+
+    Args:
+      log_probabilities: floating, any shape `(...)`, at most 0: $\log q$, the prediction.
+      target: real, the same shape: $p$ in [0, 1], or with `log_target=True` $\log p$, at most 0.
+      log_target: whether `target` holds logarithms.
+      options: `weights`, `where`, `reduction`: see `jaxloss.ReductionOptions`.
+
+    Returns:
+      The reduced loss, a scalar; with `reduction="none"` of the shape of the arguments. Under `jaxloss.data_checks` an
+      error for logarithms above 0, probabilities outside [0, 1], and impossible predictions of possible classes.
+
+    Raises:
+      ValueError: shapes do not fit.
+      TypeError: `log_probabilities` is not floating.
+
+    Reference:
+      Kullback and Leibler, On information and sufficiency, Annals of Mathematical Statistics 22, 1951, equation 2.4.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxloss
+      >>> q, p = jnp.array([[0.5, 0.25, 0.25]]), jnp.array([[0.5, 0.5, 0.0]])
+      >>> print(jaxloss.kl_div(jnp.log(q), p, reduction="batchmean").round(4))
+      0.3466
+    """
+    checks.require_inside("kl_div", "log_probabilities", log_probabilities, _LOG_PROBABILITIES)
+    checks.require_inside("kl_div", "target", target, _LOG_PROBABILITIES if log_target else _PROBABILITIES)
+    probability = jnp.exp(target) if log_target else target
+    message = "kl_div: log_probabilities is -inf where the target's probability is {value}"
+    checks.require((probability == 0) | (log_probabilities > -jnp.inf), message, value=probability)
+    if log_target:
+        return numerics.weighted(probability, target - log_probabilities)
+    return numerics.xlogx(target) - numerics.weighted(target, log_probabilities)

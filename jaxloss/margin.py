@@ -1,0 +1,326 @@
+"""Losses that ask one score to be above another, or above 0, by a margin."""
+
+from __future__ import annotations
+
+from typing import Unpack
+
+import jax.numpy as jnp
+from jax import Array
+
+from jaxloss import kinks, numerics
+from jaxloss.checks import Real, Vector
+from jaxloss.lift import loss
+from jaxloss.options import AxisOption, AxisOptions, ReductionOptions
+
+
+@loss("(),()->()", domains={"target": "{-1, 1}", "kink_width": "[0, inf)"})
+def hinge_embedding_loss(
+    prediction: Real,
+    target: Real,
+    *,
+    margin: Real = 1.0,
+    kink_width: Real | None = None,
+    **options: Unpack[ReductionOptions],
+) -> Array:
+    r"""A distance itself where a pair is alike, its shortfall from the margin where the pair is not.
+
+    $$l = \begin{cases} x & y = 1 \\ \max(0, m - x) & y = -1 \end{cases}$$
+
+    Args:
+      prediction: floating, any shape `(...)`: $x$, as a rule the distance of a pair.
+      target: 1 for alike, -1 for not, the same shape: $y$.
+      margin: $m$. A number, or an array with one a sample.
+      kink_width: half-width of the ramp on which the derivative runs through the kink at $x = m$, at least 0; None is
+        one machine epsilon. See `jaxloss.kinks`.
+      options: `weights`, `where`, `reduction`: see `jaxloss.ReductionOptions`.
+
+    Returns:
+      The reduced loss, a scalar; with `reduction="none"` of the shape of the arguments. NaN for another target, to
+      which neither case applies.
+
+    Raises:
+      ValueError: shapes do not fit, or `kink_width` is negative.
+      TypeError: `prediction` is not floating.
+
+    Reference:
+      Hadsell, Chopra and LeCun, Dimensionality reduction by learning an invariant mapping, CVPR 2006, section 2.1.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxloss
+      >>> distance, alike = jnp.array([0.25, 0.25, 2.0]), jnp.array([1, -1, -1])
+      >>> print(jaxloss.hinge_embedding_loss(distance, alike, reduction="none"))
+      [0.25 0.75 0.  ]
+    """
+    shortfall = kinks.positive_part(margin - prediction, kink_width)
+    return jnp.where(target == 1, prediction, jnp.where(target == -1, shortfall, jnp.nan))
+
+
+@loss("(),(),()->()", domains={"target": "{-1, 1}", "kink_width": "[0, inf)"})
+def margin_ranking_loss(
+    first: Real,
+    second: Real,
+    target: Real,
+    *,
+    margin: Real = 0.0,
+    kink_width: Real | None = None,
+    **options: Unpack[ReductionOptions],
+) -> Array:
+    r"""How far the score that ought to be the higher of two is from being so by the margin.
+
+    $$l = \max\bigl(0,\, m - y \, (x_1 - x_2)\bigr)$$
+
+    With `jaxloss.target_score` as `first` and `jaxloss.highest_wrong_score` as `second` it trains a classifier.
+
+    Args:
+      first: floating, any shape `(...)`: $x_1$.
+      second: floating, the same shape: $x_2$.
+      target: 1 where `first` ought to be higher, -1 where `second` ought to be: $y$. The same shape, or one for all.
+      margin: $m$. A number, or an array with one a sample.
+      kink_width: half-width of the ramp on which the derivative runs through the kink, at least 0; None is one machine
+        epsilon. See `jaxloss.kinks`.
+      options: `weights`, `where`, `reduction`: see `jaxloss.ReductionOptions`.
+
+    Returns:
+      The reduced loss, a scalar; with `reduction="none"` of the shape of the arguments.
+
+    Raises:
+      ValueError: shapes do not fit, or `kink_width` is negative.
+      TypeError: `first` or `second` is not floating.
+
+    Reference:
+      Herbrich, Graepel and Obermayer, Large margin rank boundaries for ordinal regression, 2000, section 7.3.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxloss
+      >>> right, wrong = jnp.array([2.0, 0.5]), jnp.array([1.0, 0.25])
+      >>> print(jaxloss.margin_ranking_loss(right, wrong, 1, margin=0.5, reduction="none"))
+      [0.   0.25]
+    """
+    return kinks.positive_part(margin - numerics.weighted(target, first - second), kink_width)
+
+
+@loss("(c),()->()", indices={"target": "[0, c)"})
+def target_score(logits: Vector, target: Vector | int, **options: Unpack[AxisOption]) -> Array:
+    r"""The score of the right class: one side of a ranking loss that trains a classifier.
+
+    $$s = x_y$$
+
+    Args:
+      logits: floating `(..., C)`: $x$, a score for each class.
+      target: integer `(...)`: $y$, the right class in [0, C).
+      options: `axis`, the class axis, by default the last.
+
+    Returns:
+      One score a sample, of the shape of `target`. NaN for a sample whose target is out of range.
+
+    Raises:
+      ValueError: shapes do not fit.
+      TypeError: `logits` is not floating, or `target` not integer.
+
+    Reference:
+      As `highest_wrong_score`, the other side.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxloss
+      >>> print(jaxloss.target_score(jnp.array([[1.0, 2.0, 4.0], [3.0, 2.0, 1.0]]), jnp.array([1, 0])))
+      [2. 3.]
+    """
+    return logits[target]
+
+
+@loss("(c),()->()", indices={"target": "[0, c)"}, domains={"kink_width": "[0, inf)"})
+def highest_wrong_score(
+    logits: Vector, target: Vector | int, *, kink_width: Real | None = None, **options: Unpack[AxisOption]
+) -> Array:
+    r"""The highest score of a wrong class: the answer that is the nearest to being mistaken for the right one.
+
+    $$s = \max_{c \ne y} x_c$$
+
+    A ranking loss between it and the score of the right class trains a classifier: with `margin_ranking_loss` the
+    multi-class support vector machine of Crammer and Singer, which the example shows.
+
+    Args:
+      logits: floating `(..., C)`: $x$, a score for each class.
+      target: integer `(...)`: $y$, the right class in [0, C).
+      kink_width: how far below the highest a wrong score may lie and still have a share of the derivative, at least 0;
+        None is one machine epsilon. See `jaxloss.kinks.max`.
+      options: `axis`, the class axis, by default the last.
+
+    Returns:
+      One score a sample, of the shape of `target`; -inf if there is but one class. NaN for a sample whose target is out
+      of range.
+
+    Raises:
+      ValueError: shapes do not fit, or `kink_width` is negative.
+      TypeError: `logits` is not floating, or `target` not integer.
+
+    Reference:
+      Crammer and Singer, On the algorithmic implementation of multiclass kernel-based vector machines, JMLR 2, 2001,
+      equation 4.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxloss
+      >>> logits, target = jnp.array([[1.0, 2.0, 4.0], [3.0, 2.0, 1.0]]), jnp.array([1, 0])
+      >>> right, wrong = jaxloss.target_score(logits, target), jaxloss.highest_wrong_score(logits, target)
+      >>> print(wrong, jaxloss.margin_ranking_loss(right, wrong, 1, margin=2.0, reduction="none"))
+      [4. 2.] [4. 1.]
+    """
+    is_wrong = jnp.arange(logits.size, dtype=jnp.result_type(target)) != target
+    return kinks.max(jnp.where(is_wrong, logits, -jnp.inf), kink_width)
+
+
+@loss("(),()->()", domains={"target": "{-1, 1}"})
+def soft_margin_loss(logits: Real, target: Real, **options: Unpack[ReductionOptions]) -> Array:
+    r"""Logistic loss of a decision between -1 and 1.
+
+    $$l = \log(1 + e^{-y x})$$
+
+    Args:
+      logits: floating, any shape `(...)`: $x$.
+      target: -1 or 1, the same shape: $y$.
+      options: `weights`, `where`, `reduction`: see `jaxloss.ReductionOptions`.
+
+    Returns:
+      The reduced loss, a scalar; with `reduction="none"` of the shape of the arguments.
+
+    Raises:
+      ValueError: shapes do not fit.
+      TypeError: `logits` is not floating.
+
+    Reference:
+      Friedman, Hastie and Tibshirani, Additive logistic regression, Annals of Statistics 28, 2000, section 3.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxloss
+      >>> print(jaxloss.soft_margin_loss(jnp.array([0.0, 50.0]), jnp.array([1, -1]), reduction="none").round(4))
+      [ 0.6931 50.    ]
+    """
+    return numerics.softplus(-target * logits)
+
+
+@loss(
+    "(c),()->()",
+    indices={"target": "[0, c)"},
+    domains={"p": "{1, 2}", "kink_width": "[0, inf)"},
+    parameters={"class_weights": "(c)"},
+    static=("p",),
+)
+def multi_margin_loss(
+    logits: Vector,
+    target: Vector | int,
+    *,
+    p: int = 1,
+    margin: Real = 1.0,
+    class_weights: Vector | None = None,
+    kink_width: Real | None = None,
+    **options: Unpack[AxisOptions],
+) -> Array:
+    r"""Hinge loss of the right class against every other.
+
+    $$l = \frac{w_y}{C} \sum_{c \ne y} \max(0,\, m - x_y + x_c)^p$$
+
+    Args:
+      logits: floating `(..., C)`: $x$, a score for each class.
+      target: integer `(...)`: $y$, the right class in [0, C).
+      p: 1 or 2.
+      margin: $m$. A number, or an array with one a sample.
+      class_weights: real `(C,)`: $w$; 1 if not given. As in PyTorch they are no part of the mean's normaliser.
+      kink_width: half-width of the ramp on which the derivative runs through the kinks, at least 0; None is one machine
+        epsilon. See `jaxloss.kinks`.
+      options: `weights`, `where`, `reduction`, `axis`: see `jaxloss.AxisOptions`.
+
+    Returns:
+      The reduced loss, a scalar; with `reduction="none"` of the shape of `target`. NaN for a sample whose target is
+      out of range.
+
+    Raises:
+      ValueError: shapes do not fit, `p` is neither 1 nor 2, or `kink_width` is negative.
+      TypeError: `logits` is not floating, or `target` not integer.
+
+    Reference:
+      Weston and Watkins, Support vector machines for multi-class pattern recognition, ESANN 1999, equation 3.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxloss
+      >>> print(jaxloss.multi_margin_loss(jnp.array([[1.0, 0.75, -2.0, 0.0]]), jnp.array([0])))
+      0.1875
+    """
+    shortfall = kinks.positive_part(margin - logits[target] + logits, kink_width)
+    is_wrong = jnp.arange(logits.size, dtype=jnp.result_type(target)) != target
+    terms = numerics.square(shortfall) if p == 2 else shortfall
+    cost = numerics.weighted(jnp.where(is_wrong, 1 / logits.size, 0), terms).sum()
+    return cost if class_weights is None else numerics.weighted(class_weights[target], cost)
+
+
+@loss("(c),(c)->()", indices={"target": "[-1, c)"}, domains={"kink_width": "[0, inf)"})
+def multilabel_margin_loss(
+    logits: Vector, target: Vector, *, kink_width: Real | None = None, **options: Unpack[AxisOptions]
+) -> Array:
+    r"""Hinge loss of each right class against each wrong one.
+
+    $$l = \frac{1}{C} \sum_{j \in T} \sum_{i \notin T} \max(0,\, 1 - x_j + x_i)$$
+
+    Args:
+      logits: floating `(..., C)`: $x$, a score for each class.
+      target: integer `(..., C)`: $T$, the right classes, each in [0, C), the list ended by -1 if it is shorter than C.
+        What follows the first -1, in [-1, C) as well, has no effect.
+      kink_width: half-width of the ramp on which the derivative runs through the kinks, at least 0; None is one machine
+        epsilon. See `jaxloss.kinks`.
+      options: `weights`, `where`, `reduction`, `axis`: see `jaxloss.AxisOptions`.
+
+    Returns:
+      The reduced loss, a scalar; with `reduction="none"` one loss a sample. NaN for a sample whose list has an index
+      out of range.
+
+    Raises:
+      ValueError: shapes do not fit, or `kink_width` is negative.
+      TypeError: `logits` is not floating, or `target` not integer.
+
+    Reference:
+      Elisseeff and Weston, A kernel method for multi-labelled classification, NIPS 2001, section 3.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxloss
+      >>> logits, target = jnp.array([[0.0, 0.25, 0.5, 1.0]]), jnp.array([[3, 0, -1, 1]])
+      >>> print(jaxloss.multilabel_margin_loss(logits, target))
+      0.875
+    """
+    n_classes = logits.size
+    listed = jnp.cumsum(target == -1) == 0
+    right = jnp.zeros(n_classes, bool).at[jnp.where(listed, target, n_classes)].set(True, mode="drop")
+    scores = logits[jnp.where(listed, target, 0)]
+    shortfall = kinks.positive_part(1 - scores[:, None] + logits, kink_width)
+    return numerics.weighted(jnp.where(listed[:, None] & ~right, 1 / n_classes, 0), shortfall).sum()
+
+
+@loss("(c),(c)->()", domains={"target": "[0, 1]"}, parameters={"class_weights": "(c)"})
+def multilabel_soft_margin_loss(
+    logits: Vector, target: Vector, *, class_weights: Vector | None = None, **options: Unpack[AxisOptions]
+) -> Array:
+    r"""Binary cross-entropy of each class, averaged over the classes of a sample.
+
+    $$l = \frac{1}{C} \sum_c w_c \bigl( y_c \log(1 + e^{-x_c}) + (1 - y_c) \log(1 + e^{x_c}) \bigr)$$
+
+    Args:
+      logits: floating `(..., C)`: $x$.
+      target: real in [0, 1], `(..., C)`: $y$, for each class whether it applies.
+      class_weights: real `(C,)`: $w$; 1 if not given.
+      options: `weights`, `where`, `reduction`, `axis`: see `jaxloss.AxisOptions`.
+
+    Returns:
+      The reduced loss, a scalar; with `reduction="none"` one loss a sample.
+
+    Raises:
+      ValueError: shapes do not fit.
+      TypeError: `logits` is not floating.
+
+    Reference:
+      Nam et al., Large-scale multi-label text classification: revisiting neural networks, ECML 2014, section 3.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxloss
+      >>> print(jaxloss.multilabel_soft_margin_loss(jnp.array([[0.0, 50.0]]), jnp.array([[1, 0]])).round(4))
+      25.3466
+    """
+    losses = numerics.logistic_cross_entropy(logits, target)
+    return jnp.sum((losses if class_weights is None else numerics.weighted(class_weights, losses)) / logits.size)
