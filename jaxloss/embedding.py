@@ -142,7 +142,7 @@ def _triplet_margin(
     width = kinks.resolve_width("triplet_margin_loss", anchor, kink_width) / unit
 
     def distance(x: Vector, y: Vector) -> Array:
-        return vectors.distance(x, y, p=p, eps=eps / unit, kink_width=width)
+        return vectors.norm(x - y + eps / unit, p, width)
 
     return unit * _triplet(anchor / unit, positive / unit, negative / unit, distance, margin / unit, swap, width)
 

@@ -247,8 +247,8 @@ def effective_number_weights(counts: Vector, *, beta: Real = 0.999) -> Array:
     Example:
       >>> import jax.numpy as jnp
       >>> from jaxloss.imbalance import effective_number_weights
-      >>> print(effective_number_weights(jnp.array([30.0, 10.0]), beta=0.5).round(3))
-      [1.    1.001]
+      >>> [round(float(weight), 4) for weight in effective_number_weights(jnp.array([90.0, 10.0]), beta=0.9)]
+      [0.7889, 1.2111]
     """
     if isinstance(beta, float | int | np.number):
         Interval("[0, 1)").check_number("effective_number_weights", "beta", beta)

@@ -226,7 +226,7 @@ def multi_margin_loss(
       margin: $m$. A number, or an array with one a sample.
       class_weights: real `(C,)`: $w$; 1 if not given. As in PyTorch they are no part of the mean's normaliser.
       kink_width: half-width of the ramp on which the derivative runs through the kinks, at least 0; None is one machine
-        epsilon. See `jaxloss.kinks`.
+        epsilon. See `jaxloss.kinks`. With `p=2` the loss has no kinks.
       options: `weights`, `where`, `reduction`, `axis`: see `jaxloss.AxisOptions`.
 
     Returns:
@@ -245,7 +245,7 @@ def multi_margin_loss(
       >>> print(jaxloss.multi_margin_loss(jnp.array([[1.0, 0.75, -2.0, 0.0]]), jnp.array([0])))
       0.1875
     """
-    shortfall = kinks.positive_part(margin - logits[target] + logits, kink_width)
+    shortfall = kinks.positive_part(margin - logits[target] + logits, 0.0 if p == 2 else kink_width)
     is_wrong = jnp.arange(logits.size, dtype=jnp.result_type(target)) != target
     terms = numerics.square(shortfall) if p == 2 else shortfall
     cost = numerics.weighted(jnp.where(is_wrong, 1 / logits.size, 0), terms).sum()

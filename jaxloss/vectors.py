@@ -82,8 +82,13 @@ def distance(x: Vector, y: Vector, *, p: float = 2.0, eps: Real = 0.0, kink_widt
       >>> print(vectors.distance(jnp.array([1.0, 2.0]), jnp.array([4.0, 6.0])))
       5.0
     """
-    # Where a difference overflows, so does the norm, but its gradient is not inf / inf.
-    return norm(numerics.finite(jnp.asarray(x) - y + eps), p, kink_width)
+    x, y = jnp.asarray(x), jnp.asarray(y)
+    require_vectors("vectors.distance", x)
+    require_vectors("vectors.distance", y)
+    width = kinks.resolve_width("vectors.distance", x, kink_width)
+    scale = unit(x, y)
+    by_scale = scale[..., None]
+    return scale * norm(x / by_scale - y / by_scale + eps / by_scale, p, width / by_scale)
 
 
 def cosine_similarity(x: Vector, y: Vector) -> Array:
@@ -117,14 +122,14 @@ def cosine_similarity(x: Vector, y: Vector) -> Array:
 
 
 def unit(*vectors: Vector) -> Array:
-    """A power of two in units of which no norm of these vectors overflows: 1 for all but huge ones.
+    """A power of two in units of which no norm of these vectors `(..., d)` overflows: 1 for all but huge ones, `(...)`.
 
     A function that scales with its arguments, such as the difference of two distances, is worked out in this unit, as
     infinity minus infinity is no number.
     """
     dtype = jnp.result_type(*vectors)
     huge = jnp.asarray(2.0 ** (jnp.finfo(dtype).maxexp // 2), dtype)
-    largest = jnp.max(jnp.stack([jnp.max(jnp.abs(vector)) for vector in vectors]))
+    largest = functools.reduce(jnp.maximum, [jnp.max(jnp.abs(vector), axis=-1) for vector in vectors])
     return lax.stop_gradient(jnp.where(largest > huge, huge, 1))
 
 
@@ -133,7 +138,9 @@ def _in_units_of_largest(x: Array) -> tuple[Array, Array]:
     largest = lax.stop_gradient(jnp.max(jnp.abs(x), axis=-1, keepdims=True))
     is_zero = largest < jnp.finfo(x.dtype).tiny
     scale = jnp.where(is_zero, 1, largest)
-    return jnp.where(is_zero, 0, x / scale), scale
+    # XLA divides by multiplying with the reciprocal, and that of a number beyond 2^126 is subnormal, so flushed to 0.
+    eighth = jnp.where(scale > 1, 0.125, 1)
+    return jnp.where(is_zero, 0, x * eighth / (scale * eighth)), scale
 
 
 def _sum_of_powers(scaled: Array, p: float) -> Array:

@@ -27,6 +27,8 @@ class Row:
       bad_static: the same for options that are compiled in.
       has_indices: whether the target is one class index.
       bad_data: for arrays with a domain, by name, a value outside it and what the data check says it lies in.
+      kinked: options with which the loss has kinks along its first array.
+      convex: whether it is convex in that array.
       scale: below which the loss's rounding errors do not shrink with its inputs.
     """
 
@@ -41,6 +43,8 @@ class Row:
     bad_static: Mapping[str, tuple[float, ...]] = dataclasses.field(default_factory=dict)
     has_indices: bool = False
     bad_data: Mapping[str, tuple[float, str]] = dataclasses.field(default_factory=dict)
+    kinked: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    convex: bool = True
     scale: float = 0.0
 
     @property
@@ -154,6 +158,7 @@ REGISTRY = (
         _elementwise,
         options=({}, {"beta": 0}, {"beta": 2.5}),
         numbers={"beta": _TEN} | _KINK,
+        kinked={"beta": 0},
         bad_numbers={"beta": (-1, float("inf"))} | _BAD_KINK,
     ),
     Row(
@@ -335,6 +340,7 @@ REGISTRY = (
         numbers={"margin": _TEN, "eps": _TEN} | _KINK,
         bad_numbers={"eps": (-1e-6,)} | _BAD_KINK,
         bad_static={"p": (0.5, -1)},
+        convex=False,
     ),
     Row(
         jaxloss.triplet_margin_with_distance_loss,
@@ -345,6 +351,7 @@ REGISTRY = (
         options=({}, {"swap": True}, {"distance_function": ref.taxicab, "margin": 0.4}),
         numbers={"margin": _TEN} | _KINK,
         bad_numbers=_BAD_KINK,
+        convex=False,
     ),
     Row(
         jaxloss.cosine_embedding_loss,
@@ -356,6 +363,7 @@ REGISTRY = (
         numbers={"margin": _TEN} | _KINK,
         bad_numbers=_BAD_KINK,
         bad_data=_SIGN,
+        convex=False,
         scale=1.0,
     ),
 )

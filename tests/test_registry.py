@@ -168,6 +168,42 @@ def test_derivative_by_weights_and_options(row):
             np.testing.assert_allclose(slope, (up - down) / 2e-6, rtol=1e-6)
 
 
+@pytest.mark.parametrize("row", [row for row in REGISTRY if "kink_width" in row.numbers], ids=lambda row: row.name)
+def test_kinks_of_a_loss(row):
+    """Along a line through kinks the derivative adds up to the rise, is C1 where the ramp is wide, and monotone."""
+    with jax.enable_x64(True):
+        options = row.kinked | {"reduction": "sum"}
+        start, *rest = draw(row, (4,), np.float64)
+        generator = np.random.default_rng(2)
+        # No two entries move alike, so that every kink is crossed from end to end.
+        direction = generator.permuted(np.broadcast_to(np.linspace(-1, 2, start.shape[-1]), start.shape), axis=-1)
+
+        def along(t, width):
+            return row.loss(start + t * direction, *rest, **options, kink_width=width)
+
+        @jax.jit
+        def derivatives(t, width):
+            slope = jax.grad(along)
+            return jax.vmap(slope, (0, None))(t, width), jax.vmap(jax.grad(slope), (0, None))(t, width)
+
+        ends = np.array([-20.0, 20.0])
+        low, high = (along(t, None) for t in ends)
+        # A loss of angles or distances levels off, and a wide ramp would reach to where it does.
+        wide = (0.05, 0.3, 1.0) if row.convex else (0.02, 0.05)
+        for width in (0.0, 1e-12, *wide):
+            coarse, fine = (derivatives(np.linspace(*ends, n), width) for n in (12801, 102401))
+            np.testing.assert_array_equal(along(ends[1], width), high)  # the width is no part of the value
+            variation = np.abs(np.diff(fine[0])).sum()
+            step = (ends[1] - ends[0]) / 102400
+            error = np.trapezoid(fine[0], dx=step) - (high - low)
+            assert np.abs(error) <= step * variation * (0.01 if width in wide else 1)
+            if row.convex:
+                assert np.diff(fine[0]).min() >= -1e-10
+            if width in wide:
+                for rough, smooth in zip(coarse, fine, strict=True):  # a jump would stay as high on the finer grid
+                    assert np.abs(np.diff(smooth)).max() < 0.25 * np.abs(np.diff(rough)).max()
+
+
 @each_row
 def test_options_with_one_value_a_sample(row):
     arrays = draw(row)

@@ -1,0 +1,162 @@
+"""Norms, distances and cosines by themselves, and where other libraries' fail: equal, zero, tiny and huge vectors."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxloss
+from jaxloss import vectors
+
+POWERS = (1.0, 1.5, 2.0, 3.0, float("inf"))
+each_power = pytest.mark.parametrize("p", POWERS)
+X = np.array([0.3, -1.2, 0.0, 2.5, -0.7], np.float32)
+Y = np.array([1.1, 0.4, -0.6, 2.0, 0.9], np.float32)
+# In float32: no square of these is in its range.
+SCALES = (1e-30, 1.0, 1e30)
+
+
+def slope_of(x, p):
+    """The gradient of a norm in float64."""
+    if p == np.inf:
+        return np.where(np.abs(x) == np.abs(x).max(), np.sign(x), 0)
+    return np.sign(x) * (np.abs(x) / np.linalg.norm(x, p)) ** (p - 1)
+
+
+@each_power
+@pytest.mark.parametrize("scale", SCALES)
+def test_norms_are_right_at_every_scale(p, scale):
+    x = np.float32(scale) * X
+    exact = x.astype(np.float64)
+    value, gradient = jax.value_and_grad(vectors.norm)(x, p, kink_width=0.0)
+    np.testing.assert_allclose(value, np.linalg.norm(exact, p), rtol=1e-6)
+    np.testing.assert_allclose(gradient, slope_of(exact, p), rtol=1e-5, atol=1e-6)
+
+
+@each_power
+def test_the_zero_vector_has_gradient_0_and_a_finite_hessian(p):
+    for x in (np.zeros(3, np.float32), np.full(3, 1e-45, np.float32)):
+        value, gradient = jax.value_and_grad(vectors.norm)(x, p)
+        assert value <= 1e-37
+        assert not np.any(gradient)
+        assert np.isfinite(jax.hessian(vectors.norm)(x, p)).all()
+
+
+@each_power
+@pytest.mark.parametrize(
+    "x", [X, 1e30 * X, np.float32([2e38, 1e38]), np.float32([2, -2, 2]), np.float32([3, 0, 0])], ids=str
+)
+def test_hessians_are_finite_and_symmetric(p, x):
+    hessian = np.asarray(jax.hessian(vectors.norm)(x, p))
+    assert np.isfinite(hessian).all()
+    np.testing.assert_allclose(hessian, hessian.T, rtol=1e-3, atol=1e-6 * np.abs(hessian).max() + 1e-37)
+
+
+@each_power
+@pytest.mark.parametrize("width", [0.1, 1.0])
+def test_the_gradient_of_a_norm_adds_up_to_its_rise_through_zero(p, width):
+    with jax.enable_x64(True):
+        direction = np.array([0.6, -0.8, 0.3])
+        t = np.linspace(-10, 15, 25001)
+        slopes = jax.vmap(jax.grad(lambda t: vectors.norm(t * direction, p, width)))(t)
+        rise = np.linalg.norm(15 * direction, p) - np.linalg.norm(10 * direction, p)
+        np.testing.assert_allclose(np.trapezoid(slopes, t), rise, atol=1e-6)
+        assert np.all(np.diff(slopes) >= -1e-12)
+        assert np.abs(np.diff(slopes)).max() < 0.02 / width
+
+
+def test_distances_add_eps_to_each_difference_and_are_0_between_equals():
+    value = vectors.distance(X, Y, eps=0.1)
+    np.testing.assert_allclose(value, np.linalg.norm(X.astype(float) - Y + 0.1), rtol=1e-6)
+    for p in POWERS:
+        value, gradients = jax.value_and_grad(vectors.distance, (0, 1))(X, X, p=p)
+        assert value == 0
+        assert not np.any(gradients)
+    far = jax.value_and_grad(vectors.distance)(np.float32([3e38, 1]), np.float32([-3e38, 0]))
+    assert np.isinf(far[0])
+    np.testing.assert_allclose(far[1], [1, 0], atol=1e-6)
+
+
+@pytest.mark.parametrize("scales", [(a, b) for a in SCALES for b in SCALES], ids=str)
+def test_a_cosine_depends_on_directions_alone(scales):
+    x, y = np.float32(scales[0]) * X, np.float32(scales[1]) * Y
+    exact = [v.astype(np.float64) for v in (x, y)]
+    lengths = [np.linalg.norm(v) for v in exact]
+    cosine = exact[0] @ exact[1] / np.prod(lengths)
+    value, gradient = jax.value_and_grad(vectors.cosine_similarity)(x, y)
+    np.testing.assert_allclose(value, cosine, rtol=1e-6)
+    expected = (exact[1] / lengths[1] - cosine * exact[0] / lengths[0]) / lengths[0]
+    np.testing.assert_allclose(gradient, expected, rtol=1e-5, atol=1e-6 * np.abs(expected).max())
+
+
+def test_cosines_of_equal_opposite_and_zero_vectors():
+    zero = np.zeros(5, np.float32)
+    for x, y, cosine in ((X, X, 1), (X, -X, -1), (X, zero, 0), (zero, zero, 0)):
+        value, gradients = jax.value_and_grad(vectors.cosine_similarity, (0, 1))(x, y)
+        np.testing.assert_allclose(value, cosine, rtol=1e-6)
+        assert np.abs(value) <= 1
+        np.testing.assert_allclose(gradients, np.zeros((2, 5)), atol=1e-6)
+        assert np.isfinite(jax.hessian(vectors.cosine_similarity, (0, 1))(x, y)).all()
+
+
+ZERO, HUGE = np.zeros(5, np.float32), np.float32(1e37) * X
+TRIPLETS = {
+    "equal": (X, X, X),
+    "equal to the negative": (X, Y, X),
+    "zero": (ZERO, ZERO, ZERO),
+    "one zero": (ZERO, X, Y),
+    "huge": (HUGE, -HUGE, np.roll(HUGE, 1)),
+    "huge and equal": (HUGE, HUGE, -HUGE),
+}
+
+
+@pytest.mark.parametrize("case", TRIPLETS)
+@pytest.mark.parametrize("swap", [False, True])
+@each_power
+def test_triplets_of_equal_zero_and_huge_vectors(case, swap, p):
+    def loss(*triplet):
+        return jaxloss.triplet_margin_loss(*triplet, p=p, swap=swap, eps=0.0)
+
+    anchor, positive, negative = (v.astype(np.float64) for v in TRIPLETS[case])
+    farther = np.linalg.norm(anchor - negative, p)
+    if swap:
+        farther = min(farther, np.linalg.norm(positive - negative, p))
+    expected = max(np.linalg.norm(anchor - positive, p) - farther + 1, 0)
+
+    @jax.jit
+    def derivatives(*triplet):
+        return jax.value_and_grad(loss, (0, 1, 2))(*triplet), jax.hessian(loss, (0, 1, 2))(*triplet)
+
+    (value, gradients), hessian = derivatives(*TRIPLETS[case])
+    np.testing.assert_allclose(value, expected, rtol=1e-6, atol=1e-6 * np.abs(anchor).max())
+    assert np.isfinite(gradients).all()
+    assert np.isfinite(hessian).all()
+
+
+PAIRS = {"equal": (X, X), "opposite": (X, -X), "zero": (ZERO, ZERO), "one zero": (ZERO, X), "huge": (HUGE, HUGE[::-1])}
+
+
+@pytest.mark.parametrize("case", PAIRS)
+@pytest.mark.parametrize("target", [1, -1])
+def test_cosine_embedding_of_equal_zero_and_huge_vectors(case, target):
+    def loss(*pair):
+        return jaxloss.cosine_embedding_loss(*pair, target)
+
+    x, y = (v.astype(np.float64) for v in PAIRS[case])
+    lengths = np.linalg.norm(x) * np.linalg.norm(y)
+    cosine = x @ y / lengths if lengths else 0.0
+    np.testing.assert_allclose(loss(*PAIRS[case]), 1 - cosine if target == 1 else max(cosine, 0), atol=1e-6)
+    assert np.isfinite(jax.grad(loss, (0, 1))(*PAIRS[case])).all()
+    assert np.isfinite(jax.hessian(loss, (0, 1))(*PAIRS[case])).all()
+
+
+def test_errors():
+    for function in (lambda x: vectors.norm(x), lambda x: vectors.cosine_similarity(x, x)):
+        with pytest.raises(TypeError, match=r"vectors\.\w+: takes floating arrays, got dtype int32"):
+            function(jnp.ones(3, jnp.int32))
+        with pytest.raises(ValueError, match=r"vectors\.\w+: takes vectors of at least one entry, got shape \(\)"):
+            function(jnp.float32(1))
+    with pytest.raises(ValueError, match=r"vectors\.norm: p is 0.5 but lies in \[1, inf\]"):
+        vectors.norm(X, 0.5)
+    with pytest.raises(ValueError, match=r"vectors\.norm: kink_width is -1 but lies in \[0, inf\)"):
+        vectors.norm(X, kink_width=-1)
