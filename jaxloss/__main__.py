@@ -1,158 +1,17 @@
 """`python -m jaxloss`: trains a small network on scikit-learn's digits with several losses, and compares them."""
 
 import argparse
-import dataclasses
 import importlib.util
 import inspect
 import pathlib
 import sys
-import time
-from collections.abc import Callable, Mapping
-from typing import Any, NoReturn
-
-import jax
-import jax.numpy as jnp
-import numpy as np
-from jax import Array
+from collections.abc import Callable
+from typing import NoReturn
 
 import jaxloss
+from jaxloss.demo import EXPERIMENTS, Result, load_digits, train
 
 EXTRAS = ("matplotlib", "optax", "rich", "sklearn")
-N_CLASSES, HIDDEN, BATCH = 10, 64, 64
-RARE_CLASSES, RARE_SHARE = 5, 0.06
-Parameters = dict[str, Array]
-
-
-@dataclasses.dataclass(frozen=True)
-class Experiment:
-    """A loss to train with: of (logits, target, class weights) to a scalar."""
-
-    loss: Callable[[Array, Array, Array], Array]
-    imbalanced: bool = False
-
-
-def _one_hot(target: Array) -> Array:
-    return jax.nn.one_hot(target, N_CLASSES)
-
-
-EXPERIMENTS: Mapping[str, Experiment] = {
-    "cross_entropy": Experiment(lambda x, y, w: jaxloss.cross_entropy(x, y)),
-    "label_smoothing": Experiment(lambda x, y, w: jaxloss.cross_entropy(x, y, label_smoothing=0.1)),
-    "nll_loss": Experiment(lambda x, y, w: jaxloss.nll_loss(jax.nn.log_softmax(x), y)),
-    "binary_cross_entropy": Experiment(
-        lambda x, y, w: jaxloss.binary_cross_entropy_with_logits(x, _one_hot(y), pos_weight=3.0)
-    ),
-    "mse_loss": Experiment(lambda x, y, w: jaxloss.mse_loss(x, _one_hot(y))),
-    "l1_loss": Experiment(lambda x, y, w: jaxloss.l1_loss(x, _one_hot(y), kink_width=0.1)),
-    "smooth_l1_loss": Experiment(lambda x, y, w: jaxloss.smooth_l1_loss(x, _one_hot(y), beta=0.5)),
-    "huber_loss": Experiment(lambda x, y, w: jaxloss.huber_loss(x, _one_hot(y), delta=0.5)),
-    "imbalanced": Experiment(lambda x, y, w: jaxloss.cross_entropy(x, y), imbalanced=True),
-    "imbalanced_weighted": Experiment(lambda x, y, w: jaxloss.cross_entropy(x, y, class_weights=w), imbalanced=True),
-}
-
-
-@dataclasses.dataclass(frozen=True)
-class Digits:
-    """Images as rows of 64 floats in [0, 1], and their digits."""
-
-    train_images: Array
-    train_targets: Array
-    test_images: Array
-    test_targets: np.ndarray
-
-    @property
-    def class_weights(self) -> Array:
-        """Inversely proportional to the frequency of each class, 1 on average over the samples."""
-        counts = jnp.bincount(self.train_targets, length=N_CLASSES)
-        return len(self.train_targets) / (N_CLASSES * counts)
-
-
-@dataclasses.dataclass(frozen=True)
-class Result:
-    """What training with one loss came to."""
-
-    name: str
-    imbalanced: bool
-    accuracies: list[float]
-    balanced_accuracy: float
-    step_microseconds: float
-    compile_seconds: float
-
-
-def load_digits(seed: int, imbalanced: bool) -> Digits:
-    """scikit-learn's digits, 30 % of each class held out; imbalanced, half of the classes lose most of their images."""
-    from sklearn.datasets import load_digits as load
-    from sklearn.model_selection import train_test_split
-
-    images, targets = load(return_X_y=True)
-    split = train_test_split(images / 16, targets, test_size=0.3, random_state=seed, stratify=targets)
-    train_images, test_images, train_targets, test_targets = map(np.asarray, split)
-    if imbalanced:
-        generator = np.random.default_rng(seed)
-        kept = (train_targets >= RARE_CLASSES) | (generator.uniform(size=len(train_targets)) < RARE_SHARE)
-        train_images, train_targets = train_images[kept], train_targets[kept]
-    as_images = [jnp.asarray(a, jnp.float32) for a in (train_images, test_images)]
-    return Digits(as_images[0], jnp.asarray(train_targets), as_images[1], test_targets)
-
-
-def initial_parameters(key: Array) -> Parameters:
-    hidden, output = jax.random.split(key)
-    return {
-        "hidden": jax.random.normal(hidden, (64, HIDDEN)) * jnp.sqrt(2 / 64),
-        "hidden_bias": jnp.zeros(HIDDEN),
-        "output": jax.random.normal(output, (HIDDEN, N_CLASSES)) / jnp.sqrt(HIDDEN),
-        "output_bias": jnp.zeros(N_CLASSES),
-    }
-
-
-def logits_of(parameters: Parameters, images: Array) -> Array:
-    hidden = jax.nn.relu(images @ parameters["hidden"] + parameters["hidden_bias"])
-    return hidden @ parameters["output"] + parameters["output_bias"]
-
-
-def train(name: str, digits: Digits, epochs: int, seed: int, progress: Callable[[], None]) -> Result:
-    """Adam over shuffled batches, one compiled program an epoch; the accuracy on the test set after each."""
-    import optax
-    from sklearn.metrics import balanced_accuracy_score
-
-    experiment = EXPERIMENTS[name]
-    optimiser = optax.adam(3e-3)
-    n_steps = max(len(digits.train_targets) // BATCH, 1)
-    class_weights = digits.class_weights
-
-    def step(carry: Any, batch: Array) -> Any:
-        parameters, state = carry
-        images, targets = digits.train_images[batch], digits.train_targets[batch]
-
-        def loss(parameters: Parameters) -> Array:
-            return experiment.loss(logits_of(parameters, images), targets, class_weights)
-
-        gradient = jax.grad(loss)(parameters)
-        updates, state = optimiser.update(gradient, state)
-        return (optax.apply_updates(parameters, updates), state), None
-
-    def epoch(carry: Any, key: Array) -> Any:
-        order = jax.random.permutation(key, len(digits.train_targets))
-        batches = jnp.resize(order, (n_steps, min(BATCH, len(order))))
-        carry, _ = jax.lax.scan(step, carry, batches)
-        return carry, jnp.argmax(logits_of(carry[0], digits.test_images), axis=1)
-
-    key = jax.random.key(seed)
-    parameters = initial_parameters(key)
-    carry = (parameters, optimiser.init(parameters))
-    start = time.perf_counter()
-    compiled = jax.jit(epoch).lower(carry, key).compile()
-    compile_seconds = time.perf_counter() - start
-    predicted, accuracies, seconds = np.zeros(0), [], []
-    for i in range(epochs):
-        start = time.perf_counter()
-        carry, predicted = jax.block_until_ready(compiled(carry, jax.random.fold_in(key, i)))
-        seconds.append(time.perf_counter() - start)
-        accuracies.append(float(np.mean(np.asarray(predicted) == digits.test_targets)))
-        progress()
-    balanced = float(balanced_accuracy_score(digits.test_targets, np.asarray(predicted)))
-    microseconds = float(np.median(seconds)) / n_steps * 1e6
-    return Result(name, experiment.imbalanced, accuracies, balanced, microseconds, compile_seconds)
 
 
 def train_all(names: list[str], epochs: int, seed: int) -> list[Result]:
@@ -221,7 +80,7 @@ def save_plot(results: list[Result], path: pathlib.Path) -> None:
 def catalogue() -> str:
     """Every loss, with the first line of its documentation."""
     functions = {name: value for name, value in vars(jaxloss).items() if inspect.isfunction(value)}
-    losses = {name: f for name, f in functions.items() if "weights" in inspect.signature(f).parameters}
+    losses = {name: f for name, f in functions.items() if "reduction" in inspect.signature(f).parameters}
     lines = {name: inspect.getdoc(f) or "" for name, f in losses.items()}
     width = max(map(len, lines))
     return "\n".join(f"{name:{width}}  {text.splitlines()[0]}" for name, text in sorted(lines.items()))
