@@ -1,7 +1,9 @@
 """`python -m benchmarks`: tables of our times and memory beside those of peers, ours in units of theirs in brackets."""
 
 import argparse
+import ast
 import importlib.util
+import inspect
 import platform
 import subprocess
 import sys
@@ -177,7 +179,18 @@ def importing(quick: bool) -> Iterator[Row]:
     yield ["import jaxloss", f"{np.median(seconds) * 1e3:.1f}"]
 
 
-BENCHMARKS = {f.__name__: f for f in (dispatch, elementwise, cross_entropy, memory, importing)}
+def kernels(quick: bool) -> Iterator[Row]:
+    """Lines of each loss's kernel, without signature and docstring."""
+    del quick
+    for name, function in sorted(vars(jaxloss).items()):
+        if inspect.isfunction(function) and hasattr(function, "__wrapped__") and name != "data_checks":
+            (tree,) = ast.parse(inspect.getsource(function)).body
+            assert isinstance(tree, ast.FunctionDef)
+            first, last = tree.body[1], tree.body[-1]
+            yield [name, str((last.end_lineno or last.lineno) - first.lineno + 1)]
+
+
+BENCHMARKS = {f.__name__: f for f in (dispatch, elementwise, cross_entropy, memory, importing, kernels)}
 
 
 def main() -> None:
