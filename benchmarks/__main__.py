@@ -78,11 +78,15 @@ def dispatch(quick: bool) -> Iterator[Row]:
     def hand_cross_entropy(x: Any, t: Any) -> Any:
         return jnp.mean(jax.nn.logsumexp(x, axis=-1) - jnp.take_along_axis(x, t[:, None], 1)[:, 0])
 
+    def hand_huber(x: Any, y: Any, delta: Any) -> Any:
+        size = jnp.abs(x - y)
+        return jnp.mean(jnp.where(size < delta, size**2 / 2, delta * (size - delta / 2)))
+
     cases: dict[str, dict[str, Callable[[], object]]] = {
         "mse_loss": {"jaxloss": lambda: jaxloss.mse_loss(x, y), "by hand": jit_call(hand["mse_loss"], x, y)},
         "huber_loss(delta=2.0)": {
             "jaxloss": lambda: jaxloss.huber_loss(x, y, delta=2.0),
-            "by hand": jit_call(lambda x, y, d: jnp.mean(jnp.where(abs(x - y) < d, (x - y) ** 2, d)), x, y, 2.0),
+            "by hand": jit_call(hand_huber, x, y, 2.0),
         },
         "cross_entropy": {
             "jaxloss": lambda: jaxloss.cross_entropy(x, labels),
@@ -180,14 +184,26 @@ def importing(quick: bool) -> Iterator[Row]:
 
 
 def kernels(quick: bool) -> Iterator[Row]:
-    """Lines of each loss's kernel, without signature and docstring."""
+    """Lines of each loss's kernel, without signature and docstring, then those of the helpers in its module."""
     del quick
     for name, function in sorted(vars(jaxloss).items()):
         if inspect.isfunction(function) and hasattr(function, "__wrapped__") and name != "data_checks":
-            (tree,) = ast.parse(inspect.getsource(function)).body
-            assert isinstance(tree, ast.FunctionDef)
-            first, last = tree.body[1], tree.body[-1]
-            yield [name, str((last.end_lineno or last.lineno) - first.lineno + 1)]
+            module = ast.parse(inspect.getsource(inspect.getmodule(function)))  # pyright: ignore
+            functions = {f.name: f for f in module.body if isinstance(f, ast.FunctionDef)}
+            called, new = {name}, {name}
+            while new:
+                names = {n.id for f in new for n in ast.walk(functions[f]) if isinstance(n, ast.Name)}
+                # The rule of a derivative is called by nobody.
+                names |= {f"{f}_jvp" for f in new}
+                new = (names & functions.keys()) - called
+                called |= new
+            yield [name, str(lines(functions[name])), *(f"{f} {lines(functions[f])}" for f in sorted(called - {name}))]
+
+
+def lines(function: ast.FunctionDef) -> int:
+    first = function.body[1] if ast.get_docstring(function) else function.body[0]
+    last = function.body[-1]
+    return (last.end_lineno or last.lineno) - first.lineno + 1
 
 
 BENCHMARKS = {f.__name__: f for f in (dispatch, elementwise, cross_entropy, memory, importing, kernels)}

@@ -1,4 +1,4 @@
-"""jaxloss: the losses of PyTorch, Optax and Keras as pure JAX functions, exact at the extremes, smooth at the kinks."""
+"""jaxloss: PyTorch's losses as pure JAX functions, exact at the extremes, smooth at the kinks."""
 
 from jaxloss import imbalance as imbalance
 from jaxloss import kinks as kinks
@@ -23,9 +23,9 @@ from jaxloss.margin import multilabel_margin_loss as multilabel_margin_loss
 from jaxloss.margin import multilabel_soft_margin_loss as multilabel_soft_margin_loss
 from jaxloss.margin import soft_margin_loss as soft_margin_loss
 from jaxloss.margin import target_score as target_score
-from jaxloss.options import AxisOption as AxisOption
 from jaxloss.options import AxisOptions as AxisOptions
 from jaxloss.options import ReductionOptions as ReductionOptions
+from jaxloss.options import SampleOptions as SampleOptions
 from jaxloss.reductions import Total as Total
 from jaxloss.regression import huber_loss as huber_loss
 from jaxloss.regression import l1_loss as l1_loss

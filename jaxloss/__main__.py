@@ -3,6 +3,7 @@
 import argparse
 import importlib.util
 import inspect
+import os
 import pathlib
 import sys
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from typing import NoReturn
 import jaxloss
 from jaxloss.demo import EXPERIMENTS, Result, load_digits, train
 
+INTERRUPTED = 130
 EXTRAS = ("matplotlib", "optax", "rich", "sklearn")
 
 
@@ -72,7 +74,6 @@ def save_plot(results: list[Result], path: pathlib.Path) -> None:
         if shown:
             side.legend(fontsize=8)
     axes[0].set_ylabel("errors on the test set (%)")
-    path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120)
     plt.close(figure)
 
@@ -95,7 +96,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     def whole(least: int) -> Callable[[str], int]:
         def number(text: str) -> int:
             if not text.isdecimal() or not least <= int(text) < 2**31:
-                raise argparse.ArgumentTypeError(f"takes a whole number from {least}, got {text!r}")
+                raise argparse.ArgumentTypeError(f"takes a whole number from {least} to {2**31 - 1}, got {text!r}")
             return int(text)
 
         return number
@@ -111,8 +112,11 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     for name in options.losses:
         if name not in EXPERIMENTS:
             parser.error(f"argument --losses: there is no {name!r}; it takes {', '.join(EXPERIMENTS)}")
-    if options.out.exists() and not options.out.is_dir():
-        parser.error(f"argument --out: {options.out} is no directory")
+    if not options.list:
+        try:
+            options.out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            parser.error(f"argument --out: {error}")
     return options
 
 
@@ -139,7 +143,7 @@ def main(arguments: list[str] | None = None) -> int:
         save_plot(results, path)
     except KeyboardInterrupt:
         print("python -m jaxloss: interrupted", file=sys.stderr)
-        return 130
+        return INTERRUPTED
     except OSError as error:
         print(f"python -m jaxloss: {error}", file=sys.stderr)
         return 1
@@ -148,4 +152,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    if status == INTERRUPTED:
+        sys.stderr.flush()
+        # XLA's threads may still be at work, and tearing the interpreter down under them can crash it.
+        os._exit(status)
+    sys.exit(status)

@@ -3,6 +3,7 @@
 import contextlib
 import contextvars
 from collections.abc import Generator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -59,8 +60,10 @@ class Interval:
         low, high = self._bounds
         return jnp.clip(index, int(low) + (self._brackets[0] == "("), int(high) - (self._brackets[1] == ")"))
 
-    def check_number(self, function: str, argument: str, value: float | np.number) -> None:
-        """Raises a ValueError for a Python number outside the interval."""
+    def check_number(self, function: str, argument: str, value: Any) -> None:
+        """Raises a ValueError for a Python number outside the interval, a TypeError for what is none."""
+        if not isinstance(value, float | int | np.number) or isinstance(value, np.complexfloating):
+            raise TypeError(f"{function}: {argument} takes a number, got {type(value).__name__}")
         if not self.contains(value):
             raise ValueError(f"{function}: {argument} is {value} but lies in {self.notation}")
 
@@ -98,6 +101,9 @@ def data_checks(enabled: bool) -> Generator[None]:
     Args:
       enabled: True puts the checks in, False leaves them out (also inside an outer `data_checks(True)`).
 
+    Returns:
+      A context manager.
+
     Raises:
       TypeError: `enabled` is not a bool.
 
@@ -113,7 +119,7 @@ def data_checks(enabled: bool) -> Generator[None]:
       >>> print(error.get().partition(" (")[0])
       cross_entropy: target is 3 but lies in [0, 3)
     """
-    if enabled not in (True, False):
+    if type(enabled) is not bool:
         raise TypeError(f"data_checks: takes True or False, got {enabled!r}")
     with _data_checks(enabled):
         yield

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from jaxloss import numerics
+from jaxloss import checks, numerics
 from jaxloss.checks import Real, Vector
 from jaxloss.lift import loss
 from jaxloss.options import AxisOptions, ReductionOptions
@@ -172,7 +172,8 @@ def cross_entropy(
 
     Args:
       logits: floating `(..., C)`: $x$. A class with logit -inf is impossible, and contributes 0 where its target is 0.
-      target: integer `(...)`, the right class in [0, C); or floating `(..., C)`, the probability of each class.
+      target: integer `(...)`, the right class in [0, C); or floating `(..., C)`, the probability of each class, under
+        `jaxloss.data_checks` to a sum of 1 within 0.01.
       class_weights: real `(C,)`: $w$; 1 if not given.
       ignore_index: samples with this class index do not count.
       label_smoothing: in [0, 1]: $\varepsilon$. A number, or an array with one a sample.
@@ -199,19 +200,32 @@ def cross_entropy(
       >>> print(f"{jaxloss.cross_entropy(logits, jnp.array([0, 2]), label_smoothing=0.1):.4f}")
       0.7357
     """
+    return softmax_cross_entropy(logits, target, class_weights, label_smoothing)
+
+
+def softmax_cross_entropy(
+    logits: Vector, target: Vector | int, class_weights: Vector | None, label_smoothing: Real
+) -> tuple[Array, Array | None]:
+    """The loss of `cross_entropy` for one sample, and its normaliser."""
     # The maximum is taken off before anything is added, so that large logits lose no digits.
     maximum = lax.stop_gradient(jnp.max(logits))
     log_normaliser = jnp.log(jnp.sum(jnp.exp(logits - maximum)))
-    is_index = jnp.ndim(target) == 0
-    if is_index:
-        surprise = log_normaliser - (logits[target] - maximum)
-        cross, normaliser = _class_weighted(surprise, target, class_weights)
+
+    def surprise(scores: Vector) -> Array:
+        return log_normaliser - (scores - maximum)
+
+    def expected_surprise(probabilities: Real) -> Array:
+        weights = probabilities if class_weights is None else probabilities * class_weights
+        # A class of probability 0 contributes 0 even where its surprise is infinite.
+        return jnp.sum(numerics.weighted(weights, surprise(logits)))
+
+    if jnp.ndim(target) == 0:
+        cross, normaliser = _class_weighted(surprise(logits[target]), target, class_weights)
     else:
-        cross, normaliser = _expected_surprise(logits - maximum, log_normaliser, target, class_weights), None
+        _require_distribution(jnp.asarray(target))
+        cross, normaliser = expected_surprise(jnp.asarray(target)), None
     if isinstance(label_smoothing, Array):  # not left at 0
-        uniform = label_smoothing / logits.size
-        smooth = _expected_surprise(logits - maximum, log_normaliser, uniform, class_weights)
-        cross = numerics.weighted(1 - label_smoothing, cross) + smooth
+        cross = numerics.weighted(1 - label_smoothing, cross) + expected_surprise(label_smoothing / logits.size)
     return cross, normaliser
 
 
@@ -222,10 +236,7 @@ def _class_weighted(surprise: Array, target: Vector | int, class_weights: Vector
     return numerics.weighted(weight, surprise), weight
 
 
-def _expected_surprise(
-    shifted: Vector, log_normaliser: Array, probabilities: Real, class_weights: Vector | None
-) -> Array:
-    """The mean of -log p under the given probabilities; a class of probability 0 contributes 0 even at p = 0."""
-    if class_weights is not None:
-        probabilities = probabilities * class_weights
-    return jnp.sum(numerics.weighted(probabilities, log_normaliser - shifted))
+def _require_distribution(target: Vector) -> None:
+    total = jnp.sum(target)
+    message = "cross_entropy: target sums to {value} over the classes but takes probabilities that sum to 1"
+    checks.require(jnp.abs(total - 1) < 0.01, message, value=total)

@@ -3,7 +3,9 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 
@@ -19,12 +21,31 @@ def promote(values: Mapping[str, Array], keep: set[str]) -> dict[str, Array]:
     """Every array as the dtype of the computation; class indices, in `keep`, as integers that no index can overflow."""
     dtype = compute_dtype(value for name, value in values.items() if name not in keep)
     return {
-        name: value.astype(dtype) if name not in keep else value if value.dtype == bool else _as_index(value)
+        name: value.astype(dtype) if name not in keep else value if value.dtype == bool else as_index(value)
         for name, value in values.items()
     }
 
 
-def _as_index(index: Array) -> Array:
+def is_known(dtype: np.dtype[Any]) -> bool:
+    """Whether JAX has this dtype of NumPy's."""
+    return (
+        dtype.isnative
+        and (dtype.kind in "biufc" or jnp.issubdtype(dtype, jnp.floating))
+        and dtype.itemsize <= 16
+        and dtype != np.longdouble
+    )
+
+
+def narrow_index(index: Any) -> Any:
+    """64-bit integers of NumPy as 32-bit ones without wrapping, where JAX would make them 32-bit ones by wrapping."""
+    is_wide = isinstance(index, np.ndarray) and index.dtype.kind in "iu" and index.dtype.itemsize == 8
+    if not is_wide or jax.config.read("jax_enable_x64"):
+        return index
+    bounds = np.iinfo(np.int32)
+    return np.clip(index, max(bounds.min, np.iinfo(index.dtype).min), bounds.max).astype(np.int32)
+
+
+def as_index(index: Array) -> Array:
     """Integers of any width as signed ones: a large unsigned one stays large, and does not wrap into a class."""
     signed = jnp.int64 if index.dtype.itemsize == 8 else jnp.int32
     if jnp.issubdtype(index.dtype, jnp.unsignedinteger) and index.dtype.itemsize >= 4:

@@ -108,7 +108,8 @@ def max(x: Vector, kink_width: Real | None = None) -> Array:
     Args:
       x: floating `(..., d)`.
       kink_width: how far below the largest an entry may lie and still have a share of the derivative, as in `abs`.
-        Between two entries the shares are those of `maximum`.
+        Between two entries the shares are those of `maximum`, and add up to the rise of the value across the kink.
+        Where three or more are within the width of each other they do so to 1 % of the width.
 
     Returns:
       The largest entry along the last axis, exactly: `(...)`.
@@ -132,7 +133,29 @@ def max(x: Vector, kink_width: Real | None = None) -> Array:
 
 
 def ramp(x: Array, width: Array) -> Array:
-    """The derivative of `abs`: sign(x), made C1 within `width` of 0."""
+    r"""The derivative of `abs`: the sign, made C1 within a width of 0.
+
+    $$r = u (3 - u^2) / 2, \qquad u = \min(1, \max(-1, x / w))$$
+
+    Args:
+      x: floating array.
+      width: $w$, a floating array that broadcasts against it; 0 is the sign itself.
+
+    Returns:
+      Numbers in [-1, 1].
+
+    Raises:
+      TypeError: dtypes differ, under strict promotion.
+
+    Reference:
+      The cubic Hermite polynomial between -1 and 1 with slope 0 at both ends.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxloss import kinks
+      >>> print(kinks.ramp(jnp.array([-2.0, 0.0, 0.5]), jnp.array(1.0)))
+      [-1.      0.      0.6875]
+    """
     # The width shapes the derivative and not the value: how the derivative changes with it is nobody's question.
     width = lax.stop_gradient(width)
     # A width below the smallest normal number would make x / width overflow to inf, or 0 / 0.
@@ -141,13 +164,35 @@ def ramp(x: Array, width: Array) -> Array:
 
 
 def resolve_width(function: str, x: Real, kink_width: Real | None) -> Array:
-    """The half-width of the ramp for kinks in `x`, in its dtype: the one that was given, or a machine epsilon."""
+    """The half-width of the ramp for kinks in an array, in its dtype: the one that was given, or a machine epsilon.
+
+    Args:
+      function: that takes the width, for errors.
+      x: floating array.
+      kink_width: a number, an array, or None.
+
+    Returns:
+      The width, an array.
+
+    Raises:
+      TypeError: `x` is not floating.
+      ValueError: `kink_width` is a negative Python number.
+
+    Reference:
+      None; a default.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxloss import kinks
+      >>> print(kinks.resolve_width("f", jnp.ones(3), None))
+      1.1920929e-07
+    """
     x = jnp.asarray(x)
     require_floating(function, x)
     dtype = x.dtype
     if kink_width is None:
         return jnp.asarray(jnp.finfo(dtype).eps, dtype)
-    if isinstance(kink_width, float | int | np.number):
+    if not isinstance(kink_width, Array | np.ndarray):
         _WIDTHS.check_number(function, "kink_width", kink_width)
     return jnp.asarray(kink_width, dtype)
 

@@ -13,14 +13,15 @@ from typing import Any, ParamSpec
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
-from jaxloss import checks, reductions
+from jaxloss import checks, dtypes, reductions
 from jaxloss.batching import cut, vmap_batch
 from jaxloss.checks import Interval
-from jaxloss.dtypes import compute_dtype, promote
+from jaxloss.dtypes import compute_dtype, narrow_index, promote
 from jaxloss.notation import Match, Operand, Pattern, match
-from jaxloss.options import ALWAYS_STATIC, COMMON, AxisOptions, Binder, ReductionOptions
+from jaxloss.options import ALWAYS_STATIC, COMMON, AxisOptions, Binder, ReductionOptions, SampleOptions
 
 P = ParamSpec("P")
 Kernel = Callable[P, Array | tuple[Array, Array | None]]
@@ -45,7 +46,7 @@ def loss(
     $$\text{mean} = \frac{\sum_i w_i l_i}{\sum_i n_i}$$
 
     Which of the common options the function has, `**options: Unpack[...]` says: `jaxloss.ReductionOptions`,
-    `jaxloss.AxisOptions`, or none of the reductions (`jaxloss.AxisOption`) for a number of each sample that is no loss.
+    `jaxloss.AxisOptions`, or for a number of each sample that is no loss, without reductions, `jaxloss.SampleOptions`.
 
     Its keyword-only parameters are the options of the loss. One left at its default reaches the kernel as it is, so
     that a kernel can leave a term out; any other number comes as a traced scalar of the dtype of the computation, so
@@ -56,8 +57,9 @@ def loss(
         integer array of `indices` selects the first, a floating one the second.
       indices: which argument holds indices into an axis, and their range, such as {"target": "[0, c)"}. Samples whose
         index equals the option `ignore_index`, if the kernel declares one, are masked.
-      domains: the interval that an argument has to lie in, such as {"margin": "[0, inf)"}. Python numbers are always
-        checked, arrays under `jaxloss.data_checks`.
+      domains: the interval that an argument has to lie in, such as {"margin": "[0, inf)"}. Python numbers given for
+        options are always checked, arrays under `jaxloss.data_checks`, for which a kernel may also make checks of its
+        own by `jaxloss.checks.require`.
       parameters: options that are arrays shared by all samples, with their axes, such as {"class_weights": "(c)"}.
       static: options that decide the structure of the program, compiled in as Python values.
 
@@ -87,6 +89,8 @@ def loss(
       >>> print(tweedie_loss(log_rate, claims, years, where=~jnp.isnan(log_rate)))
       5.0
     """
+    if any(callable(text) for text in notations):
+        raise TypeError("loss: takes notations such as '(c),()->()' and makes a decorator; write @loss('(c),()->()')")
     patterns = tuple(Pattern.parse(text) for text in notations)
 
     def decorate(kernel: Kernel[P]) -> Callable[P, Array | Any]:
@@ -97,6 +101,7 @@ def loss(
             return lifted(args, kwargs)
 
         setattr(function, "__signature__", lifted.signature)  # noqa: B010 (no static attribute of a function)
+        function.__annotations__ = kernel.__annotations__ | {"return": Array | Any}
         return function
 
     return decorate
@@ -147,6 +152,17 @@ class Lifted:
             raise TypeError(
                 f"loss: {self.name} takes the arrays {', '.join(self.inputs)} but its notation is {written}"
             )
+        for argument in self.inputs:
+            if inspect.signature(self.kernel).parameters[argument].default is not inspect.Parameter.empty:
+                raise TypeError(f"loss: array {argument} of {self.name} has a default; only options may have one")
+        taken = self.own.keys() & COMMON.keys()
+        if taken:
+            raise TypeError(f"loss: {self.name} declares {', '.join(sorted(taken))}, which the decorator reads")
+        axes = {axis for pattern in self.patterns for core in pattern.cores for axis in core}
+        for argument, text in self.indices.items():
+            unknown = set(re.findall(r"[a-z]\w*", text)) - axes
+            if unknown:
+                raise TypeError(f"loss: {argument} of {self.name} lies in {text}, but no axis is called {min(unknown)}")
         for option, default in self.own.items():
             if default is inspect.Parameter.empty:
                 raise TypeError(f"loss: option {option} of {self.name} has no default")
@@ -157,6 +173,8 @@ class Lifted:
     def __call__(self, arrays: tuple[Any, ...], options: dict[str, Any]) -> Any:
         if len(arrays) != len(self.inputs):
             arrays, options = self.binder.arrays(arrays, options)
+        if self.indices:
+            arrays = tuple(map(narrow_index, arrays))
         plan, traced, reduction = self.binder.bind(options) if options else ((), options, None)
         try:
             result = self.jitted(plan, arrays, traced)
@@ -170,9 +188,10 @@ class Lifted:
         """The pipeline, traced by jit: `plan` is static, `arrays` and `traced` are not."""
         values = arrays | traced
         _check_arrays(self.name, values)
+        values = {name: jnp.asarray(value) for name, value in values.items()}  # under disable_jit they are none yet
         self._check_dtypes(values)
         options = self.defaults | plan
-        pattern = self._select_pattern(arrays, plan)
+        pattern = self._select_pattern(values, plan)
         operands = self._operands(pattern, values)
         axis = options.get("axis", -1)
         matched = match(self.name, operands, axis)
@@ -275,18 +294,26 @@ def _common_options(kernel: Callable[..., Any], patterns: Sequence[Pattern]) -> 
     for parameter in inspect.signature(kernel).parameters.values():
         hint = parameter.kind is parameter.VAR_KEYWORD and typing.get_type_hints(kernel).get(parameter.name)
         if hint:
-            (declared,) = typing.get_args(hint)
+            declared = next(iter(typing.get_args(hint)), None)
+            if declared not in (ReductionOptions, AxisOptions, SampleOptions):
+                takes = "Unpack[] of jaxloss.ReductionOptions, AxisOptions or SampleOptions"
+                raise TypeError(f"loss: **{parameter.name} of {kernel.__name__} is {hint} but takes {takes}")
     return {option: hint.__forward_arg__ for option, hint in declared.__annotations__.items()}
 
 
 def _check_arrays(function: str, values: Mapping[str, Any]) -> None:
     for name, value in values.items():
+        got = type(value).__name__
         if isinstance(value, list | tuple):
-            raise TypeError(
-                f"{function}: {name} is a {type(value).__name__} but takes an array; use jnp.asarray({name})"
-            )
+            raise TypeError(f"{function}: {name} is a {got} but takes an array; use jnp.asarray({name})")
+        if isinstance(value, np.ma.MaskedArray):
+            raise TypeError(f"{function}: {name} is a {got} but takes an array; give its data, and where=~mask")
         if not isinstance(value, checks.ARRAY_TYPES):
-            raise TypeError(f"{function}: {name} takes an array, got {type(value).__name__}")
+            raise TypeError(f"{function}: {name} takes a number or an array, got {got}")
+        if isinstance(value, np.ndarray | np.generic) and not dtypes.is_known(value.dtype):
+            raise TypeError(f"{function}: {name} has dtype {value.dtype} but takes numbers in a dtype that JAX has")
+        if isinstance(value, int) and abs(value) >= 2**31:
+            raise ValueError(f"{function}: {name} is {value} but integers lie in [-2147483648, 2147483648)")
 
 
 def _where_all(usable: Sequence[Array], value: Array) -> Array:

@@ -31,7 +31,7 @@ def poisson_nll_loss(
 ) -> Array:
     r"""Negative log-likelihood of a count under a Poisson distribution.
 
-    $$l = \lambda - y \log \lambda \; \bigl[ {} + \log y! \bigr], \qquad
+    $$l = \lambda - y \log (\lambda + \epsilon) \; \bigl[ {} + \log y! \bigr], \qquad
     \log y! \approx y \log y - y + \tfrac12 \log(2 \pi y) \text{ for } y > 1, \text{ else } 0$$
 
     Args:
@@ -39,7 +39,7 @@ def poisson_nll_loss(
       target: real, at least 0, the same shape: $y$, the count.
       log_input: whether `prediction` is the logarithm of the rate.
       full: whether to add Stirling's approximation of $\log y!$, which does not depend on the prediction.
-      eps: above 0, added to $\lambda$ inside the logarithm where `log_input` is False.
+      eps: above 0: $\epsilon$, which is there only where `log_input` is False.
       options: `weights`, `where`, `reduction`: see `jaxloss.ReductionOptions`.
 
     Returns:
@@ -61,15 +61,16 @@ def poisson_nll_loss(
     if not log_input:
         checks.require_inside("poisson_nll_loss", "prediction", prediction, _RATES)
     log_rate = prediction if log_input else jnp.log(prediction + eps)
-    stirling = 0
-    if full:
-        # y log y - y is subtracted inside the product with y: apart from it, both may overflow.
-        count = jnp.where(target > 1, target, 1)
-        log_rate = log_rate - jnp.where(target > 1, jnp.log(count) - 1, 0)
-        stirling = jnp.where(target > 1, jnp.log(2 * math.pi * count) / 2, 0)
+    per_count, constant = _stirling(target) if full else (0, 0)
     if log_input:
-        return numerics.exp_minus_product(prediction, target, log_rate) + stirling
-    return jnp.asarray(prediction - target * log_rate + stirling)
+        return numerics.exp_minus_product(prediction, target, log_rate - per_count) + constant
+    return jnp.asarray(prediction - target * (log_rate - per_count) + constant)
+
+
+def _stirling(count: Real) -> tuple[Array, Array]:
+    """log(count!) as (p, q) of count * p + q: p goes into a product with the count, as beside it both may overflow."""
+    large = jnp.where(count > 1, count, 1)
+    return jnp.where(count > 1, jnp.log(large) - 1, 0), jnp.where(count > 1, jnp.log(2 * math.pi * large) / 2, 0)
 
 
 @loss("(),(),()->()", domains={"variance": "[0, inf)", "eps": "(0, inf)"})
@@ -137,7 +138,7 @@ def _gaussian_jvp(primals, tangents):
     return _gaussian(difference, variance, eps), change
 
 
-@loss("(),()->()")
+@loss("(),()->()", domains={"log_probabilities": _LOG_PROBABILITIES.notation})
 def kl_div(
     log_probabilities: Real, target: Real, *, log_target: bool = False, **options: Unpack[ReductionOptions]
 ) -> Array:
@@ -150,7 +151,8 @@ def kl_div(
 
     Caution: only for distributions that sum to 1 is this sum never negative, and smallest where they are equal. A class
     that is predicted to be impossible, $\log q = -\infty$, but has $p > 0$ makes the divergence infinite and its
-    gradient meaningless: take `jax.nn.log_softmax` of finite logits.
+    gradient meaningless: take `jax.nn.log_softmax` of finite logits. A sample being one class, whether a distribution
+    sums to 1 is not checked; that of `cross_entropy` is, under `jaxloss.data_checks`.
 
     Args:
       log_probabilities: floating, any shape `(...)`, at most 0: $\log q$, the prediction.
@@ -175,11 +177,10 @@ def kl_div(
       >>> print(jaxloss.kl_div(jnp.log(q), p, reduction="batchmean").round(4))
       0.3466
     """
-    checks.require_inside("kl_div", "log_probabilities", log_probabilities, _LOG_PROBABILITIES)
     checks.require_inside("kl_div", "target", target, _LOG_PROBABILITIES if log_target else _PROBABILITIES)
     probability = jnp.exp(target) if log_target else target
     message = "kl_div: log_probabilities is -inf where the target's probability is {value}"
     checks.require((probability == 0) | (log_probabilities > -jnp.inf), message, value=probability)
     if log_target:
-        return numerics.weighted(probability, target - log_probabilities)
+        return numerics.weighted(probability, numerics.difference(target, log_probabilities))
     return numerics.xlogx(target) - numerics.weighted(target, log_probabilities)

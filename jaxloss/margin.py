@@ -10,7 +10,7 @@ from jax import Array
 from jaxloss import kinks, numerics
 from jaxloss.checks import Real, Vector
 from jaxloss.lift import loss
-from jaxloss.options import AxisOption, AxisOptions, ReductionOptions
+from jaxloss.options import AxisOptions, ReductionOptions, SampleOptions
 
 
 @loss("(),()->()", domains={"target": "{-1, 1}", "kink_width": "[0, inf)"})
@@ -100,7 +100,7 @@ def margin_ranking_loss(
 
 
 @loss("(c),()->()", indices={"target": "[0, c)"})
-def target_score(logits: Vector, target: Vector | int, **options: Unpack[AxisOption]) -> Array:
+def target_score(logits: Vector, target: Vector | int, **options: Unpack[SampleOptions]) -> Array:
     r"""The score of the right class: one side of a ranking loss that trains a classifier.
 
     $$s = x_y$$
@@ -130,7 +130,7 @@ def target_score(logits: Vector, target: Vector | int, **options: Unpack[AxisOpt
 
 @loss("(c),()->()", indices={"target": "[0, c)"}, domains={"kink_width": "[0, inf)"})
 def highest_wrong_score(
-    logits: Vector, target: Vector | int, *, kink_width: Real | None = None, **options: Unpack[AxisOption]
+    logits: Vector, target: Vector | int, *, kink_width: Real | None = None, **options: Unpack[SampleOptions]
 ) -> Array:
     r"""The highest score of a wrong class: the answer that is the nearest to being mistaken for the right one.
 

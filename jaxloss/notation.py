@@ -145,6 +145,8 @@ def _rank_misfit(function: str, first: Operand, other: Operand, axis: int) -> st
 
 def _squeeze_hint(first: Operand, other: Operand, axis: int) -> str:
     longer, shorter = (other, first) if other.batch_rank > first.batch_rank else (first, other)
+    if longer is first and not other.core and other.shape == first.split(axis)[0][1:] and set(other.shape) != {1}:
+        return f"; for one value a column use {other.name}[None]"
     if longer.batch_rank != shorter.batch_rank + 1 or longer.core:
         return "; broadcasting these against each other is never done silently"
     wanted, _ = shorter.split(axis)

@@ -115,8 +115,8 @@ def _weighted_jvp(primals, tangents):
 
 @jax.custom_jvp
 def ratio(total: Array, normaliser: Array) -> Array:
-    """total / normaliser; 0 where nothing is counted, both being 0."""
-    return total / jnp.where((total == 0) & (normaliser == 0), 1, normaliser)
+    """total / normaliser; 0 where nothing is counted, both being 0; the total where it overflowed."""
+    return jnp.where(jnp.isinf(total), total, total / jnp.where((total == 0) & (normaliser == 0), 1, normaliser))
 
 
 @ratio.defjvp

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import operator
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypedDict
 
@@ -31,8 +30,8 @@ class ReductionOptions(TypedDict, total=False):
     reduction: reductions.Reduction
 
 
-class AxisOption(TypedDict, total=False):
-    """The option of every function of samples that are vectors.
+class SampleOptions(TypedDict, total=False):
+    """The option of a function of samples that are vectors and no loss, such as `jaxloss.highest_wrong_score`.
 
     Args:
       axis: the class or feature axis, by default the last.
@@ -41,14 +40,20 @@ class AxisOption(TypedDict, total=False):
     axis: int
 
 
-class AxisOptions(ReductionOptions, AxisOption, total=False):
-    """Options of every loss of samples that are vectors: those of `ReductionOptions`, and `axis`."""
+class AxisOptions(ReductionOptions, SampleOptions, total=False):
+    """Options of every loss of samples that are vectors: those of `ReductionOptions`, and the axis.
+
+    Args:
+      weights, where: one a sample or one for all, as in `ReductionOptions`.
+      reduction: "mean", "sum", "none", "weighted_mean", "batchmean", "total" or a callable, as there.
+      axis: the class or feature axis, by default the last.
+    """
 
 
 COMMON: Mapping[str, Any] = {"weights": None, "where": None, "reduction": "mean", "axis": -1}
 """The options that the decorator reads, so that no kernel has to, with their defaults."""
 
-ALWAYS_STATIC = frozenset({"reduction", "axis"})
+ALWAYS_STATIC = frozenset({"reduction", "axis", "ignore_index"})
 
 
 class Bound(NamedTuple):
@@ -123,6 +128,8 @@ class Binder:
         if name in self._inputs:
             return f"{self._function}: {name} is given twice, by position and by name"
         close = difflib.get_close_matches(name, self._defaults, n=1)
+        if name == "weight" and "class_weights" in self._defaults:
+            close = ["class_weights, one a class, or weights, one a sample"]
         meant = f"did you mean {close[0]}?" if close else f"it takes {', '.join(self._defaults)}"
         return f"{self._function}: there is no option {name}; {meant}"
 
@@ -135,21 +142,18 @@ class Binder:
         return value
 
     def _static_value(self, name: str, value: Any, default: Any) -> Any:
-        """A value that is compiled in: of the type of the default, anything hashable where that is None."""
-        if default is not None and not isinstance(default, bool | str) and not callable(default):
-            try:
-                value = operator.index(value) if isinstance(default, int) else operator.pos(value)
-                fits = isinstance(value, float | int) and not isinstance(value, bool)
-            except TypeError:
-                fits = False
-        elif default is not None:
-            fits = callable(value) if callable(default) else type(value) is type(default)
+        """A value that is compiled in: of the type of the default, anything that can be hashed where that is None."""
+        value = value.item() if isinstance(value, np.bool_ | np.number) else value
+        if isinstance(default, float) and type(value) is int and abs(value) < 2**53:
+            value = float(value)
+        if callable(default):
+            takes, fits = "a callable", callable(value)
         else:
-            fits = type(value).__hash__ is not None
-        if not fits:
-            taken = "a hashable value" if default is None else type(default).__name__
+            takes, fits = type(default).__name__, default is None or type(value) is type(default)
+        if not fits or not _is_hashable(value):
+            takes = takes if default is not None and not fits else "what can be hashed"
             got = type(value).__name__
-            raise TypeError(f"{self._function}: {name} is compiled into the program and takes {taken}, got {got}")
+            raise TypeError(f"{self._function}: {name} is compiled into the program and takes {takes}, got {got}")
         if isinstance(value, float | int) and not isinstance(value, bool):
             self._check_domain(name, value)
         return value
@@ -170,3 +174,11 @@ class Binder:
         domain = self._domains.get(name)
         if domain is not None:
             domain.check_number(self._function, name, value)
+
+
+def _is_hashable(value: Any) -> bool:
+    try:
+        hash(value)
+    except TypeError:
+        return False
+    return True

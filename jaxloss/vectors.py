@@ -24,15 +24,16 @@ def norm(x: Vector, p: float = 2.0, kink_width: Real | None = None) -> Array:
     Args:
       x: floating `(..., d)`.
       p: Python number of at least 1, or infinity.
-      kink_width: half-width of the ramp on which the gradient runs through the kinks: at the zero vector, and where an
-        entry is 0 (p < 2) or entries tie (p infinite). At least 0; None is one machine epsilon.
+      kink_width: a number, or an array `(...)`: half-width of the ramp on which the gradient runs through the kinks, at
+        the zero vector, and where an entry is 0 (p < 2) or entries tie (p infinite). At least 0; None is one machine
+        epsilon.
 
     Returns:
       The norm along the last axis: `(...)`.
 
     Raises:
-      TypeError: `x` is not floating.
-      ValueError: `p` is below 1, or `kink_width` a negative Python number.
+      TypeError: `x` is not floating, or `p` no Python number.
+      ValueError: `x` has no entries, `p` is below 1, or `kink_width` a negative Python number.
 
     Reference:
       Blue, A portable Fortran program to find the Euclidean norm of a vector, ACM TOMS 4, 1978 (scaling).
@@ -47,6 +48,7 @@ def norm(x: Vector, p: float = 2.0, kink_width: Real | None = None) -> Array:
     require_vectors("vectors.norm", x)
     width = kinks.resolve_width("vectors.norm", x, kink_width)
     _POWERS.check_number("vectors.norm", "p", p)
+    width = width[..., None] if width.ndim else width
     if p == 1:
         return jnp.sum(kinks.abs(x, width), axis=-1)
     if p == float("inf"):
@@ -71,7 +73,7 @@ def distance(x: Vector, y: Vector, *, p: float = 2.0, eps: Real = 0.0, kink_widt
 
     Raises:
       TypeError: an array is not floating.
-      ValueError: as `norm`.
+      ValueError: shapes differ, or as `norm`.
 
     Reference:
       PyTorch documentation, `torch.nn.functional.pairwise_distance`.
@@ -83,12 +85,11 @@ def distance(x: Vector, y: Vector, *, p: float = 2.0, eps: Real = 0.0, kink_widt
       5.0
     """
     x, y = jnp.asarray(x), jnp.asarray(y)
-    require_vectors("vectors.distance", x)
-    require_vectors("vectors.distance", y)
+    _require_alike("vectors.distance", x, y)
     width = kinks.resolve_width("vectors.distance", x, kink_width)
     scale = unit(x, y)
     by_scale = scale[..., None]
-    return scale * norm(x / by_scale - y / by_scale + eps / by_scale, p, width / by_scale)
+    return scale * norm(x / by_scale - y / by_scale + eps / by_scale, p, width / scale)
 
 
 def cosine_similarity(x: Vector, y: Vector) -> Array:
@@ -105,6 +106,7 @@ def cosine_similarity(x: Vector, y: Vector) -> Array:
 
     Raises:
       TypeError: an array is not floating.
+      ValueError: shapes differ, or there are no entries.
 
     Reference:
       Salton and McGill, Introduction to Modern Information Retrieval, 1983, chapter 4.
@@ -116,16 +118,40 @@ def cosine_similarity(x: Vector, y: Vector) -> Array:
       0.96
     """
     x, y = jnp.asarray(x), jnp.asarray(y)
-    require_vectors("vectors.cosine_similarity", x)
-    require_vectors("vectors.cosine_similarity", y)
+    _require_alike("vectors.cosine_similarity", x, y)
     return _cosine(x, y)
 
 
+def _require_alike(function: str, x: Array, y: Array) -> None:
+    require_vectors(function, x)
+    require_vectors(function, y)
+    if x.shape != y.shape:
+        raise ValueError(f"{function}: takes two arrays of one shape, got {x.shape} and {y.shape}")
+
+
 def unit(*vectors: Vector) -> Array:
-    """A power of two in units of which no norm of these vectors `(..., d)` overflows: 1 for all but huge ones, `(...)`.
+    """A power of two in units of which no norm of these vectors overflows: 1 for all but huge ones.
 
     A function that scales with its arguments, such as the difference of two distances, is worked out in this unit, as
     infinity minus infinity is no number.
+
+    Args:
+      vectors: floating `(..., d)`.
+
+    Returns:
+      The unit `(...)`, no part of any derivative.
+
+    Raises:
+      TypeError: there is no vector.
+
+    Reference:
+      As `norm`.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxloss import vectors
+      >>> print(vectors.unit(jnp.array([1.0, 2.0])), vectors.unit(jnp.array([1e30, 0.0])))
+      1.0 1.8446744e+19
     """
     dtype = jnp.result_type(*vectors)
     huge = jnp.asarray(2.0 ** (jnp.finfo(dtype).maxexp // 2), dtype)
@@ -173,7 +199,9 @@ def _norm_jvp(p, primals, tangents):
         ramp = near * (3 - jnp.sum(near * near, axis=-1, keepdims=True)) / 2
         gradient = jnp.where(inside, ramp, scaled / length)
     else:
-        gradient = _signed_power(scaled, scale, width, p) / length ** (p - 1) * kinks.ramp(size, width)
+        # Not the power p - 1 of the length, which for a high p is a rounded number near 1.
+        power = jnp.where(total == 0, 1, total) ** ((p - 1) / p)
+        gradient = _signed_power(scaled, scale, width, p) / power * kinks.ramp(size, width)
     return _norm(x, width, p), jnp.sum(gradient * tangents[0], axis=-1)
 
 

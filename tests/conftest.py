@@ -2,13 +2,12 @@
 
 import os
 import pathlib
-import tempfile
 
 import hypothesis
 import jax
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-jax.config.update("jax_compilation_cache_dir", str(pathlib.Path(tempfile.gettempdir()) / "jaxloss_test_cache"))
+jax.config.update("jax_compilation_cache_dir", str(pathlib.Path(__file__).parent.parent / ".jax_cache"))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_numpy_dtype_promotion", "strict")

@@ -34,11 +34,13 @@ def cases():
 def elementwise(generator):
     x, y = generator.normal(size=(2, 3)) * 2, generator.normal(size=(2, 3))
     y[0, 0] = x[0, 0]
+    weights = (None, [[0.5, 1.0, 4.0], [2.0, 0.25, 1.0]])
     for name in ("mse_loss", "l1_loss"):
-        yield name, (x, y), {}
+        for options in product(weights=weights):
+            yield name, (x, y), options
     for options in product(beta=(0.0, 0.3, 1.0, 2.5)):
         yield "smooth_l1_loss", (x, y), options
-    for options in product(delta=(0.3, 1.0, 2.5)):
+    for options in product(delta=(0.3, 1.0, 2.5), weights=weights):
         yield "huber_loss", (x, y), options
 
 
@@ -119,6 +121,13 @@ def torch_options(options):
     return {name: torch.tensor(value).double() if name in tensors else value for name, value in kept.items()}
 
 
+def reductions(name, options):
+    """Ours, each with PyTorch's: of two losses, whose weighted mean there divides by the sum of the weights."""
+    mean = "weighted_mean" if name in ("mse_loss", "l1_loss") and "weights" in options else "mean"
+    pairs = {"none": "none", mean: "mean"}
+    return pairs | {"batchmean": "batchmean"} if name == "kl_div" else pairs
+
+
 def differentiated(name, arrays):
     """Positions of the arrays whose gradients are recorded: of the floating ones all but the target."""
     names = inspect.signature(getattr(jaxloss, name)).parameters
@@ -130,14 +139,14 @@ def record(name, arrays, options):
     import torch
 
     recorded = {}
-    for reduction in ("none", "mean", *(["batchmean"] if name == "kl_div" else [])):
+    for ours, reduction in reductions(name, options).items():
         tensors = [torch.tensor(array) for array in arrays]
         inputs = [tensors[i].requires_grad_() for i in differentiated(name, arrays)]
         loss = getattr(torch.nn.functional, name)(*tensors, reduction=reduction, **torch_options(options))
         if not torch.isfinite(loss).all():
             continue
         loss.sum().backward()
-        recorded[reduction] = {"value": loss.tolist(), "gradients": [tensor.grad.tolist() for tensor in inputs]}
+        recorded[ours] = {"value": loss.tolist(), "gradients": [tensor.grad.tolist() for tensor in inputs]}
     return recorded
 
 

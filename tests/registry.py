@@ -29,6 +29,7 @@ class Row:
       bad_data: for arrays with a domain, by name, a value outside it and what the data check says it lies in.
       kinked: options with which the loss has kinks along its first array.
       convex: whether it is convex in that array.
+      in_torch: whether PyTorch has it, and its values are recorded.
       scale: below which the loss's rounding errors do not shrink with its inputs.
     """
 
@@ -45,6 +46,7 @@ class Row:
     bad_data: Mapping[str, tuple[float, str]] = dataclasses.field(default_factory=dict)
     kinked: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     convex: bool = True
+    in_torch: bool = True
     scale: float = 0.0
 
     @property
@@ -339,7 +341,7 @@ REGISTRY = (
         ),
         numbers={"margin": _TEN, "eps": _TEN} | _KINK,
         bad_numbers={"eps": (-1e-6,)} | _BAD_KINK,
-        bad_static={"p": (0.5, -1)},
+        bad_static={"p": (0.5, -1.0)},
         convex=False,
     ),
     Row(

@@ -60,6 +60,24 @@ def test_second_derivatives_are_finite_and_modes_agree(function, exact, slopes, 
             assert np.isfinite(jax.grad(second)(x))
 
 
+def test_the_largest_of_two_shares_its_derivative_as_the_larger_of_two():
+    for gap in (-0.4, -0.1, 0.0, 0.3, 0.6):
+        x, y = jnp.float32(1.0 + gap), jnp.float32(1.0)
+        pair = jax.grad(lambda x, y: kinks.max(jnp.stack([x, y]), 0.5), (0, 1))(x, y)
+        np.testing.assert_allclose(pair, jax.grad(kinks.maximum, (0, 1))(x, y, 0.5), rtol=1e-6)
+    shares = jax.grad(kinks.max)(jnp.array([2.0, 2.0, 2.0, 1.0]))
+    np.testing.assert_allclose(shares, [1 / 3, 1 / 3, 1 / 3, 0], rtol=1e-6)
+
+
+@pytest.mark.parametrize(("direction", "error"), [((0, 1), 1e-8), ((0, 0.1, 1), 0.01), ((0, 0.9, 1), 0.01)])
+def test_shares_of_the_largest_add_up_to_its_rise(direction, error):
+    """Between two exactly; where three come within the width of each other to 1 % of it, as documented."""
+    with jax.enable_x64(True):
+        t, direction = np.linspace(-9, 9, 36001), np.array(direction, float)
+        slopes = jax.vmap(jax.grad(lambda t: kinks.max(t * direction, 0.5)))(t)
+        np.testing.assert_allclose(np.trapezoid(slopes, t), 9 * direction.max(), atol=error * 0.5)
+
+
 def test_width_may_be_traced_and_has_no_gradient():
     by_width = jax.jit(jax.grad(lambda w: kinks.abs(jnp.float32(0.1), w)))
     assert by_width(0.5) == 0

@@ -98,10 +98,22 @@ def test_common_mistakes_get_help():
         jaxloss.cross_entropy(logits, jnp.zeros(32))
     with pytest.raises(ValueError, match=r"mse_loss: target has shape \(32, 1\) but prediction has shape \(32,\)"):
         jaxloss.mse_loss(jnp.zeros(32), jnp.zeros((32, 1)))
+    with pytest.raises(
+        ValueError, match=r"pos_weight has shape \(10,\) .*for one value a column use pos_weight\[None\]"
+    ):
+        jaxloss.binary_cross_entropy_with_logits(logits, logits, pos_weight=np.ones(10))
     with pytest.raises(ValueError, match="ignore_index is 3 but is for integer class indices"):
         jaxloss.cross_entropy(logits, logits, ignore_index=3)
     with pytest.raises(TypeError, match="nll_loss: target has dtype float32 but takes integer class indices"):
         jaxloss.nll_loss(logits, jnp.zeros(32))
+    with pytest.raises(TypeError, match="no option weight; did you mean class_weights, one a class, or weights, one"):
+        jaxloss.cross_entropy(logits, jnp.zeros(32, int), weight=logits[0])
+    with pytest.raises(TypeError, match="mse_loss: prediction has dtype <U1 but takes numbers in a dtype that JAX has"):
+        jaxloss.mse_loss(np.array(["a"]), 0.0)
+    with pytest.raises(TypeError, match="mse_loss: prediction is a MaskedArray but takes an array; give its data"):
+        jaxloss.mse_loss(np.ma.masked_array([1.0], [True]), 0.0)
+    with pytest.raises(ValueError, match=r"mse_loss: target is 1099511627776 but integers lie in"):
+        jaxloss.mse_loss(logits, 2**40)
     with pytest.raises(TypeError, match="axis is compiled into the program and takes int, got float"):
         jaxloss.cross_entropy(logits, logits, axis=1.0)
 
@@ -117,8 +129,8 @@ def test_promotion():
 
 
 def test_a_large_unsigned_label_is_not_wrapped_into_a_class():
-    loss = jaxloss.cross_entropy(jnp.zeros((1, 3)), np.array([2**32 - 100], np.uint32))
-    assert np.isnan(loss)
+    for label in (np.uint32(2**32 - 100), np.int64(2**32 + 1), np.int64(2**32 - 100), np.uint64(2**63)):
+        assert np.isnan(jaxloss.cross_entropy(jnp.zeros((1, 3)), np.array([label])))
 
 
 def test_users_own_loss_with_a_normaliser():
@@ -130,6 +142,75 @@ def test_users_own_loss_with_a_normaliser():
     assert per_length(x, n) == 3
     assert per_length(x, n, weights=jnp.array([1.0, 0.0]), reduction="weighted_mean") == 3
     assert per_length(x, n, where=jnp.array([True, False]), reduction="total").normaliser == 2
+
+
+def test_users_own_loss_with_an_index_to_ignore():
+    @jaxloss.loss("(c),()->()", indices={"target": "[0, c)"})
+    def score(logits, target, *, ignore_index=-1, **options):
+        return logits[target]
+
+    logits, target = jnp.arange(12.0).reshape(4, 3), jnp.array([0, 1, -1, 2])
+    np.testing.assert_array_equal(score(logits, target, reduction="none"), [0, 4, 0, 11])
+    np.testing.assert_array_equal(score(logits, target, ignore_index=2, reduction="none"), [0, 4, np.nan, 0])
+
+
+def test_static_options_of_any_type():
+    @jaxloss.loss("()->()", static=("powers", "name", "factor"))
+    def polynomial(prediction, *, powers=(1, 2), name=None, factor=2.0, **options):
+        return factor * sum(prediction**power for power in powers) * (1 if name is None else len(name))
+
+    assert polynomial(3.0) == 24
+    assert polynomial(3.0, powers=(1,), name="ab", factor=np.int64(1)) == 6
+    with pytest.raises(TypeError, match=r"polynomial: powers is compiled into the program and takes tuple, got list"):
+        polynomial(3.0, powers=[1])
+    with pytest.raises(TypeError, match=r"polynomial: name is compiled into .* takes what can be hashed, got list"):
+        polynomial(3.0, name=[1])
+    assert jaxloss.poisson_nll_loss(0.0, 2.0, full=np.bool_(True)) == jaxloss.poisson_nll_loss(0.0, 2.0, full=True)
+
+
+def test_declarations_of_options_that_do_not_fit():
+    def with_weights(prediction, *, weights=None, **options):
+        return prediction
+
+    def with_any(prediction, **options: int):
+        return prediction
+
+    def with_default(prediction=0.0):
+        return prediction
+
+    for message, kernel in (
+        ("with_weights declares weights, which the decorator reads", with_weights),
+        (r"\*\*options of with_any is .* but takes Unpack", with_any),
+        ("array prediction of with_default has a default", with_default),
+    ):
+        with pytest.raises(TypeError, match=f"loss: {message}"):
+            jaxloss.loss("()->()")(kernel)
+    with pytest.raises(TypeError, match=r"loss: target of squared lies in \[0, k\), but no axis is called k"):
+        jaxloss.loss("(c),()->()", indices={"target": "[0, k)"})(squared)
+    with pytest.raises(TypeError, match=r"loss: takes notations such as .* write @loss"):
+        jaxloss.loss(squared)
+
+
+def test_losses_run_without_jit():
+    logits, target = np.arange(12, dtype=np.float32).reshape(4, 3), np.array([0, 1, 2, 0])
+    expected = jaxloss.cross_entropy(logits, target, label_smoothing=0.1), jaxloss.huber_loss(2.0, 0, delta=1.5)
+    with jax.disable_jit():
+        got = jaxloss.cross_entropy(logits, target, label_smoothing=0.1), jaxloss.huber_loss(2.0, 0, delta=1.5)
+    np.testing.assert_allclose(got, expected, rtol=1e-6)
+
+
+def test_temporaries_of_a_masked_and_weighted_loss_are_those_of_the_line_by_hand():
+    x, weights, where = jnp.ones((512, 256)), jnp.ones((512, 1)), jnp.ones((512, 1), bool)
+
+    def by_hand(x, w, m):
+        return jnp.sum(jnp.where(m, w * (x - 1.0) ** 2, 0)) / jnp.sum(jnp.broadcast_to(m, x.shape)).astype(x.dtype)
+
+    functions = (lambda x, w, m: jaxloss.mse_loss(x, 1.0, weights=w, where=m), by_hand)
+    ours, hand = (
+        jax.jit(jax.value_and_grad(f)).lower(x, weights, where).compile().memory_analysis().temp_size_in_bytes
+        for f in functions
+    )
+    assert ours <= hand + 2**14
 
 
 def test_checks_inside_a_kernel_spare_masked_samples():

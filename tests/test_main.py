@@ -49,7 +49,15 @@ def test_missing_extras_take_one_line():
 
 @pytest.mark.parametrize(
     "arguments",
-    [("--epochs", "0"), ("--epochs", "x"), ("--losses", "mse"), ("--seed", "-1"), ("--out", __file__), ("--nonsense",)],
+    [
+        ("--epochs", "0"),
+        ("--epochs", "x"),
+        ("--losses", "mse"),
+        ("--seed", "-1"),
+        ("--out", __file__),
+        ("--out", f"{__file__}/x"),
+        ("--nonsense",),
+    ],
     ids=" ".join,
 )
 def test_a_bad_option_takes_one_line_and_exit_2(arguments):
@@ -61,12 +69,15 @@ def test_a_bad_option_takes_one_line_and_exit_2(arguments):
 
 def test_interrupted_is_a_clean_exit(tmp_path):
     process = subprocess.Popen(
-        [*COMMAND, "--epochs", "100000", "--losses", "mse_loss", "--out", str(tmp_path)],
+        [*COMMAND, "--epochs", "100000", "--losses", "mse_loss", "--out", str(tmp_path / "out")],
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
     )
-    time.sleep(8)
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "out").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    time.sleep(3)  # into the training
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130

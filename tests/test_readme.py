@@ -4,6 +4,11 @@ import pathlib
 import re
 
 import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxloss
 
 README = (pathlib.Path(__file__).parent.parent / "README.md").read_text()
 
@@ -16,6 +21,18 @@ def test_python_blocks_run():
         for block in blocks:
             exec(block, namespace)
     assert namespace["value"].shape == ()
+
+
+def test_the_call_in_pytorch_is_the_call_here():
+    pytest.importorskip("torch")
+    blocks = re.search(r"```python torch\n(.*?)```\s*```python\n(.*?)```", README, re.DOTALL).groups()
+    values = []
+    for block in blocks:
+        *lines, call = block.strip().splitlines()
+        namespace = {"jaxloss": jaxloss, "jnp": jnp}
+        exec("\n".join(lines), namespace)
+        values.append(float(eval(call, namespace)))
+    np.testing.assert_allclose(*values, rtol=1e-6)
 
 
 def test_two_install_commands():

@@ -150,7 +150,28 @@ def test_cosine_embedding_of_equal_zero_and_huge_vectors(case, target):
     assert np.isfinite(jax.hessian(loss, (0, 1))(*PAIRS[case])).all()
 
 
+def test_the_gradient_of_a_norm_of_a_high_power_is_shared_fairly():
+    for p in (100.0, 1000.0, 1e8):
+        gradient = jax.grad(vectors.norm)(np.ones(2, np.float32), p)
+        np.testing.assert_allclose(gradient, np.full(2, 2 ** (1 / p) / 2), rtol=1e-6)
+
+
+def test_widths_may_differ_from_vector_to_vector():
+    x, widths = np.full((2, 3), 0.1, np.float32), np.array([0.0, 2.0], np.float32)
+    for p in POWERS:
+        together = jax.grad(lambda x, p=p: vectors.norm(x, p, widths).sum())(x)
+        apart = [jax.grad(vectors.norm)(row, p, float(width)) for row, width in zip(x, widths, strict=True)]
+        np.testing.assert_allclose(together, apart, rtol=1e-6)
+        distances = jax.grad(lambda x, p=p: vectors.distance(x, 0 * x, p=p, kink_width=widths).sum())(x)
+        np.testing.assert_allclose(distances, apart, rtol=1e-6)
+
+
 def test_errors():
+    for function in (vectors.distance, vectors.cosine_similarity):
+        with pytest.raises(ValueError, match=r"vectors\.\w+: takes two arrays of one shape, got \(4, 3\) and \(4, 1\)"):
+            function(jnp.ones((4, 3)), jnp.ones((4, 1)))
+    with pytest.raises(TypeError, match=r"vectors\.norm: p takes a number, got str"):
+        vectors.norm(X, "2")
     for function in (lambda x: vectors.norm(x), lambda x: vectors.cosine_similarity(x, x)):
         with pytest.raises(TypeError, match=r"vectors\.\w+: takes floating arrays, got dtype int32"):
             function(jnp.ones(3, jnp.int32))

@@ -1,0 +1,50 @@
+"""What the registry cannot see of likelihoods."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import checkify
+
+import jaxloss
+
+
+def test_poisson_keeps_its_value_where_the_rate_alone_overflows():
+    log_rate, count = jnp.array([89.0, 90.0]), jnp.array([4e36, 1.3e37])
+    exact = np.exp(np.float64(log_rate)) - np.float64(count) * np.float64(log_rate)
+    assert np.isinf(jnp.exp(log_rate)).all()
+    np.testing.assert_allclose(jaxloss.poisson_nll_loss(log_rate, count, reduction="none"), exact, rtol=1e-5)
+
+
+def test_classes_impossible_in_both_distributions_contribute_nothing():
+    log_probabilities, target = jnp.array([-jnp.inf, 0.0]), jnp.array([0.0, 1.0])
+    for given, log_target in ((target, False), (jnp.log(target), True)):
+        loss = jax.value_and_grad(jaxloss.kl_div, (0, 1))
+        value, gradients = loss(log_probabilities, given, log_target=log_target, reduction="sum")
+        assert value == 0
+        assert np.isfinite(gradients).all()
+
+
+def test_an_impossible_prediction_of_a_possible_class_is_reported():
+    checked = checkify.checkify(jax.jit(jaxloss.kl_div))
+    with jaxloss.data_checks(True):
+        error, value = checked(jnp.array([-jnp.inf, 0.0]), jnp.array([0.25, 0.75]))
+    assert "kl_div: log_probabilities is -inf where the target's probability is 0.25" in error.get()
+    assert value == jnp.inf
+
+
+def test_probabilities_that_do_not_sum_to_1_are_reported():
+    checked = checkify.checkify(jax.jit(jaxloss.cross_entropy))
+    with jaxloss.data_checks(True):
+        error, _ = checked(jnp.zeros((2, 2)), jnp.array([[0.5, 0.5], [0.75, 0.75]]))
+        fine, _ = checked(jnp.zeros((2, 2), jnp.bfloat16), jnp.array([[0.5, 0.5], [0.3, 0.7]], jnp.bfloat16))
+    assert "cross_entropy: target sums to 1.5 over the classes but takes probabilities that sum to 1" in error.get()
+    assert fine.get() is None
+
+
+def test_a_gaussian_passes_the_gradient_through_its_clamp():
+    def loss(variance):
+        return jaxloss.gaussian_nll_loss(1.0, 0.0, variance, eps=0.5)
+
+    assert loss(jnp.float32(0.1)) == loss(jnp.float32(0.5))
+    assert jax.grad(loss)(jnp.float32(0.1)) == (1 / 0.5 - 1 / 0.5**2) / 2
+    assert np.isnan(loss(jnp.float32(-0.1)))
