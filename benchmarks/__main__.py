@@ -146,6 +146,38 @@ def cross_entropy(quick: bool) -> Iterator[Row]:
         yield row(f"({n}, {c})", medians(candidates, 5 if quick else 15, 3), 1e-3)
 
 
+def large_output(quick: bool) -> Iterator[Row]:
+    """Output layers, value+gradient by hidden and kernel: ms, and MiB of temporaries."""
+    for n, d, c in [(512, 64, 8000)] if quick else [(2048, 256, 32000), (4096, 128, 50257)]:
+        hidden = jax.random.normal(jax.random.key(0), (n, d))
+        kernel = jax.random.normal(jax.random.key(1), (d, c)) / d**0.5
+        target = jax.random.randint(jax.random.key(2), (n,), 0, c)
+        functions = {"jaxloss": jaxloss.linear_cross_entropy, "plain": lambda h, k, t: jaxloss.cross_entropy(h @ k, t)}
+        arrays = (hidden, kernel, target)
+        differentiated = {name: jax.value_and_grad(f, (0, 1)) for name, f in functions.items()}
+        candidates = {name: jitted(f, *arrays) for name, f in differentiated.items()}
+        if HAS_TORCH:
+            candidates["torch"] = torch_layer(*arrays)
+        yield row(f"({n}, {d}, {c}), ms", medians(candidates, 3 if quick else 5, 1), 1e-3)
+        kept = (f"{name} {temporaries(f, arrays) / 2**20:.1f}" for name, f in differentiated.items())
+        yield [f"({n}, {d}, {c}), MiB", *kept]
+
+
+def torch_layer(hidden: Any, kernel: Any, target: Any) -> Callable[[], object]:
+    import torch
+
+    tensors = [torch.tensor(np.asarray(array)).requires_grad_() for array in (hidden, kernel.T)]
+    classes = torch.tensor(np.asarray(target)).long()
+    options = torch.nn.LinearCrossEntropyOptions()
+
+    def call() -> object:
+        for tensor in tensors:
+            tensor.grad = None
+        return torch.nn.functional.linear_cross_entropy(*tensors, classes, options=options).backward()
+
+    return call
+
+
 def memory(quick: bool) -> Iterator[Row]:
     """Temporaries of value+gradient with weights and a mask: MiB."""
     n, c = 4096, 256 if quick else 1024
@@ -206,7 +238,7 @@ def lines(function: ast.FunctionDef) -> int:
     return (last.end_lineno or last.lineno) - first.lineno + 1
 
 
-BENCHMARKS = {f.__name__: f for f in (dispatch, elementwise, cross_entropy, memory, importing, kernels)}
+BENCHMARKS = {f.__name__: f for f in (dispatch, elementwise, cross_entropy, large_output, memory, importing, kernels)}
 
 
 def main() -> None:

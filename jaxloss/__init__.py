@@ -11,6 +11,7 @@ from jaxloss.classification import nll_loss as nll_loss
 from jaxloss.embedding import cosine_embedding_loss as cosine_embedding_loss
 from jaxloss.embedding import triplet_margin_loss as triplet_margin_loss
 from jaxloss.embedding import triplet_margin_with_distance_loss as triplet_margin_with_distance_loss
+from jaxloss.large_output import linear_cross_entropy as linear_cross_entropy
 from jaxloss.lift import loss as loss
 from jaxloss.likelihood import gaussian_nll_loss as gaussian_nll_loss
 from jaxloss.likelihood import kl_div as kl_div

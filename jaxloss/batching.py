@@ -1,5 +1,6 @@
 """From one sample to a batch: the mask that goes in, and `vmap` over every batch axis."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -20,6 +21,20 @@ def cut(value: Array, counted: Array | None) -> Array:
     if counted is None or not jnp.issubdtype(value.dtype, jnp.floating):
         return value
     return jnp.where(counted, value, lax.stop_gradient(value))
+
+
+def flatten_batch(operands: Sequence[Operand], matched: Match, values: dict[str, Array]) -> dict[str, Array]:
+    """Each array as one row a sample, its core axes last as they are; parameters unchanged."""
+    n = math.prod(matched.batch_shape)
+
+    def flat(operand: Operand) -> Array:
+        value = values[operand.name]
+        if operand.is_parameter:
+            return value
+        core = operand.shape[operand.batch_rank :]
+        return jnp.broadcast_to(value, matched.batch_shape + core).reshape(n, *core)
+
+    return {operand.name: flat(operand) for operand in operands}
 
 
 def vmap_batch(

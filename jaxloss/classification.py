@@ -200,6 +200,8 @@ def cross_entropy(
       >>> print(f"{jaxloss.cross_entropy(logits, jnp.array([0, 2]), label_smoothing=0.1):.4f}")
       0.7357
     """
+    if jnp.ndim(target):
+        _require_distribution(jnp.asarray(target))
     return softmax_cross_entropy(logits, target, class_weights, label_smoothing)
 
 
@@ -222,7 +224,6 @@ def softmax_cross_entropy(
     if jnp.ndim(target) == 0:
         cross, normaliser = _class_weighted(surprise(logits[target]), target, class_weights)
     else:
-        _require_distribution(jnp.asarray(target))
         cross, normaliser = expected_surprise(jnp.asarray(target)), None
     if isinstance(label_smoothing, Array):  # not left at 0
         cross = numerics.weighted(1 - label_smoothing, cross) + expected_surprise(label_smoothing / logits.size)

@@ -1,6 +1,6 @@
 """The dtype of a computation: float32 or wider, whatever the inputs."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from typing import Any
 
 import jax
@@ -17,13 +17,16 @@ def compute_dtype(values: Iterable[Array]) -> Any:
     return jnp.float64 if jnp.float64 in strong else jnp.float32
 
 
-def promote(values: Mapping[str, Array], keep: set[str]) -> dict[str, Array]:
-    """Every array as the dtype of the computation; class indices, in `keep`, as integers that no index can overflow."""
-    dtype = compute_dtype(value for name, value in values.items() if name not in keep)
-    return {
-        name: value.astype(dtype) if name not in keep else value if value.dtype == bool else as_index(value)
-        for name, value in values.items()
-    }
+def promote(values: Mapping[str, Array], indices: Set[str], unchanged: Set[str] = frozenset()) -> dict[str, Array]:
+    """Every array as the dtype of the computation; class indices as integers that no index can overflow."""
+    dtype = compute_dtype(value for name, value in values.items() if name not in indices and value.dtype != bool)
+
+    def promoted(name: str, value: Array) -> Array:
+        if name in indices:
+            return as_index(value)
+        return value if name in unchanged else value.astype(dtype)
+
+    return {name: promoted(name, value) for name, value in values.items()}
 
 
 def is_known(dtype: np.dtype[Any]) -> bool:
@@ -34,6 +37,11 @@ def is_known(dtype: np.dtype[Any]) -> bool:
         and dtype.itemsize <= 16
         and dtype != np.longdouble
     )
+
+
+def holds(number: int) -> bool:
+    """Whether JAX's widest integers, which are 32-bit ones unless 64-bit ones were asked for, hold this one."""
+    return abs(number) < (2**63 if jax.config.read("jax_enable_x64") else 2**31)
 
 
 def narrow_index(index: Any) -> Any:

@@ -4,8 +4,10 @@
 In front of it stands only the sorting of options (`jaxloss.options`).
 """
 
+import dataclasses
 import functools
 import inspect
+import math
 import re
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -17,14 +19,15 @@ import numpy as np
 from jax import Array
 
 from jaxloss import checks, dtypes, reductions
-from jaxloss.batching import cut, vmap_batch
+from jaxloss.batching import cut, flatten_batch, vmap_batch
 from jaxloss.checks import Interval
 from jaxloss.dtypes import compute_dtype, narrow_index, promote
 from jaxloss.notation import Match, Operand, Pattern, match
 from jaxloss.options import ALWAYS_STATIC, COMMON, AxisOptions, Binder, ReductionOptions, SampleOptions
+from jaxloss.reductions import Rows
 
 P = ParamSpec("P")
-Kernel = Callable[P, Array | tuple[Array, Array | None]]
+Kernel = Callable[P, Array | tuple[Array, Array | None] | Rows]
 
 
 def loss(
@@ -33,6 +36,7 @@ def loss(
     domains: Mapping[str, str] | None = None,
     parameters: Mapping[str, str] | None = None,
     static: Sequence[str] = (),
+    by_rows: bool = False,
 ) -> Callable[[Kernel[P]], Callable[P, Array | Any]]:
     r"""Makes a library function of a kernel: of a loss written down for one sample.
 
@@ -62,6 +66,10 @@ def loss(
         own by `jaxloss.checks.require`.
       parameters: options that are arrays shared by all samples, with their axes, such as {"class_weights": "(c)"}.
       static: options that decide the structure of the program, compiled in as Python values.
+      by_rows: the kernel sees the whole batch, for losses that no `vmap` of one sample computes well: each array with
+        one leading axis `(n, ...)`, also options that are numbers, with 0 in masked samples (1 in options);
+        `parameters`, which here may be arguments as well, as they are; floating arguments in the caller's dtype. It
+        returns `jaxloss.reductions.Rows`.
 
     Returns:
       A decorator. What it makes of a kernel has the kernel's name, documentation and arguments. Arrays must be
@@ -94,7 +102,7 @@ def loss(
     patterns = tuple(Pattern.parse(text) for text in notations)
 
     def decorate(kernel: Kernel[P]) -> Callable[P, Array | Any]:
-        lifted = Lifted(kernel, patterns, indices or {}, domains or {}, parameters or {}, static)
+        lifted = Lifted(kernel, patterns, indices or {}, domains or {}, parameters or {}, static, by_rows)
 
         @functools.wraps(kernel)
         def function(*args: P.args, **kwargs: P.kwargs) -> Array | Any:
@@ -118,12 +126,13 @@ class Lifted:
         domains: Mapping[str, str],
         parameters: Mapping[str, str],
         static: Sequence[str],
+        by_rows: bool,
     ):
         declared = inspect.signature(kernel).parameters.values()
         self.kernel, self.name, self.patterns = kernel, kernel.__name__, patterns
         self.inputs = tuple(p.name for p in declared if p.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD)
         self.own = {p.name: p.default for p in declared if p.kind is inspect.Parameter.KEYWORD_ONLY}
-        self.indices = dict(indices)
+        self.indices, self.by_rows = dict(indices), by_rows
         self.domains = {argument: Interval(text) for argument, text in domains.items()}
         self.parameters = {option: Pattern.parse(f"{text}->()").cores[0] for option, text in parameters.items()}
         self._check_declaration({*indices, *domains, *parameters, *static})
@@ -195,10 +204,14 @@ class Lifted:
         operands = self._operands(pattern, values)
         axis = options.get("axis", -1)
         matched = match(self.name, operands, axis)
-        values = promote(values, keep={"where", *self._integer_indices(values)})
-        sample = functools.partial(self._sample, options, matched)
-        batch = vmap_batch(sample, operands, matched, axis)(values)
         reduction = options.get("reduction", "none")
+        indices, unchanged = set(self._integer_indices(values)), {"where"}
+        if self.by_rows:
+            values = promote(values, indices, unchanged | {name for name in self.inputs if name != "target"})
+            batch = self._rows(options, matched, operands, values, summed=reduction not in ("none", "samples"))
+        else:
+            sample = functools.partial(self._sample, options, matched)
+            batch = vmap_batch(sample, operands, matched, axis)(promote(values, indices, unchanged))
         if reduction == "samples":
             return batch.losses, reductions.normalisers(batch)
         return reductions.reduce(batch, reduction)
@@ -249,21 +262,84 @@ class Lifted:
         """One sample: the kernel between the mask that goes in and the mask that comes out."""
         counted = self._counted(options, values)
         values = {name: cut(value, counted) for name, value in values.items()}
-        ranges = {name: self._range(name, matched) for name in self._integer_indices(values)}
         with checks.sparing(counted):
-            if checks.data_checks_enabled():
-                for name, domain in (self.domains | ranges).items():
-                    if name in values:
-                        checks.require_inside(self.name, name, values[name], domain)
-            usable = [jnp.all(domain.contains(values[name])) for name, domain in ranges.items()]
-            values |= {name: domain.clip_index(values[name]) for name, domain in ranges.items()}
-            arguments = [values[name] for name in self.inputs]
-            result = self.kernel(*arguments, **{name: values.get(name, options[name]) for name in self.own})
+            self._check_data(matched, values)
+            values, usable = self._usable(matched, values)
+            result = self._call_kernel(options, values)
         dtype = compute_dtype(values.values())
         value, normaliser = result if isinstance(result, tuple) else (result, None)
-        value = _where_all(usable, self._scalar(value, dtype))
-        normaliser = None if normaliser is None else _where_all(usable, self._scalar(normaliser, dtype))
+        value = _unless(usable, self._scalar(value, dtype))
+        normaliser = None if normaliser is None else _unless(usable, self._scalar(normaliser, dtype))
         return reductions.weigh(value, normaliser, values.get("weights"), counted)
+
+    def _rows(
+        self,
+        options: Mapping[str, Any],
+        matched: Match,
+        operands: list[Operand],
+        values: dict[str, Array],
+        summed: bool,
+    ) -> reductions.Samples:
+        """The batch as a whole: what `_sample` does for one, to all rows at once."""
+        if checks.data_checks_enabled():
+            vmap_batch(functools.partial(self._check_sample, options, matched), operands, matched, -1)(values)
+        values = flatten_batch(operands, matched, values)
+        counted = self._counted(options, values)
+        values, usable = self._usable(matched, values)
+        harmless = counted if usable is None else usable if counted is None else counted & usable
+        weights = values.get("weights")
+        for operand in operands:
+            name = operand.name
+            if harmless is not None and not operand.is_parameter and name != "where":
+                fill = 1 if name in self.own else 0
+                values[name] = _fill_unless(harmless, values[name], fill)
+        kernel_rows = self._call_kernel(options, values)
+        n = math.prod(matched.batch_shape)
+        normalisers = kernel_rows.normalisers
+        if normalisers is not None:
+            normalisers = _unless(usable, normalisers)
+        if summed:
+            ones = jnp.ones(n, compute_dtype(v for v in values.values() if jnp.issubdtype(v.dtype, jnp.floating)))
+            used = ones if weights is None else weights
+            used = used if harmless is None else _fill_unless(harmless, used, 0)
+            losses = jnp.zeros_like(ones)
+            loss_sum = kernel_rows.weighted_sum(used)
+            if usable is not None:
+                bad = ~usable if counted is None else counted & ~usable
+                loss_sum += jnp.where(jnp.any(bad), jnp.nan, 0)  # added, as the others keep their gradients
+        else:
+            losses, loss_sum = _unless(usable, kernel_rows.losses()), None
+        samples = reductions.weigh(losses, normalisers, weights, counted)
+        samples = jax.tree.map(functools.partial(jnp.reshape, shape=matched.batch_shape), samples)
+        return dataclasses.replace(samples, loss_sum=loss_sum)
+
+    def _call_kernel(self, options: Mapping[str, Any], values: Mapping[str, Any]) -> Any:
+        arguments = [values[name] for name in self.inputs]
+        return self.kernel(*arguments, **{name: values.get(name, options[name]) for name in self.own})
+
+    def _check_sample(self, options: Mapping[str, Any], matched: Match, values: dict[str, Any]) -> Array:
+        with checks.sparing(self._counted(options, values)):
+            self._check_data(matched, values)
+        return jnp.zeros(())
+
+    def _check_data(self, matched: Match, values: Mapping[str, Any]) -> None:
+        if checks.data_checks_enabled():
+            for name, domain in (self.domains | self._ranges(matched, values)).items():
+                if name in values:
+                    checks.require_inside(self.name, name, values[name], domain)
+
+    def _usable(self, matched: Match, values: dict[str, Any]) -> tuple[dict[str, Any], Array | None]:
+        """The values with every index in its range, and which samples, by their leading axes, had them all there."""
+        usable = None
+        for name, domain in self._ranges(matched, values).items():
+            inside = domain.contains(values[name])
+            inside = jnp.all(inside, axis=tuple(range(int(self.by_rows), inside.ndim)))
+            usable = inside if usable is None else usable & inside
+            values = values | {name: domain.clip_index(values[name])}
+        return values, usable
+
+    def _ranges(self, matched: Match, values: Mapping[str, Any]) -> dict[str, Interval]:
+        return {name: self._range(name, matched) for name in self._integer_indices(values)}
 
     def _scalar(self, value: Any, dtype: Any) -> Array:
         value = jnp.asarray(value)
@@ -312,12 +388,15 @@ def _check_arrays(function: str, values: Mapping[str, Any]) -> None:
             raise TypeError(f"{function}: {name} takes a number or an array, got {got}")
         if isinstance(value, np.ndarray | np.generic) and not dtypes.is_known(value.dtype):
             raise TypeError(f"{function}: {name} has dtype {value.dtype} but takes numbers in a dtype that JAX has")
-        if isinstance(value, int) and abs(value) >= 2**31:
-            raise ValueError(f"{function}: {name} is {value} but integers lie in [-2147483648, 2147483648)")
+        if isinstance(value, int) and not dtypes.holds(value):
+            raise ValueError(f"{function}: {name} is {value}, which no integer of JAX holds")
 
 
-def _where_all(usable: Sequence[Array], value: Array) -> Array:
+def _unless(usable: Array | None, value: Array) -> Array:
     """The value of a sample whose indices all are in their ranges; of any other NaN, with no gradient."""
-    for flag in usable:
-        value = jnp.where(flag, value, jnp.nan)
-    return value
+    return value if usable is None else jnp.where(usable, value, jnp.nan)
+
+
+def _fill_unless(harmless: Array, value: Array, fill: int) -> Array:
+    """The rows that count, and a number that no loss minds in the place of others."""
+    return jnp.where(harmless.reshape(-1, *[1] * (value.ndim - 1)), value, jnp.asarray(fill, value.dtype))

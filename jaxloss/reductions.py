@@ -89,11 +89,28 @@ class Samples:
       normalisers: unweighted, 0 in masked places, of the shape of the losses; booleans where they only say which
         sample counts; None where each is 1.
       weighted_normalisers: `normalisers` times the weights; None where there are no weights.
+      loss_sum: the sum of the losses where it was computed by itself; `losses` then has their shape and dtype alone.
     """
 
     losses: Array
     normalisers: Array | None
     weighted_normalisers: Array | None = None
+    loss_sum: Array | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Rows:
+    """The losses of a batch that is computed as a whole, by the way they are needed.
+
+    Args:
+      losses: gives the loss of each sample, `(n,)`.
+      weighted_sum: gives their sum, each times its weight `(n,)`; it may form gradients on the way.
+      normalisers: `(n,)`, or None where each is 1.
+    """
+
+    losses: Callable[[], Array]
+    weighted_sum: Callable[[Array], Array]
+    normalisers: Array | None = None
 
 
 def weigh(loss: Array, normaliser: Array | None, weight: Array | None, counted: Array | None) -> Samples:
@@ -122,7 +139,7 @@ def reduce(samples: Samples, reduction: str) -> Array | Total:
     losses = samples.losses
     if reduction == "none":
         return losses
-    loss = jnp.sum(losses)
+    loss = jnp.sum(losses) if samples.loss_sum is None else samples.loss_sum
     if reduction == "sum":
         return loss
     if reduction == "batchmean":

@@ -27,7 +27,7 @@ def product(**choices):
 def cases():
     """(name, arrays, options in our spelling), the class axis second as in PyTorch."""
     generator = np.random.default_rng(20)
-    for family in (elementwise, likelihoods, decisions, of_classes, of_labels, of_vectors):
+    for family in (elementwise, likelihoods, decisions, of_classes, of_layers, of_labels, of_vectors):
         yield from family(generator)
 
 
@@ -93,6 +93,17 @@ def of_classes(generator):
                 yield "multi_margin_loss", (logits, index), options
 
 
+def of_layers(generator):
+    hidden, kernel = generator.normal(size=(5, D)), generator.normal(size=(D, C))
+    index, distribution = generator.integers(0, C, size=5), generator.dirichlet(np.ones(C), size=5)
+    bias = [0.125, -0.5, 0.0, 0.75]
+    choices = {"bias": (None, bias), "class_weights": (None, WEIGHTS), "label_smoothing": (None, 0.3)}
+    for options in product(**choices, ignore_index=(None, 1)):
+        yield "linear_cross_entropy", (hidden, kernel, index), options
+    for options in product(**choices):
+        yield "linear_cross_entropy", (hidden, kernel, distribution), options
+
+
 def of_labels(generator):
     logits = generator.normal(size=(3, C)) * 2
     yield "multilabel_margin_loss", (logits, np.array([[2, 0, -1, 1], [3, 2, 1, 0], [-1, -1, 2, 3]])), {}
@@ -115,9 +126,9 @@ def torch_options(options):
     """The options in PyTorch's spelling."""
     import torch
 
-    spelling = {"class_weights": "weight", "weights": "weight"}
+    spelling = {"class_weights": "weight", "weights": "weight", "bias": "linear_bias"}
     kept = {spelling.get(name, name): value for name, value in options.items() if name != "axis"}
-    tensors = {"weight", "pos_weight"}
+    tensors = {"weight", "pos_weight", "linear_bias"}
     return {name: torch.tensor(value).double() if name in tensors else value for name, value in kept.items()}
 
 
@@ -141,12 +152,17 @@ def record(name, arrays, options):
     recorded = {}
     for ours, reduction in reductions(name, options).items():
         tensors = [torch.tensor(array) for array in arrays]
+        if name == "linear_cross_entropy":  # its kernel is (C, D)
+            tensors[1] = tensors[1].T.contiguous()
         inputs = [tensors[i].requires_grad_() for i in differentiated(name, arrays)]
         loss = getattr(torch.nn.functional, name)(*tensors, reduction=reduction, **torch_options(options))
         if not torch.isfinite(loss).all():
             continue
         loss.sum().backward()
-        recorded[ours] = {"value": loss.tolist(), "gradients": [tensor.grad.tolist() for tensor in inputs]}
+        gradients = [tensor.grad for tensor in inputs]
+        if name == "linear_cross_entropy":
+            gradients[1] = gradients[1].T
+        recorded[ours] = {"value": loss.tolist(), "gradients": [gradient.tolist() for gradient in gradients]}
     return recorded
 
 

@@ -80,6 +80,28 @@ def cross_entropy(x, target, *, class_weights=None, ignore_index=-100, label_smo
     return (1 - label_smoothing) * hard + label_smoothing * smooth, normaliser
 
 
+def draw_layer(generator, shape):
+    hidden = generator.normal(size=(*shape, 3))
+    return hidden, generator.normal(size=(3, N_CLASSES)), generator.integers(0, N_CLASSES, size=shape)
+
+
+def draw_soft_layer(generator, shape):
+    hidden, kernel, _ = draw_layer(generator, shape)
+    return hidden, kernel, generator.dirichlet(np.ones(N_CLASSES), size=shape)
+
+
+def linear_cross_entropy(
+    hidden, kernel, target, *, bias=None, z_loss=0.0, logit_softcap=None, chunk_size=None, **options
+):
+    x = hidden @ kernel + (0 if bias is None else np.asarray(bias, float))
+    if logit_softcap is not None:
+        cap = np.expand_dims(logit_softcap, -1)
+        x = cap * np.tanh(x / cap)
+    losses, normalisers = cross_entropy(x, target, **options)
+    counted = 1 if target.ndim == x.ndim else target != options.get("ignore_index", -100)
+    return losses + counted * z_loss * np.logaddexp.reduce(x, -1) ** 2, normalisers
+
+
 def draw_count(generator, shape):
     return generator.normal(size=shape), generator.poisson(2.0, size=shape).astype(float)
 

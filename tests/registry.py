@@ -1,6 +1,7 @@
 """One row a loss: every generic test of `test_registry.py` runs over every row."""
 
 import dataclasses
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -29,6 +30,8 @@ class Row:
       bad_data: for arrays with a domain, by name, a value outside it and what the data check says it lies in.
       kinked: options with which the loss has kinks along its first array.
       convex: whether it is convex in that array.
+      shared: positions of arrays without batch axes.
+      forward_mode: whether it can be differentiated in forward mode.
       in_torch: whether PyTorch has it, and its values are recorded.
       scale: below which the loss's rounding errors do not shrink with its inputs.
     """
@@ -46,6 +49,8 @@ class Row:
     bad_data: Mapping[str, tuple[float, str]] = dataclasses.field(default_factory=dict)
     kinked: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     convex: bool = True
+    shared: tuple[int, ...] = ()
+    forward_mode: bool = True
     in_torch: bool = True
     scale: float = 0.0
 
@@ -55,7 +60,11 @@ class Row:
 
     @property
     def has_axis(self) -> bool:
-        return 1 in self.cores
+        return "axis" in inspect.signature(self.function).parameters
+
+    def batched(self, function, arrays):
+        """The arrays, of which the function is applied to those that have batch axes."""
+        return tuple(a if i in self.shared else function(a) for i, a in enumerate(arrays))
 
     def loss(self, *arrays, **options):
         """The loss with the first set of options, which the arrays are drawn for, where others are not given."""
@@ -130,6 +139,13 @@ def _triplets(a, b, options):
 
 def _vector_pair(a, b, options):
     return _logits(a, b), np.roll(_logits(b, a), 1, axis=-1), _signs(a)
+
+
+_KERNEL = np.array([[1, 0, 0, 0, 0], [0, 1, 0, -1, 0], [0.5, 0, 0, 0, -2]])
+
+
+def _layer(a, b, options):
+    return np.stack([a, b, np.zeros_like(a)], axis=-1), _KERNEL.astype(a.dtype), _classes(a)
 
 
 _TEN = tuple(np.linspace(0.11, 0.93, 10).tolist())
@@ -268,6 +284,36 @@ REGISTRY = (
         numbers={"label_smoothing": _TEN},
         bad_numbers={"label_smoothing": (2,)},
         bad_data=_PROBABILITY,
+    ),
+    Row(
+        jaxloss.linear_cross_entropy,
+        (1, 2, 0),
+        ref.draw_layer,
+        ref.linear_cross_entropy,
+        _layer,
+        options=(
+            {},
+            {"chunk_size": 5, "bias": _CLASS_WEIGHTS, "class_weights": _CLASS_WEIGHTS, "label_smoothing": 0.2},
+            {"chunk_size": 4, "ignore_index": 1, "z_loss": 0.1, "logit_softcap": 2.0},
+        ),
+        numbers={"label_smoothing": _TEN, "z_loss": _TEN, "logit_softcap": _TEN},
+        bad_numbers={"label_smoothing": (2, -0.1), "z_loss": (-1,), "logit_softcap": (0,)},
+        bad_static={"chunk_size": (0,)},
+        has_indices=True,
+        bad_data=_INDEX,
+        shared=(1,),
+        forward_mode=False,
+    ),
+    Row(
+        jaxloss.linear_cross_entropy,
+        (1, 2, 1),
+        ref.draw_soft_layer,
+        ref.linear_cross_entropy,
+        lambda a, b, options: (*_layer(a, b, options)[:2], np.eye(N_CLASSES, dtype=a.dtype)[_classes(a)]),
+        options=({}, {"chunk_size": 7, "class_weights": _CLASS_WEIGHTS, "label_smoothing": 0.2, "z_loss": 0.1}),
+        bad_data=_PROBABILITY,
+        shared=(1,),
+        forward_mode=False,
     ),
     Row(
         jaxloss.hinge_embedding_loss,

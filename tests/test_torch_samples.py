@@ -12,8 +12,15 @@ from tests.registry import REGISTRY
 
 ROWS = {row.name: row for row in REGISTRY if row.in_torch}
 # Losses whose `weight` is one a class; in all others it is one a sample.
-CLASS_WEIGHTED = ("nll_loss", "cross_entropy", "multi_margin_loss", "multilabel_soft_margin_loss")
+CLASS_WEIGHTED = (
+    "nll_loss",
+    "cross_entropy",
+    "linear_cross_entropy",
+    "multi_margin_loss",
+    "multilabel_soft_margin_loss",
+)
 TWO_CASES = ("hinge_embedding_loss", "cosine_embedding_loss")
+LAYERS = ("linear_cross_entropy",)  # PyTorch's kernel is (C, D), ours (D, C)
 CLASS_AXIS_SECOND = ("nll_loss", "cross_entropy")
 
 
@@ -22,9 +29,9 @@ def sample_inputs(torch, name, dtype):
         warnings.simplefilter("ignore")
         from torch.testing._internal.common_methods_invocations import op_db
 
-        (info,) = (info for info in op_db if info.name == f"nn.functional.{name}")
         torch.manual_seed(0)
-        return list(info.sample_inputs("cpu", dtype, requires_grad=True))
+        infos = [info for info in op_db if info.name == f"nn.functional.{name}"]
+        return [sample for info in infos for sample in info.sample_inputs("cpu", dtype, requires_grad=True)]
 
 
 def legacy_reduction(size_average, reduce):
@@ -46,6 +53,9 @@ def translate(name, arrays, options):
         ours["axis"] = min(1, arrays[0].ndim - 1)
         if np.issubdtype(arrays[1].dtype, np.floating):
             ours.pop("ignore_index", None)
+    if "linear_bias" in ours:
+        ours["bias"] = ours.pop("linear_bias")
+    ours.pop("options", None)  # how PyTorch chunks
     ours.pop("distance_function", None)  # in the samples always the default
     return ours
 
@@ -54,8 +64,8 @@ def admitted(name, arrays, options):
     """Whether the shapes meet our rule: batch axes of equal rank or none, class weights one a class."""
     row = ROWS[name]
     cores = row.cores
-    if name == "cross_entropy":
-        cores = (1, int(np.issubdtype(arrays[1].dtype, np.floating)))
+    if name in ("cross_entropy", "linear_cross_entropy"):
+        cores = (*cores[:-1], int(np.issubdtype(arrays[-1].dtype, np.floating)))
     batch_ranks = [a.ndim - core for a, core in zip(arrays, cores, strict=True)]
     batch_ranks += [np.ndim(options[key]) for key in ("weights", "pos_weight") if key in options]
     return (
@@ -70,6 +80,8 @@ def test_pytorchs_own_samples(name, dtype):
     compared = refused = 0
     for sample in sample_inputs(torch, name, getattr(torch, dtype)):
         arrays = [tensor.detach().numpy() for tensor in (sample.input, *sample.args)]
+        if name in LAYERS and arrays[1].ndim == 2:
+            arrays[1] = arrays[1].T
         options = translate(name, arrays, sample.kwargs)
         with jax.enable_x64(dtype == "float64"):
             if name in TWO_CASES and not np.isin(arrays[-1], (-1, 1)).all():
@@ -116,6 +128,7 @@ def compare(torch, name, sample, arrays, options):
     np.testing.assert_allclose(losses, wanted, rtol=1e-12 if exact else 2e-6, atol=1e-12 if exact else 2e-6)
     for i, gradient in zip(floating, gradients, strict=True):
         slope = np.zeros_like(arrays[i]) if of_nothing else tensors[i].grad.numpy()
+        slope = slope.T if name in LAYERS and i == 1 else slope
         np.testing.assert_allclose(gradient, slope, rtol=1e-10 if exact else 1e-5, atol=1e-12 if exact else 1e-5)
 
 

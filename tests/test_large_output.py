@@ -1,0 +1,144 @@
+"""Output layers too large for memory: what the registry cannot see of them."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AxisType, PartitionSpec
+
+import jaxloss
+from jaxloss import chunks
+
+
+def layer(n=23, d=6, c=11, dtype=np.float32, seed=0):
+    generator = np.random.default_rng(seed)
+    hidden, kernel, bias = (generator.normal(size=shape).astype(dtype) for shape in ((n, d), (d, c), (c,)))
+    return hidden, kernel, bias, generator.integers(0, c, size=n).astype(np.int32)
+
+
+def plain(hidden, kernel, bias, target, *, z_loss=0.0, logit_softcap=None, reduction="mean", **options):
+    """With all logits in memory."""
+    x = hidden @ kernel + bias
+    x = x if logit_softcap is None else logit_softcap * jnp.tanh(x / logit_softcap)
+    cross, normalisers = jaxloss.cross_entropy(x, target, **options, reduction=lambda *pair: pair)
+    losses = cross + jnp.where(normalisers > 0, z_loss * jax.nn.logsumexp(x, axis=-1) ** 2, 0)
+    return losses if reduction == "none" else losses.sum() / normalisers.sum()
+
+
+def fused(hidden, kernel, bias, target, **options):
+    return jaxloss.linear_cross_entropy(hidden, kernel, target, bias=bias, **options)
+
+
+@pytest.mark.parametrize("chunk_size", [1, 5, 23, 100, None])
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+def test_chunks_change_nothing(chunk_size, reduction):
+    with jax.enable_x64(True):
+        arrays = layer(dtype=np.float64)
+        weights = np.linspace(0.5, 2, 11)
+        options = {"class_weights": weights, "label_smoothing": 0.2, "z_loss": 0.01, "logit_softcap": 3.0}
+        cotangent = 1.0 if reduction == "mean" else np.linspace(-1, 1, 23)
+
+        def total(function, *arrays, **extra):
+            return (cotangent * function(*arrays, arrays_target, **options, **extra, reduction=reduction)).sum()
+
+        *arrays, arrays_target = arrays
+        expected = jax.value_and_grad(lambda *a: total(plain, *a), (0, 1, 2))(*arrays)
+        got = jax.value_and_grad(lambda *a: total(fused, *a, chunk_size=chunk_size), (0, 1, 2))(*arrays)
+        for one, other in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-11, atol=1e-13)
+
+
+def test_derivatives_by_options_and_soft_targets_are_those_of_the_plain_way():
+    arrays = layer()[:3]
+    soft = jax.nn.softmax(jnp.asarray(np.random.default_rng(1).normal(size=(23, 11)), jnp.float32))
+
+    def of(function):
+        def loss(weights, smoothing, z_loss, softcap, target):
+            options = {
+                "class_weights": weights,
+                "label_smoothing": smoothing,
+                "z_loss": z_loss,
+                "logit_softcap": softcap,
+            }
+            return function(*arrays, target, **options)
+
+        return jax.grad(loss, (0, 1, 2, 3, 4))(jnp.linspace(0.5, 2, 11), 0.1, 0.01, 3.0, soft)
+
+    with jax.numpy_dtype_promotion("standard"):
+        expected = of(plain)
+    for one, other in zip(of(fused), expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=2e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16], ids=lambda dtype: dtype.__name__)
+def test_half_precision_is_as_right_as_its_products(dtype):
+    """Against float64 on the same rounded inputs; gradients of a sum that half precision could not hold."""
+    *arrays, target = layer(n=300)
+    half = [jnp.asarray(array, dtype) for array in arrays]
+    value, gradients = jax.value_and_grad(fused, (0, 1, 2))(*half, target)
+    with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
+        wide = [np.asarray(array, np.float64) for array in half]
+        expected, wide_gradients = jax.value_and_grad(plain, (0, 1, 2))(*wide, target)
+    np.testing.assert_allclose(value, expected, rtol=1e-6)
+    for got, wanted in zip(gradients, map(np.asarray, wide_gradients), strict=True):
+        assert got.dtype == dtype
+        error = np.abs(np.asarray(got, np.float64) - wanted).max()
+        assert error <= 2 * float(jnp.finfo(dtype).eps) * np.abs(wanted).max()
+
+
+def test_sums_beyond_half_precision_are_scaled_before_they_are_rounded():
+    hidden, kernel = jnp.full((4096, 1), 100, jnp.float16), jnp.zeros((1, 2), jnp.float16)
+    gradient = jax.grad(jaxloss.linear_cross_entropy, 1)(hidden, kernel, jnp.zeros(4096, int))
+    np.testing.assert_array_equal(gradient, [[-50, 50]])
+
+
+def temporaries(function, n, d, c):
+    shapes = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((n, d), (d, c))]
+    compiled = (
+        jax.jit(jax.value_and_grad(function, (0, 1))).lower(*shapes, jax.ShapeDtypeStruct((n,), jnp.int32)).compile()
+    )
+    return compiled.memory_analysis().temp_size_in_bytes
+
+
+@pytest.mark.parametrize(("n", "d", "c"), [(2048, 256, 32000), (4096, 128, 50257)])
+def test_temporaries_are_an_eighth_of_the_plain_way_and_do_not_grow_with_rows(n, d, c):
+    naive = temporaries(lambda h, k, t: jaxloss.cross_entropy(h @ k, t), n, d, c)
+    ours = temporaries(jaxloss.linear_cross_entropy, n, d, c)
+    assert ours <= naive / 8
+    more = temporaries(jaxloss.linear_cross_entropy, 4 * n, d, c)
+    assert more - ours <= 3 * n * 4 * 2 * (d + 8)  # as the input and its gradient, not as the logits
+
+
+def test_default_chunks_are_bounded():
+    assert [chunks.default_chunk_size(c) for c in (2, 32000, 50257, 10**6)] == [2**21, 131, 83, 64]
+
+
+def test_data_parallel_gradients_are_those_of_one_device():
+    mesh = jax.make_mesh((2,), ("data",), axis_types=(AxisType.Auto,))
+    hidden, kernel, bias, target = layer(n=24)
+    where = np.arange(24) % 5 != 0
+
+    def mean(hidden, kernel, bias, target, where):
+        return fused(hidden, kernel, bias, target, where=where, reduction="total", chunk_size=5).psum("data").mean()
+
+    rows, same = PartitionSpec("data"), PartitionSpec()
+    sharded = jax.shard_map(mean, mesh=mesh, in_specs=(rows, same, same, rows, rows), out_specs=same)
+    got = jax.jit(jax.value_and_grad(sharded, (0, 1, 2)))(hidden, kernel, bias, target, where)
+    expected = jax.value_and_grad(lambda *a: fused(*a, target, where=where), (0, 1, 2))(hidden, kernel, bias)
+    for one, other in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-7)
+
+
+def test_errors():
+    hidden, kernel, bias, target = layer()
+    for error, message, call in (
+        (ValueError, r"kernel has shape \(23, 6, 11\) but takes shape \(d, c\) exactly",
+         lambda: fused(hidden, np.stack([kernel] * 23), bias, target)),
+        (ValueError, r"axis d has length 11 in kernel of shape \(11, 6\) but 6 in hidden",
+         lambda: fused(hidden, kernel.T, None, target)),
+        (ValueError, "chunk_size is 0 but lies in", lambda: fused(hidden, kernel, bias, target, chunk_size=0)),
+        (TypeError, "chunk_size is compiled into", lambda: fused(hidden, kernel, bias, target, chunk_size=[1])),
+        (TypeError, "there is no option axis", lambda: fused(hidden, kernel, bias, target, axis=0)),
+    ):  # fmt: skip
+        with pytest.raises(error, match=f"linear_cross_entropy: {message}"):
+            call()
