@@ -68,13 +68,14 @@ def test_a_bad_option_takes_one_line_and_exit_2(arguments):
 
 
 def test_interrupted_is_a_clean_exit(tmp_path):
+    # A shell's background job, as which tests may run, ignores interrupts, and so would its children.
+    script = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    arguments = ["jaxloss", "--epochs", "100000", "--losses", "mse_loss", "--out", str(tmp_path / "out")]
     process = subprocess.Popen(
-        [*COMMAND, "--epochs", "100000", "--losses", "mse_loss", "--out", str(tmp_path / "out")],
+        [sys.executable, "-c", script + BLOCKED.format(names=[], argv=arguments)],
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        # A shell's background job, as which tests may run, ignores interrupts, and so would its children.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
         deadline = time.monotonic() + 60
