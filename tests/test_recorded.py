@@ -1,5 +1,6 @@
 """Parity with PyTorch's recorded values, which needs no PyTorch."""
 
+import functools
 import json
 
 import jax
@@ -19,26 +20,30 @@ def identity(row):
     return f"{row['loss']}{[ARRAYS[key].shape for key in row['arrays']]}-{options}"
 
 
+@functools.cache
+def program(name, static, reductions, positions):
+    """Values and gradients of every reduction in one program, which rows with other numbers share."""
+    loss = functools.partial(getattr(jaxloss, name), **dict(static))
+
+    def value_and_gradients(arrays, traced, reduction):
+        def total(*arrays):
+            losses = loss(*arrays, **traced, reduction=reduction)
+            return losses.sum(), losses
+
+        (_, value), gradients = jax.value_and_grad(total, positions, has_aux=True)(*arrays)
+        return value, gradients
+
+    return jax.jit(lambda arrays, traced: {r: value_and_gradients(arrays, traced, r) for r in reductions})
+
+
 @pytest.mark.parametrize("row", RECORDED["rows"], ids=identity)
 def test_as_pytorch(row):
     with jax.enable_x64(True):
-        options = {k: np.asarray(v) if isinstance(v, list) else v for k, v in row["options"].items()}
+        traced = {k: np.asarray(v) for k, v in row["options"].items() if k != "p" and isinstance(v, float | list)}
+        static = tuple((k, v) for k, v in row["options"].items() if k not in traced)
         arrays = [ARRAYS[key] for key in row["arrays"]]
-        positions = differentiated(row["loss"], arrays)
-
-        @jax.jit
-        def run(*arrays):
-            return {reduction: value_and_gradients(arrays, reduction) for reduction in row["results"]}
-
-        def value_and_gradients(arrays, reduction):
-            def total(*arrays):
-                losses = getattr(jaxloss, row["loss"])(*arrays, **options, reduction=reduction)
-                return losses.sum(), losses
-
-            (_, value), gradients = jax.value_and_grad(total, positions, has_aux=True)(*arrays)
-            return value, gradients
-
-        for reduction, (value, gradients) in run(*arrays).items():
+        run = program(row["loss"], static, tuple(row["results"]), tuple(differentiated(row["loss"], arrays)))
+        for reduction, (value, gradients) in run(arrays, traced).items():
             expected = row["results"][reduction]
             np.testing.assert_allclose(value, expected["value"], rtol=1e-12, atol=1e-13)
             for got, wanted in zip(gradients, expected["gradients"], strict=True):
