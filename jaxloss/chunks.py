@@ -74,8 +74,7 @@ def _losses_forward(row: Row, chunk_size: int, layer: Layer) -> tuple[Array, Lay
 
 def _losses_backward(row: Row, chunk_size: int, layer: Layer, cotangents: Array) -> tuple[Layer]:
     _, gradients, _ = _sum_and_gradients(row, chunk_size, layer, cotangents)
-    dtype = layer.hidden.dtype
-    return (gradients._replace(hidden=gradients.hidden.astype(dtype), kernel=gradients.kernel.astype(dtype)),)
+    return (_as_inputs(gradients, layer.hidden.dtype),)
 
 
 _losses.defvjp(_losses_forward, _losses_backward)
@@ -94,16 +93,21 @@ def _weighted_sum_forward(row: Row, chunk_size: int, layer: Layer, weights: Arra
 
 def _weighted_sum_backward(row: Row, chunk_size: int, kept: Any, cotangent: Array) -> tuple[Layer, Array]:
     del row, chunk_size
-    *gradients, half = kept
+    *gradients, inputs = kept
 
     def scaled(gradient: Array) -> Array:
         return cotangent * gradient
 
     layer, by_weights = jax.tree.map(scaled, gradients)
-    return layer._replace(hidden=layer.hidden.astype(half.dtype), kernel=layer.kernel.astype(half.dtype)), by_weights
+    return _as_inputs(layer, inputs.dtype), by_weights
 
 
 _weighted_sum.defvjp(_weighted_sum_forward, _weighted_sum_backward)
+
+
+def _as_inputs(gradients: Layer, dtype: Any) -> Layer:
+    """Gradients by hidden and kernel in the dtype of these."""
+    return gradients._replace(hidden=gradients.hidden.astype(dtype), kernel=gradients.kernel.astype(dtype))
 
 
 def _sum_and_gradients(row: Row, chunk_size: int, layer: Layer, weights: Array) -> tuple[Array, Layer, Array]:
@@ -111,9 +115,8 @@ def _sum_and_gradients(row: Row, chunk_size: int, layer: Layer, weights: Array) 
     floats = {name: value for name, value in layer.own.items() if jnp.issubdtype(value.dtype, jnp.floating)}
     others = {name: value for name, value in layer.own.items() if name not in floats}
     kernel_exponent, log_classes = _exponent(layer.kernel), math.log2(layer.kernel.shape[1])
-    limit = min(
-        100, jnp.finfo(layer.kernel.dtype).maxexp - 1
-    )  # of gradients by logits; those of ordinary losses are near 1
+    # The exponent that gradients by logits are clipped at: those of ordinary losses are near 1.
+    limit = min(100, jnp.finfo(layer.kernel.dtype).maxexp - 1)
 
     def step(carry: Any, chunk: Any) -> Any:
         hidden, floats, others, weights = chunk

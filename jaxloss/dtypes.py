@@ -17,7 +17,7 @@ def compute_dtype(values: Iterable[Array]) -> Any:
     return jnp.float64 if jnp.float64 in strong else jnp.float32
 
 
-def promote(values: Mapping[str, Array], indices: Set[str], unchanged: Set[str] = frozenset()) -> dict[str, Array]:
+def promote(values: Mapping[str, Array], indices: Set[str], unchanged: Set[str]) -> dict[str, Array]:
     """Every array as the dtype of the computation; class indices as integers that no index can overflow."""
     dtype = compute_dtype(value for name, value in values.items() if name not in indices and value.dtype != bool)
 

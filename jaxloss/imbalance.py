@@ -31,7 +31,7 @@ import numpy as np
 from jax import Array
 
 from jaxloss.checks import Interval, Real, Vector
-from jaxloss.dtypes import as_index, narrow_index
+from jaxloss.dtypes import as_index, compute_dtype, narrow_index
 
 
 @jax.tree_util.register_dataclass
@@ -311,7 +311,7 @@ def _counts(function: str, counts: Vector) -> tuple[Array, Array]:
     """The counts as floats, NaN for negative ones, and which are not 0."""
     _require_vector(function, "counts", counts, (np.integer, np.floating), "one number a class")
     counts = jnp.asarray(counts)
-    counts = counts.astype(jnp.float64 if counts.dtype == jnp.float64 else jnp.float32)
+    counts = counts.astype(compute_dtype([counts]))
     counts = jnp.where(counts < 0, jnp.nan, counts)
     return counts, counts != 0
 

@@ -339,7 +339,12 @@ class Lifted:
         return values, usable
 
     def _ranges(self, matched: Match, values: Mapping[str, Any]) -> dict[str, Interval]:
-        return {name: self._range(name, matched) for name in self._integer_indices(values)}
+        """The range of each index, with every name of an axis in it replaced by its length."""
+        sizes = matched.core_sizes
+        return {
+            name: Interval(re.sub(r"[a-z]\w*", lambda axis: str(sizes.get(axis[0], axis[0])), self.indices[name]))
+            for name in self._integer_indices(values)
+        }
 
     def _scalar(self, value: Any, dtype: Any) -> Array:
         value = jnp.asarray(value)
@@ -355,11 +360,6 @@ class Lifted:
                 kept = values[name] != options["ignore_index"]
                 counted = kept if counted is None else counted & kept
         return counted
-
-    def _range(self, name: str, matched: Match) -> Interval:
-        """The range of an index, each name of an axis in it replaced by its length."""
-        sizes = matched.core_sizes
-        return Interval(re.sub(r"[a-z]\w*", lambda axis: str(sizes.get(axis[0], axis[0])), self.indices[name]))
 
 
 def _common_options(kernel: Callable[..., Any], patterns: Sequence[Pattern]) -> dict[str, str]:

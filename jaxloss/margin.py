@@ -165,8 +165,7 @@ def highest_wrong_score(
       >>> print(wrong, jaxloss.margin_ranking_loss(right, wrong, 1, margin=2.0, reduction="none"))
       [4. 2.] [4. 1.]
     """
-    is_wrong = jnp.arange(logits.size, dtype=jnp.result_type(target)) != target
-    return kinks.max(jnp.where(is_wrong, logits, -jnp.inf), kink_width)
+    return kinks.max(jnp.where(_is_wrong(logits, target), logits, -jnp.inf), kink_width)
 
 
 @loss("(),()->()", domains={"target": "{-1, 1}"})
@@ -246,9 +245,8 @@ def multi_margin_loss(
       0.1875
     """
     shortfall = kinks.positive_part(margin - logits[target] + logits, 0.0 if p == 2 else kink_width)
-    is_wrong = jnp.arange(logits.size, dtype=jnp.result_type(target)) != target
     terms = numerics.square(shortfall) if p == 2 else shortfall
-    cost = numerics.weighted(jnp.where(is_wrong, 1 / logits.size, 0), terms).sum()
+    cost = numerics.weighted(jnp.where(_is_wrong(logits, target), 1 / logits.size, 0), terms).sum()
     return cost if class_weights is None else numerics.weighted(class_weights[target], cost)
 
 
@@ -324,3 +322,8 @@ def multilabel_soft_margin_loss(
     """
     losses = numerics.logistic_cross_entropy(logits, target)
     return jnp.sum((losses if class_weights is None else numerics.weighted(class_weights, losses)) / logits.size)
+
+
+def _is_wrong(logits: Vector, target: Vector | int) -> Array:
+    """Whether each class is another than the right one."""
+    return jnp.arange(logits.size, dtype=jnp.result_type(target)) != target
