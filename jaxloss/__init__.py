@@ -3,14 +3,17 @@
 from jaxloss import imbalance as imbalance
 from jaxloss import kinks as kinks
 from jaxloss import vectors as vectors
+from jaxloss.adaptive_softmax import AdaptiveSoftmax as AdaptiveSoftmax
 from jaxloss.checks import data_checks as data_checks
 from jaxloss.classification import binary_cross_entropy as binary_cross_entropy
 from jaxloss.classification import binary_cross_entropy_with_logits as binary_cross_entropy_with_logits
 from jaxloss.classification import cross_entropy as cross_entropy
 from jaxloss.classification import nll_loss as nll_loss
+from jaxloss.cutoffs import adaptive_softmax_cutoffs as adaptive_softmax_cutoffs
 from jaxloss.embedding import cosine_embedding_loss as cosine_embedding_loss
 from jaxloss.embedding import triplet_margin_loss as triplet_margin_loss
 from jaxloss.embedding import triplet_margin_with_distance_loss as triplet_margin_with_distance_loss
+from jaxloss.large_output import adaptive_log_softmax_with_loss as adaptive_log_softmax_with_loss
 from jaxloss.large_output import linear_cross_entropy as linear_cross_entropy
 from jaxloss.lift import loss as loss
 from jaxloss.likelihood import gaussian_nll_loss as gaussian_nll_loss

@@ -56,4 +56,8 @@ def vmap_batch(
             if operand.split(axis)[0][i] != matched.batch_shape[i]
         ]
         squeezed[operand.name] = stretched
-    return lambda values: function({name: lax.squeeze(value, squeezed[name]) for name, value in values.items()})
+
+    def batched(values: dict[str, Array]) -> Any:
+        return function({name: lax.squeeze(v, squeezed[name]) if squeezed[name] else v for name, v in values.items()})
+
+    return batched

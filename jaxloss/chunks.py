@@ -1,6 +1,6 @@
 """Losses of logits too large to hold: the product with the output layer's kernel, a few rows of it at a time.
 
-A sum of losses over rows is a sum over chunks of rows, and so are its gradients. Both are worked out while a chunk's
+A sum of losses over rows is a sum over blocks of rows, and so are its gradients. Both are worked out while a block's
 logits are there: three matrix products where keeping nothing and recomputing takes four. Where the cotangents are not
 known in the forward pass, as each loss is wanted by itself, the logits are computed once more in the backward pass.
 """
@@ -21,24 +21,38 @@ Arrays = Mapping[str, Array]
 Row = Callable[[Array, Arrays, Arrays], Array]
 """The loss of one row, of (its logits, what all rows share, what is the row's own)."""
 
+BLOCK = 128
+"""The rows of a block that are chosen when the program runs: at 100,000 classes 64 take 0.96 of the time in half of the
+memory, which is what the bound below makes of it there."""
+
 _ELEMENTS = 2**22
 _LEAST_ROWS = 64
 
 
+class Span(NamedTuple):
+    """Rows that lie beside each other, known when the program runs."""
+
+    first: Array
+    length: Array
+
+
 class Layer(NamedTuple):
-    """What the losses of all rows are made of.
+    """What the losses of rows are made of.
 
     Args:
       hidden: `(n, d)`.
-      kernel: `(d, c)`, of the same dtype.
+      kernels: a chain of matrices, the logits being `hidden @ kernels[0] @ kernels[1] ...`: the first in the dtype of
+        `hidden`, others in float32 or wider.
       shared: arrays that every row sees, by name.
       own: arrays `(n, ...)`, of which a row sees its part, by name.
+      span: the rows that are worked on; the losses of others are 0. None: all.
     """
 
     hidden: Array
-    kernel: Array
+    kernels: tuple[Array, ...]
     shared: Arrays
     own: Arrays
+    span: Span | None = None
 
 
 def default_chunk_size(n_classes: int) -> int:
@@ -48,24 +62,25 @@ def default_chunk_size(n_classes: int) -> int:
 
 def losses(row: Row, chunk_size: int, layer: Layer) -> Array:
     """The loss of each row `(n,)`."""
-    return _losses(row, chunk_size, _equally_varying(layer))
+    return _losses(row, chunk_size, equally_varying(layer))
 
 
 def weighted_sum(row: Row, chunk_size: int, layer: Layer, weights: Array) -> Array:
     """The sum of the losses of all rows, each times its weight `(n,)`."""
-    return _weighted_sum(row, chunk_size, *_equally_varying((layer, weights)))
+    return _weighted_sum(row, chunk_size, *equally_varying((layer, weights)))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _losses(row: Row, chunk_size: int, layer: Layer) -> Array:
-    kernel_exponent = _exponent(layer.kernel)
+    exponents = tuple(map(_exponent, layer.kernels))
 
-    def step(_: None, chunk: tuple[Array, Arrays]) -> tuple[None, Array]:
-        hidden, own = chunk
-        return None, _losses_of_logits(row, _logits(hidden, layer.kernel, kernel_exponent), layer.shared, own)
+    def step(results: Array, start: Array, block: tuple[Array, Arrays], inside: Array) -> Array:
+        hidden, own = block
+        *_, logits = _chain(hidden, layer.kernels, exponents)
+        return _add_at(results, start, jnp.where(inside, _losses_of_logits(row, logits, layer.shared, own), 0))
 
-    _, parts = lax.scan(step, None, _split((layer.hidden, layer.own), chunk_size))
-    return _join(parts, len(layer.hidden))
+    start = _zeros(layer.hidden.shape[:1], layer)
+    return _over_blocks(step, start, (layer.hidden, layer.own), chunk_size, layer.span)
 
 
 def _losses_forward(row: Row, chunk_size: int, layer: Layer) -> tuple[Array, Layer]:
@@ -74,7 +89,7 @@ def _losses_forward(row: Row, chunk_size: int, layer: Layer) -> tuple[Array, Lay
 
 def _losses_backward(row: Row, chunk_size: int, layer: Layer, cotangents: Array) -> tuple[Layer]:
     _, gradients, _ = _sum_and_gradients(row, chunk_size, layer, cotangents)
-    return (_as_inputs(gradients, layer.hidden.dtype),)
+    return (_as_inputs(gradients, _empty(layer)),)
 
 
 _losses.defvjp(_losses_forward, _losses_backward)
@@ -87,8 +102,8 @@ def _weighted_sum(row: Row, chunk_size: int, layer: Layer, weights: Array) -> Ar
 
 def _weighted_sum_forward(row: Row, chunk_size: int, layer: Layer, weights: Array) -> tuple[Array, Any]:
     total, gradients, by_weights = _sum_and_gradients(row, chunk_size, layer, weights)
-    # What is kept of the inputs is their dtypes: before they are scaled, sums may be beyond half precision.
-    return total, (gradients, by_weights, jnp.zeros(0, layer.hidden.dtype))
+    # Not yet in the dtypes of the inputs: before they are scaled, sums may be beyond half precision.
+    return total, (gradients, by_weights, _empty(layer))
 
 
 def _weighted_sum_backward(row: Row, chunk_size: int, kept: Any, cotangent: Array) -> tuple[Layer, Array]:
@@ -99,62 +114,119 @@ def _weighted_sum_backward(row: Row, chunk_size: int, kept: Any, cotangent: Arra
         return cotangent * gradient
 
     layer, by_weights = jax.tree.map(scaled, gradients)
-    return _as_inputs(layer, inputs.dtype), by_weights
+    return _as_inputs(layer, inputs), by_weights
 
 
 _weighted_sum.defvjp(_weighted_sum_forward, _weighted_sum_backward)
 
 
-def _as_inputs(gradients: Layer, dtype: Any) -> Layer:
-    """Gradients by hidden and kernel in the dtype of these."""
-    return gradients._replace(hidden=gradients.hidden.astype(dtype), kernel=gradients.kernel.astype(dtype))
+def _empty(layer: Layer) -> tuple[Array, tuple[Array, ...]]:
+    """Hidden and kernels without their entries: what is left are the dtypes."""
+    return jax.tree.map(lambda array: jnp.zeros(0, array.dtype), (layer.hidden, layer.kernels))
+
+
+def _as_inputs(gradients: Layer, inputs: tuple[Array, tuple[Array, ...]]) -> Layer:
+    """Gradients by hidden and kernels in the dtypes of these."""
+    both = (gradients.hidden, gradients.kernels)
+    hidden, kernels = jax.tree.map(lambda gradient, of: gradient.astype(of.dtype), both, inputs)
+    return gradients._replace(hidden=hidden, kernels=kernels)
 
 
 def _sum_and_gradients(row: Row, chunk_size: int, layer: Layer, weights: Array) -> tuple[Array, Layer, Array]:
     """The weighted sum, and its gradients by the layer and by the weights, in float32 or wider."""
     floats = {name: value for name, value in layer.own.items() if jnp.issubdtype(value.dtype, jnp.floating)}
     others = {name: value for name, value in layer.own.items() if name not in floats}
-    kernel_exponent, log_classes = _exponent(layer.kernel), math.log2(layer.kernel.shape[1])
-    # The exponent that gradients by logits are clipped at: those of ordinary losses are near 1.
-    limit = min(100, jnp.finfo(layer.kernel.dtype).maxexp - 1)
+    exponents = tuple(map(_exponent, layer.kernels))
 
-    def step(carry: Any, chunk: Any) -> Any:
-        hidden, floats, others, weights = chunk
+    def step(carry: Any, start: Array, block: Any, inside: Array) -> Any:
+        hidden, floats, others, weights = block
 
-        def chunk_sum(logits: Array, shared: Arrays, floats: Arrays, weights: Array) -> Array:
-            return jnp.sum(numerics.weighted(weights, _losses_of_logits(row, logits, shared, {**floats, **others})))
+        def block_sum(logits: Array, shared: Arrays, floats: Arrays, weights: Array) -> Array:
+            used = jnp.where(inside, weights, 0)
+            return jnp.sum(numerics.weighted(used, _losses_of_logits(row, logits, shared, {**floats, **others})))
 
-        logits = _logits(hidden, layer.kernel, kernel_exponent)
-        part, pull = jax.vjp(chunk_sum, logits, layer.shared, floats, weights)
-        by_logits, by_shared, by_floats, by_weights = pull(jnp.ones_like(part))
-        # One unit for both products, so that there is one array of the size of the logits.
-        largest_sum = jnp.maximum(_exponent(hidden) + math.log2(len(hidden)), kernel_exponent + log_classes)
-        unit = _unit(limit + largest_sum, part.dtype)
-        by_logits = (jnp.clip(by_logits, -(2.0**limit), 2.0**limit) * unit).astype(layer.kernel.dtype)
-        by_kernel = _in_units(_sums(hidden.T, by_logits), unit)
-        by_hidden = _in_units(_sums(by_logits, layer.kernel.T), unit)
-        carry = jax.tree.map(lambda *terms: numerics.finite(sum(terms)), carry, (part, by_kernel, by_shared))
-        return carry, (by_hidden, by_floats, by_weights)
+        *factors, logits = _chain(jnp.where(inside[:, None], hidden, 0), layer.kernels, exponents)
+        part, pull = jax.vjp(block_sum, logits, layer.shared, floats, weights)
+        by_product, by_shared, by_floats, by_weights = pull(jnp.ones_like(part))
+        by_kernels: tuple[Array, ...] = ()
+        for factor, kernel, exponent in reversed(list(zip(factors, layer.kernels, exponents, strict=True))):
+            by_product, by_kernel = _gradients_of_product(by_product, factor, kernel, exponent)
+            by_kernels = (by_kernel, *by_kernels)
+        sums, by_rows = carry
+        sums = jax.tree.map(lambda *terms: numerics.finite(sum(terms)), sums, (part, by_kernels, by_shared))
+        by_block = (by_product, by_floats, by_weights)
+        return sums, jax.tree.map(lambda whole, part: _add_at(whole, start, part), by_rows, by_block)
 
-    dtype = weights.dtype
-    start = (jnp.zeros((), dtype), jnp.zeros(layer.kernel.shape, dtype), jax.tree.map(jnp.zeros_like, layer.shared))
-    start = jax.tree.map(functools.partial(_vary_over, axes=_varying(layer.hidden)), start)
-    padded = jnp.pad(weights, (0, _missing(len(weights), chunk_size)))
-    rows = _split((layer.hidden, floats, others, padded), chunk_size)
-    (total, by_kernel, by_shared), stacked = lax.scan(step, start, rows)
-    by_hidden, by_floats, by_weights = _join(stacked, len(layer.hidden))
+    zeros = jax.tree.map(lambda x: _zeros(x.shape, layer), (layer.kernels, layer.shared, layer.hidden, floats, weights))
+    start = (_zeros((), layer), *zeros[:2]), zeros[2:]
+    rows = (layer.hidden, floats, others, weights)
+    sums, by_rows = _over_blocks(step, start, rows, chunk_size, layer.span)
+    (total, by_kernels, by_shared), (by_hidden, by_floats, by_weights) = sums, by_rows
     own = {name: by_floats.get(name) for name in layer.own}  # None is the gradient by an integer
-    return total, Layer(by_hidden, by_kernel, by_shared, own), by_weights
+    return total, Layer(by_hidden, by_kernels, by_shared, own), by_weights
+
+
+def _over_blocks(step: Callable[..., Any], carry: Any, rows: Any, size: int, span: Span | None) -> Any:
+    """`carry = step(carry, start, block, inside)` for blocks of rows: which begin at `start`, and which of them count.
+
+    All blocks have one size. Where that does not divide the number of rows, the last one overlaps the one before.
+    """
+    n = len(jax.tree.leaves(rows)[0])
+    if not n:
+        return carry
+    blocks = -(-n // size)
+    size = -(-n // blocks) if span is None else min(size, n)
+    first, end = (0, n) if span is None else (span.first, span.first + span.length)
+
+    def body(carry: Any, i: Array) -> tuple[Any, None]:
+        begin = first + i * size
+        start = jnp.minimum(begin, n - size)
+        index = start + jnp.arange(size, dtype=start.dtype)
+        inside = (index >= begin) & (index < end)
+        block = jax.tree.map(lambda array: lax.dynamic_slice_in_dim(array, start, size), rows)
+
+        def worked(carry: Any) -> Any:
+            return step(carry, start, block, inside)
+
+        return (worked(carry) if span is None else lax.cond(begin < end, worked, lambda carry: carry, carry)), None
+
+    carry, _ = lax.scan(body, carry, jnp.arange(blocks, dtype=jnp.int32))
+    return carry
+
+
+def _add_at(whole: Array, start: Array, part: Array) -> Array:
+    """The array with a block added to its rows from `start` on."""
+    there = lax.dynamic_slice_in_dim(whole, start, len(part))
+    return lax.dynamic_update_slice_in_dim(whole, there + part, start, 0)
 
 
 def _losses_of_logits(row: Row, logits: Array, shared: Arrays, own: Arrays) -> Array:
     return jax.vmap(row, in_axes=(0, None, 0))(logits, shared, own)
 
 
-def _logits(hidden: Array, kernel: Array, kernel_exponent: Array) -> Array:
+def _chain(hidden: Array, kernels: tuple[Array, ...], exponents: tuple[Array, ...]) -> list[Array]:
+    """The left factor of each product, and last the logits."""
+    products = [hidden]
+    for kernel, exponent in zip(kernels, exponents, strict=True):
+        products.append(_product(products[-1], kernel, exponent))
+    return products
+
+
+def _product(x: Array, y: Array, y_exponent: Array) -> Array:
     # One unit a row, so that a NaN stays in its own.
-    unit = _unit(_exponent(hidden, axis=1) + kernel_exponent + math.log2(len(kernel)), compute_dtype([hidden]))
-    return _in_units(_sums(hidden * unit.astype(hidden.dtype), kernel), unit)
+    unit = _unit(_exponent(x, axis=1) + y_exponent + math.log2(len(y)), compute_dtype([x]))
+    return _in_units(_sums(x * unit.astype(x.dtype), y), unit)
+
+
+def _gradients_of_product(cotangent: Array, x: Array, y: Array, y_exponent: Array) -> tuple[Array, Array]:
+    """Of the product of two matrices, by each of them, in float32 or wider."""
+    # The exponent that the cotangent is clipped at: those of ordinary losses are near 1.
+    limit = min(100, jnp.finfo(y.dtype).maxexp - 1)
+    # One unit for both products, so that there is one array of the size of the logits.
+    largest_sum = jnp.maximum(_exponent(x) + math.log2(len(x)), y_exponent + math.log2(y.shape[1]))
+    unit = _unit(limit + largest_sum, cotangent.dtype)
+    cotangent = (jnp.clip(cotangent, -(2.0**limit), 2.0**limit) * unit).astype(y.dtype)
+    return _in_units(_sums(cotangent, y.T), unit), _in_units(_sums(x.T, cotangent), unit)
 
 
 def _sums(x: Array, y: Array) -> Array:
@@ -184,32 +256,12 @@ def _exponent(x: Array, axis: int | None = None) -> Array:
     return jnp.log2(jnp.maximum(largest, jnp.finfo(dtype).tiny)) + 0.01
 
 
-def _split(rows: Any, chunk_size: int) -> Any:
-    """Each array `(n, ...)` as `(chunks, chunk_size, ...)`, filled up with its last row."""
-
-    def split(array: Array) -> Array:
-        missing = _missing(len(array), chunk_size)
-        if missing:
-            array = jnp.pad(array, [(0, missing)] + [(0, 0)] * (array.ndim - 1), mode="edge")
-        size = min(chunk_size, max(len(array), 1))
-        return array.reshape(len(array) // size, size, *array.shape[1:])
-
-    return jax.tree.map(split, rows)
+def _zeros(shape: tuple[int, ...], layer: Layer) -> Array:
+    """Zeros in float32 or wider, which vary from device to device as the layer does."""
+    return _vary_over(jnp.zeros(shape, compute_dtype([layer.hidden])), _varying(layer.hidden))
 
 
-def _missing(n: int, chunk_size: int) -> int:
-    """How many rows a whole number of chunks has more than n."""
-    return -n % chunk_size if n > chunk_size else 0
-
-
-def _join(chunks: Any, n: int) -> Any:
-    def join(array: Array) -> Array:
-        return array.reshape(math.prod(array.shape[:2]), *array.shape[2:])[:n]
-
-    return jax.tree.map(join, chunks)
-
-
-def _equally_varying(tree: Any) -> Any:
+def equally_varying(tree: Any) -> Any:
     """Inside `shard_map`: every array varies over the axes that any of them varies over.
 
     The gradients by an array that was the same on all devices are then summed over them, as is right.

@@ -1,6 +1,6 @@
 """The dtype of a computation: float32 or wider, whatever the inputs."""
 
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any
 
 import jax
@@ -17,14 +17,21 @@ def compute_dtype(values: Iterable[Array]) -> Any:
     return jnp.float64 if jnp.float64 in strong else jnp.float32
 
 
+def product_dtype(arrays: Sequence[Array]) -> Any:
+    """The dtype in which they are multiplied (sums are in float32 or wider): their own, half too, if they share one."""
+    dtypes = {array.dtype for array in arrays}
+    return dtypes.pop() if len(dtypes) == 1 else compute_dtype(arrays)
+
+
 def promote(values: Mapping[str, Array], indices: Set[str], unchanged: Set[str]) -> dict[str, Array]:
     """Every array as the dtype of the computation; class indices as integers that no index can overflow."""
-    dtype = compute_dtype(value for name, value in values.items() if name not in indices and value.dtype != bool)
+    numbers = [value for name, value in values.items() if name not in indices and value.dtype != bool]
+    dtype = compute_dtype(jax.tree.leaves(numbers))
 
     def promoted(name: str, value: Array) -> Array:
         if name in indices:
             return as_index(value)
-        return value if name in unchanged else value.astype(dtype)
+        return value if name in unchanged else jax.tree.map(lambda leaf: leaf.astype(dtype), value)
 
     return {name: promoted(name, value) for name, value in values.items()}
 

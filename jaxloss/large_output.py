@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any, Unpack
 
 import jax
@@ -10,9 +11,10 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxloss import chunks, numerics
+from jaxloss.adaptive_softmax import AdaptiveSoftmax
 from jaxloss.checks import Real, Vector
 from jaxloss.classification import softmax_cross_entropy
-from jaxloss.dtypes import compute_dtype
+from jaxloss.dtypes import compute_dtype, product_dtype
 from jaxloss.lift import loss
 from jaxloss.options import ReductionOptions
 from jaxloss.reductions import Rows
@@ -104,8 +106,8 @@ def linear_cross_entropy(
         return cross + own["z_loss"] * numerics.square(jax.nn.logsumexp(logits)) if "z_loss" in own else cross
 
     hidden, kernel = jnp.asarray(hidden), jnp.asarray(kernel)
-    dtype = hidden.dtype if hidden.dtype == kernel.dtype else compute_dtype([hidden, kernel])
-    layer = chunks.Layer(hidden.astype(dtype), kernel.astype(dtype), shared, own)
+    dtype = product_dtype([hidden, kernel])
+    layer = chunks.Layer(hidden.astype(dtype), (kernel.astype(dtype),), shared, own)
     size = chunks.default_chunk_size(kernel.shape[1]) if chunk_size is None else chunk_size
     is_weighted = "class_weights" in shared and jnp.ndim(target) == 1
     return Rows(
@@ -115,6 +117,125 @@ def linear_cross_entropy(
     )
 
 
+@loss(
+    "(d),(d,c),()->()",
+    indices={"target": "[0, c)"},
+    parameters={"parameters": "(d,c)"},
+    structures={"parameters": AdaptiveSoftmax},
+    static=("ignore_index",),
+    by_rows=True,
+)
+def adaptive_log_softmax_with_loss(
+    hidden: Vector,
+    parameters: AdaptiveSoftmax,
+    target: Vector | int,
+    *,
+    ignore_index: int = -100,
+    **options: Unpack[ReductionOptions],
+) -> Rows:
+    r"""Negative log-likelihood of the right class under an adaptive softmax, at a cost that follows the data.
+
+    $$l = -\log p_y$$
+
+    with the probabilities of `jaxloss.AdaptiveSoftmax`. Rows are sorted by the tail of their class, and each tail's
+    product runs over blocks of its own rows alone, as many as there are when the program runs; rows that are masked or
+    ignored take part in none. The gradients are formed beside the losses as in `linear_cross_entropy`.
+
+    Args:
+      hidden: floating `(..., D)`: what goes into the output layer, features last.
+      parameters: an `AdaptiveSoftmax` of D features and C classes.
+      target: integer `(...)`: $y$, the right class in [0, C), 0 being the most frequent.
+      ignore_index: samples with this class index do not count.
+      options: `weights`, `where`, `reduction`: see `jaxloss.ReductionOptions`.
+
+    Returns:
+      The reduced loss, a scalar; with `reduction="none"` one loss a sample: minus what PyTorch calls `output`. NaN for
+      a sample whose class index is out of range. The products with `hidden` are in its dtype and that of `parameters`
+      (the wider of the two) and summed up in float32, in which all else is computed.
+
+    Raises:
+      ValueError: shapes do not fit.
+      TypeError: `hidden` is not floating, `parameters` no `AdaptiveSoftmax`, or `target` not integer; or forward-mode
+        differentiation (`jax.jvp`, `jax.jacfwd`) is asked for.
+
+    Reference:
+      Grave et al., Efficient softmax approximation for GPUs, ICML 2017; PyTorch documentation,
+      `torch.nn.AdaptiveLogSoftmaxWithLoss`.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxloss
+      >>> softmax = jaxloss.AdaptiveSoftmax(jnp.zeros((2, 4)), None, ((jnp.ones((2, 1)), jnp.zeros((1, 8))),))
+      >>> print(jaxloss.adaptive_log_softmax_with_loss(jnp.ones((2, 2)), softmax, jnp.array([0, 5]), reduction="none"))
+      [1.3862944 3.465736 ]
+    """
+    order, place, layers = _sorted_layers(jnp.asarray(hidden), parameters, jnp.asarray(target))
+
+    def added(losses: Callable[..., Array], *arrays: Array) -> Array:
+        sizes = (min(chunks.BLOCK, chunks.default_chunk_size(layer.kernels[-1].shape[1])) for layer in layers)
+        parts = [losses(_adaptive_row, size, layer, *arrays) for size, layer in zip(sizes, layers, strict=True)]
+        return sum(parts[1:], parts[0])
+
+    return Rows(
+        losses=lambda: _permuted(added(chunks.losses), place, order),
+        weighted_sum=lambda weights: added(chunks.weighted_sum, _permuted(weights, order, place)),
+    )
+
+
+def _sorted_layers(
+    hidden: Array, parameters: AdaptiveSoftmax, target: Array
+) -> tuple[Array, Array, list[chunks.Layer]]:
+    """The order of the rows by tail, the place of each row in it, and the head and each tail over its span of rows."""
+    hidden, target = chunks.equally_varying((hidden, target.astype(jnp.int32)))
+    dtype = product_dtype(jax.tree.leaves((hidden, parameters)))
+    hidden, head, n_tails = hidden.astype(dtype), parameters.head.astype(dtype), len(parameters.tails)
+    wide = compute_dtype([hidden])
+    # 0 for the head, 1, 2, ... for the tails, and behind them what does not count.
+    tail = sum(((target >= cutoff).astype(jnp.int32) for cutoff in parameters.cutoffs), jnp.zeros_like(target))
+    tail = jnp.where(target < 0, n_tails + 1, tail)
+    lengths = [jnp.sum(tail == i, dtype=jnp.int32) for i in range(n_tails + 1)]
+    order = jnp.argsort(tail)
+    place = jnp.zeros_like(order).at[order].set(jnp.arange(len(order), dtype=order.dtype), unique_indices=True)
+    hidden, target, tail = _permuted(hidden, order, place), target[order], tail[order]
+
+    def layer(span: chunks.Span, kernels: tuple[Array, ...], target: Array, bias: Array | None = None) -> chunks.Layer:
+        shared = {} if bias is None else {"bias": bias.astype(wide)}
+        own = {"target": jnp.clip(target, 0, kernels[-1].shape[1] - 1)}  # that of others is out of range
+        return chunks.Layer(hidden, kernels, shared, own, span)
+
+    first = jnp.zeros_like(lengths[0])
+    in_head = jnp.where(tail == 0, target, head.shape[1] - n_tails - 1 + tail)
+    layers = [layer(chunks.Span(first, sum(lengths[1:], lengths[0])), (head,), in_head, parameters.head_bias)]
+    for i, (cutoff, (down, up)) in enumerate(zip(parameters.cutoffs, parameters.tails, strict=True)):
+        first = first + lengths[i]
+        # The projected rows stay in float32, so their product is too; its exponentials cost more than that.
+        kernels = (down.astype(dtype), up.astype(wide))
+        layers.append(layer(chunks.Span(first, lengths[i + 1]), kernels, target - cutoff))
+    return order, place, layers
+
+
 def _given(**values: Any) -> chunks.Arrays:
     """Those that are arrays: not left at a default, by which a term is left out."""
     return {name: value for name, value in values.items() if isinstance(value, Array)}
+
+
+def _adaptive_row(logits: Array, shared: chunks.Arrays, own: chunks.Arrays) -> Array:
+    logits = logits + shared["bias"] if "bias" in shared else logits
+    return softmax_cross_entropy(logits, own["target"], None, 0.0)[0]
+
+
+@jax.custom_vjp
+def _permuted(rows: Array, order: Array, inverse: Array) -> Array:
+    """`rows[order]`, whose gradient is gathered as well: XLA:CPU scatters row by row."""
+    del inverse
+    return rows[order]
+
+
+def _permuted_forward(rows: Array, order: Array, inverse: Array) -> tuple[Array, Array]:
+    return _permuted(rows, order, inverse), inverse
+
+
+def _permuted_backward(inverse: Array, cotangent: Array) -> tuple[Array, None, None]:
+    return cotangent[inverse], None, None
+
+
+_permuted.defvjp(_permuted_forward, _permuted_backward)

@@ -35,6 +35,7 @@ def loss(
     indices: Mapping[str, str] | None = None,
     domains: Mapping[str, str] | None = None,
     parameters: Mapping[str, str] | None = None,
+    structures: Mapping[str, type] | None = None,
     static: Sequence[str] = (),
     by_rows: bool = False,
 ) -> Callable[[Kernel[P]], Callable[P, Array | Any]]:
@@ -65,11 +66,14 @@ def loss(
         options are always checked, arrays under `jaxloss.data_checks`, for which a kernel may also make checks of its
         own by `jaxloss.checks.require`.
       parameters: options that are arrays shared by all samples, with their axes, such as {"class_weights": "(c)"}.
+      structures: arguments that are no arrays but pytrees of arrays, with their class, such as {"parameters":
+        jaxloss.AdaptiveSoftmax}. An instance has the `shape` and the `dtype` of the array that it stands for, and a
+        method `check()` that raises an error where its parts do not fit together.
       static: options that decide the structure of the program, compiled in as Python values.
       by_rows: the kernel sees the whole batch, for losses that no `vmap` of one sample computes well: each array with
-        one leading axis `(n, ...)`, also options that are numbers, with 0 in masked samples (1 in options);
-        `parameters`, which here may be arguments as well, as they are; floating arguments in the caller's dtype. It
-        returns `jaxloss.reductions.Rows`.
+        one leading axis `(n, ...)`, also options that are numbers, with 0 in masked samples (1 in options, -1 in
+        indices); `parameters`, which here may be arguments as well, as they are; floating arguments in the caller's
+        dtype. It returns `jaxloss.reductions.Rows`.
 
     Returns:
       A decorator. What it makes of a kernel has the kernel's name, documentation and arguments. Arrays must be
@@ -102,7 +106,9 @@ def loss(
     patterns = tuple(Pattern.parse(text) for text in notations)
 
     def decorate(kernel: Kernel[P]) -> Callable[P, Array | Any]:
-        lifted = Lifted(kernel, patterns, indices or {}, domains or {}, parameters or {}, static, by_rows)
+        lifted = Lifted(
+            kernel, patterns, indices or {}, domains or {}, parameters or {}, structures or {}, static, by_rows
+        )
 
         @functools.wraps(kernel)
         def function(*args: P.args, **kwargs: P.kwargs) -> Array | Any:
@@ -125,6 +131,7 @@ class Lifted:
         indices: Mapping[str, str],
         domains: Mapping[str, str],
         parameters: Mapping[str, str],
+        structures: Mapping[str, type],
         static: Sequence[str],
         by_rows: bool,
     ):
@@ -132,10 +139,10 @@ class Lifted:
         self.kernel, self.name, self.patterns = kernel, kernel.__name__, patterns
         self.inputs = tuple(p.name for p in declared if p.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD)
         self.own = {p.name: p.default for p in declared if p.kind is inspect.Parameter.KEYWORD_ONLY}
-        self.indices, self.by_rows = dict(indices), by_rows
+        self.indices, self.structures, self.by_rows = dict(indices), dict(structures), by_rows
         self.domains = {argument: Interval(text) for argument, text in domains.items()}
         self.parameters = {option: Pattern.parse(f"{text}->()").cores[0] for option, text in parameters.items()}
-        self._check_declaration({*indices, *domains, *parameters, *static})
+        self._check_declaration({*indices, *domains, *parameters, *structures, *static})
         common = _common_options(kernel, patterns)
         self.defaults = self.own | {option: COMMON[option] for option in common}
         self.signature = inspect.Signature(
@@ -189,15 +196,15 @@ class Lifted:
             result = self.jitted(plan, arrays, traced)
         except Exception:
             # jit turns away what is no array before any check of ours has seen it.
-            _check_arrays(self.name, dict(zip(self.inputs, arrays, strict=True)) | traced)
+            self._check_arrays(dict(zip(self.inputs, arrays, strict=True)) | traced)
             raise
         return result if reduction is None else reduction(*result)
 
     def run(self, plan: dict[str, Any], arrays: dict[str, Any], traced: dict[str, Any]) -> Any:
         """The pipeline, traced by jit: `plan` is static, `arrays` and `traced` are not."""
         values = arrays | traced
-        _check_arrays(self.name, values)
-        values = {name: jnp.asarray(value) for name, value in values.items()}  # under disable_jit they are none yet
+        self._check_arrays(values)
+        values = jax.tree.map(jnp.asarray, values)  # under disable_jit they are none yet
         self._check_dtypes(values)
         options = self.defaults | plan
         pattern = self._select_pattern(values, plan)
@@ -218,6 +225,16 @@ class Lifted:
 
     def _integer_indices(self, values: Mapping[str, Any]) -> list[str]:
         return [name for name in self.indices if jnp.issubdtype(values[name].dtype, jnp.integer)]
+
+    def _check_arrays(self, values: Mapping[str, Any]) -> None:
+        for name, value in values.items():
+            structure = self.structures.get(name)
+            if structure is None:
+                _check_array(self.name, name, value)
+            elif not isinstance(value, structure):
+                raise TypeError(f"{self.name}: {name} takes an {structure.__name__}, got {type(value).__name__}")
+            else:
+                value.check()
 
     def _check_dtypes(self, values: Mapping[str, Any]) -> None:
         for name, value in values.items():
@@ -261,7 +278,7 @@ class Lifted:
     def _sample(self, options: Mapping[str, Any], matched: Match, values: dict[str, Any]) -> reductions.Samples:
         """One sample: the kernel between the mask that goes in and the mask that comes out."""
         counted = self._counted(options, values)
-        values = {name: cut(value, counted) for name, value in values.items()}
+        values = jax.tree.map(functools.partial(cut, counted=counted), values)
         with checks.sparing(counted):
             self._check_data(matched, values)
             values, usable = self._usable(matched, values)
@@ -287,11 +304,11 @@ class Lifted:
         counted = self._counted(options, values)
         values, usable = self._usable(matched, values)
         harmless = counted if usable is None else usable if counted is None else counted & usable
-        weights = values.get("weights")
+        weights, indices = values.get("weights"), self._integer_indices(values)
         for operand in operands:
             name = operand.name
             if harmless is not None and not operand.is_parameter and name != "where":
-                fill = 1 if name in self.own else 0
+                fill = 1 if name in self.own else -1 if name in indices else 0
                 values[name] = _fill_unless(harmless, values[name], fill)
         kernel_rows = self._call_kernel(options, values)
         n = math.prod(matched.batch_shape)
@@ -299,7 +316,9 @@ class Lifted:
         if normalisers is not None:
             normalisers = _unless(usable, normalisers)
         if summed:
-            ones = jnp.ones(n, compute_dtype(v for v in values.values() if jnp.issubdtype(v.dtype, jnp.floating)))
+            ones = jnp.ones(
+                n, compute_dtype(v for v in jax.tree.leaves(values) if jnp.issubdtype(v.dtype, jnp.floating))
+            )
             used = ones if weights is None else weights
             used = used if harmless is None else _fill_unless(harmless, used, 0)
             losses = jnp.zeros_like(ones)
@@ -377,19 +396,18 @@ def _common_options(kernel: Callable[..., Any], patterns: Sequence[Pattern]) -> 
     return {option: hint.__forward_arg__ for option, hint in declared.__annotations__.items()}
 
 
-def _check_arrays(function: str, values: Mapping[str, Any]) -> None:
-    for name, value in values.items():
-        got = type(value).__name__
-        if isinstance(value, list | tuple):
-            raise TypeError(f"{function}: {name} is a {got} but takes an array; use jnp.asarray({name})")
-        if isinstance(value, np.ma.MaskedArray):
-            raise TypeError(f"{function}: {name} is a {got} but takes an array; give its data, and where=~mask")
-        if not isinstance(value, checks.ARRAY_TYPES):
-            raise TypeError(f"{function}: {name} takes a number or an array, got {got}")
-        if isinstance(value, np.ndarray | np.generic) and not dtypes.is_known(value.dtype):
-            raise TypeError(f"{function}: {name} has dtype {value.dtype} but takes numbers in a dtype that JAX has")
-        if isinstance(value, int) and not dtypes.holds(value):
-            raise ValueError(f"{function}: {name} is {value}, which no integer of JAX holds")
+def _check_array(function: str, name: str, value: Any) -> None:
+    got = type(value).__name__
+    if isinstance(value, list | tuple):
+        raise TypeError(f"{function}: {name} is a {got} but takes an array; use jnp.asarray({name})")
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"{function}: {name} is a {got} but takes an array; give its data, and where=~mask")
+    if not isinstance(value, checks.ARRAY_TYPES):
+        raise TypeError(f"{function}: {name} takes a number or an array, got {got}")
+    if isinstance(value, np.ndarray | np.generic) and not dtypes.is_known(value.dtype):
+        raise TypeError(f"{function}: {name} has dtype {value.dtype} but takes numbers in a dtype that JAX has")
+    if isinstance(value, int) and not dtypes.holds(value):
+        raise ValueError(f"{function}: {name} is {value}, which no integer of JAX holds")
 
 
 def _unless(usable: Array | None, value: Array) -> Array:

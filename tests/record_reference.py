@@ -12,10 +12,13 @@ import pathlib
 import numpy as np
 
 import jaxloss
+from tests.references import draw_adaptive, pack_adaptive
 
 PATH = pathlib.Path(__file__).with_name("reference_values.json")
 C, D = 4, 3
 WEIGHTS = [0.5, 2.0, 0.25, 1.0]
+PACK = {"adaptive_log_softmax_with_loss": pack_adaptive}
+"""What makes the arguments of a loss of its arrays, where these are not the same."""
 
 
 def product(**choices):
@@ -27,7 +30,7 @@ def product(**choices):
 def cases():
     """(name, arrays, options in our spelling), the class axis second as in PyTorch."""
     generator = np.random.default_rng(20)
-    for family in (elementwise, likelihoods, decisions, of_classes, of_layers, of_labels, of_vectors):
+    for family in (elementwise, likelihoods, decisions, of_classes, of_layers, of_labels, of_vectors, of_clusters):
         yield from family(generator)
 
 
@@ -122,6 +125,12 @@ def of_vectors(generator):
         yield "cosine_embedding_loss", (100 * anchor, 100 * positive, np.array([1.0, -1.0, -1.0, 1.0])), options
 
 
+def of_clusters(generator):
+    *arrays, _ = draw_adaptive(generator, (8,))
+    for target in (np.arange(8) % 5, np.zeros(8, int), np.full(8, 4)):
+        yield "adaptive_log_softmax_with_loss", (*arrays, target), {}
+
+
 def torch_options(options):
     """The options in PyTorch's spelling."""
     import torch
@@ -141,7 +150,7 @@ def reductions(name, options):
 
 def differentiated(name, arrays):
     """Positions of the arrays whose gradients are recorded: of the floating ones all but the target."""
-    names = inspect.signature(getattr(jaxloss, name)).parameters
+    names = inspect.signature(PACK.get(name, getattr(jaxloss, name))).parameters
     return [i for i, (a, n) in enumerate(zip(arrays, names, strict=False)) if n != "target" and a.dtype.kind == "f"]
 
 
@@ -155,15 +164,31 @@ def record(name, arrays, options):
         if name == "linear_cross_entropy":  # its kernel is (C, D)
             tensors[1] = tensors[1].T.contiguous()
         inputs = [tensors[i].requires_grad_() for i in differentiated(name, arrays)]
-        loss = getattr(torch.nn.functional, name)(*tensors, reduction=reduction, **torch_options(options))
+        if name == "adaptive_log_softmax_with_loss":
+            loss = torch_adaptive(*tensors, reduction)
+        else:
+            loss = getattr(torch.nn.functional, name)(*tensors, reduction=reduction, **torch_options(options))
         if not torch.isfinite(loss).all():
             continue
         loss.sum().backward()
-        gradients = [tensor.grad for tensor in inputs]
+        # A tail of which no row was asked has none.
+        gradients = [torch.zeros_like(x) if x.grad is None else x.grad for x in inputs]
         if name == "linear_cross_entropy":
             gradients[1] = gradients[1].T
         recorded[ours] = {"value": loss.tolist(), "gradients": [gradient.tolist() for gradient in gradients]}
     return recorded
+
+
+def torch_adaptive(hidden, head, head_bias, down, up, rarer_down, rarer_up, target, reduction):
+    """PyTorch's module with these tensors, of which its parameters are made without a break in differentiation."""
+    import torch
+
+    module = torch.nn.AdaptiveLogSoftmaxWithLoss(D, 5, [2, 3], 1.0, head_bias=True).double()
+    parameters = {"head.weight": head.T, "head.bias": head_bias}
+    for i, (first, second) in enumerate(((down, up), (rarer_down, rarer_up))):
+        parameters |= {f"tail.{i}.0.weight": first.T, f"tail.{i}.1.weight": second.T}
+    output, loss = torch.func.functional_call(module, parameters, (hidden, target))
+    return loss if reduction == "mean" else -output
 
 
 def main():

@@ -4,6 +4,8 @@ import math
 
 import numpy as np
 
+import jaxloss
+
 Arrays = tuple[np.ndarray, ...]
 N_CLASSES = 5
 
@@ -252,3 +254,27 @@ def cosine(x, y):
 
 def cosine_embedding(x, y, target, *, margin=0.0, kink_width=None):
     return with_ones(np.where(target == 1, 1 - cosine(x, y), np.maximum(cosine(x, y) - margin, 0)))
+
+
+def draw_adaptive(generator: np.random.Generator, shape: tuple[int, ...]) -> Arrays:
+    """Hidden, head, its bias, (down, up) of two tails which begin at classes 2 and 3, and target."""
+    shapes = ((*shape, 3), (3, 4), (4,), (3, 2), (2, 1), (3, 1), (1, 2))
+    return (*(generator.normal(size=s) for s in shapes), generator.integers(0, N_CLASSES, size=shape))
+
+
+def pack_adaptive(hidden, head, head_bias, down, up, rarer_down, rarer_up, target):
+    """The arguments of the loss."""
+    return hidden, jaxloss.AdaptiveSoftmax(head, head_bias, ((down, up), (rarer_down, rarer_up))), target
+
+
+def adaptive_softmax(hidden, head, head_bias, down, up, rarer_down, rarer_up, target, *, ignore_index=-100):
+    def log_softmax(x):
+        x = x - x.max(-1, keepdims=True)
+        return x - np.log(np.exp(x).sum(-1, keepdims=True))
+
+    shared, first, second = np.split(log_softmax(hidden @ head + head_bias), [2, 3], axis=-1)
+    frequent, rarer = log_softmax(hidden @ down @ up), log_softmax(hidden @ rarer_down @ rarer_up)
+    log_probabilities = np.concatenate([shared, first + frequent, second + rarer], axis=-1)
+    counted = target != ignore_index
+    picked = np.take_along_axis(log_probabilities, np.where(counted, target, 0)[..., None], -1)[..., 0]
+    return np.where(counted, -picked, 0), counted.astype(float)

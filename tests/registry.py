@@ -32,6 +32,7 @@ class Row:
       convex: whether it is convex in that array.
       shared: positions of arrays without batch axes.
       forward_mode: whether it can be differentiated in forward mode.
+      pack: makes the arguments of the loss of the arrays that are drawn, where these are not the same.
       in_torch: whether PyTorch has it, and its values are recorded.
       scale: below which the loss's rounding errors do not shrink with its inputs.
     """
@@ -51,6 +52,7 @@ class Row:
     convex: bool = True
     shared: tuple[int, ...] = ()
     forward_mode: bool = True
+    pack: Callable[..., tuple[Any, ...]] = lambda *arrays: arrays
     in_torch: bool = True
     scale: float = 0.0
 
@@ -67,8 +69,12 @@ class Row:
         return tuple(a if i in self.shared else function(a) for i, a in enumerate(arrays))
 
     def loss(self, *arrays, **options):
-        """The loss with the first set of options, which the arrays are drawn for, where others are not given."""
-        return self.function(*arrays, **{**self.options[0], **options})
+        """The loss of drawn arrays, with the first set of options where others are not given."""
+        return self.call(*self.pack(*arrays), **options)
+
+    def call(self, *arguments, **options):
+        """The same with the arguments of the loss itself."""
+        return self.function(*arguments, **{**self.options[0], **options})
 
     def expected(self, *arrays, **options):
         """The reference, likewise."""
@@ -146,6 +152,12 @@ _KERNEL = np.array([[1, 0, 0, 0, 0], [0, 1, 0, -1, 0], [0.5, 0, 0, 0, -2]])
 
 def _layer(a, b, options):
     return np.stack([a, b, np.zeros_like(a)], axis=-1), _KERNEL.astype(a.dtype), _classes(a)
+
+
+def _adaptive(a, b, options):
+    hidden, kernel, target = _layer(a, b, options)
+    head, bias, down = kernel[:, :4], kernel[0, 1:], kernel[:, 1:3]
+    return hidden, head, bias, down, down[:2, :1], kernel[:, :1], kernel[:1, :2], target
 
 
 _TEN = tuple(np.linspace(0.11, 0.93, 10).tolist())
@@ -314,6 +326,19 @@ REGISTRY = (
         bad_data=_PROBABILITY,
         shared=(1,),
         forward_mode=False,
+    ),
+    Row(
+        jaxloss.adaptive_log_softmax_with_loss,
+        (1, 2, 1, 2, 2, 2, 2, 0),
+        ref.draw_adaptive,
+        ref.adaptive_softmax,
+        _adaptive,
+        options=({}, {"ignore_index": 1}),
+        has_indices=True,
+        bad_data=_INDEX,
+        shared=(1, 2, 3, 4, 5, 6),
+        forward_mode=False,
+        pack=ref.pack_adaptive,
     ),
     Row(
         jaxloss.hinge_embedding_loss,

@@ -39,6 +39,9 @@ def public():
     methods = {
         "BalancedSampler.init": imbalance.BalancedSampler.init,
         "BalancedSampler.draw": imbalance.BalancedSampler.draw,
+        "AdaptiveSoftmax.init": jaxloss.AdaptiveSoftmax.init,
+        "AdaptiveSoftmax.log_prob": jaxloss.AdaptiveSoftmax.log_prob,
+        "AdaptiveSoftmax.predict": jaxloss.AdaptiveSoftmax.predict,
     }
     return found | methods
 

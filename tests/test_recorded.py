@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import jaxloss
-from tests.record_reference import PATH, differentiated
+from tests.record_reference import PACK, PATH, differentiated
 from tests.registry import REGISTRY
 
 RECORDED = json.loads(PATH.read_text())
@@ -24,10 +24,11 @@ def identity(row):
 def program(name, static, reductions, positions):
     """Values and gradients of every reduction in one program, which rows with other numbers share."""
     loss = functools.partial(getattr(jaxloss, name), **dict(static))
+    pack = PACK.get(name, lambda *arrays: arrays)
 
     def value_and_gradients(arrays, traced, reduction):
         def total(*arrays):
-            losses = loss(*arrays, **traced, reduction=reduction)
+            losses = loss(*pack(*arrays), **traced, reduction=reduction)
             return losses.sum(), losses
 
         (_, value), gradients = jax.value_and_grad(total, positions, has_aux=True)(*arrays)

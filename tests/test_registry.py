@@ -385,7 +385,8 @@ def test_data_checks(row):
 
     assert error(arrays) is None
     for name, (value, domain) in row.bad_data.items():
-        i = input_names(row.function).index(name)
+        # Counted from the end, as parameters may be drawn in pieces.
+        i = input_names(row.function).index(name) - len(input_names(row.function))
         bad = [np.array(array) for array in arrays]
         bad[i][(0, 1, 2)[: bad[i].ndim]] = value
         assert f"{row.name}: {name} is {value} but lies in {domain}" in error(bad)
@@ -531,13 +532,13 @@ def is_right(losses, expected, scale, row):
 
 @each_row
 def test_errors_name_function_argument_and_what_was_given(row):
-    names, arrays, name = input_names(row.function), draw(row), row.name
+    names, arrays, name = input_names(row.function), row.pack(*draw(row)), row.name
     first, ones = arrays[0], np.ones(SHAPE, np.float32)
     a, b = names[0], names[-1]
     listed = ", ".join(names)
 
     def f(**changes):
-        return row.loss(**(dict(zip(names, arrays, strict=True)) | changes))
+        return row.call(**(dict(zip(names, arrays, strict=True)) | changes))
 
     cases = [
         (TypeError, f"{name}: {a} is a list", lambda: f(**{a: first.tolist()})),
@@ -550,9 +551,9 @@ def test_errors_name_function_argument_and_what_was_given(row):
         (ValueError, f"{name}: reduction is 'average' but takes 'none'", lambda: f(reduction="average")),
         (TypeError, f"{name}: reduction takes a name", lambda: f(reduction=None)),
         (TypeError, f"{name}: there is no option wieghts; did you mean weights", lambda: f(wieghts=1.0)),
-        (TypeError, f"{name}: takes the arrays {listed}, got no {b}", lambda: row.loss(*arrays[:-1])),
-        (TypeError, f"{name}: takes the arrays {listed}, got {len(arrays) + 1}", lambda: row.loss(*arrays, first)),
-        (TypeError, f"{name}: {a} is given twice", lambda: row.loss(*arrays, **{a: first})),
+        (TypeError, f"{name}: takes the arrays {listed}, got no {b}", lambda: row.call(*arrays[:-1])),
+        (TypeError, f"{name}: takes the arrays {listed}, got {len(arrays) + 1}", lambda: row.call(*arrays, first)),
+        (TypeError, f"{name}: {a} is given twice", lambda: row.call(*arrays, **{a: first})),
         (ValueError, rf"{name}: weights has shape \(3, 5\)", lambda: f(weights=np.ones((3, 5), np.float32))),
         (ValueError, rf"{name}: weights has shape \(3,\)", lambda: f(weights=np.ones(3, np.float32))),
         (
@@ -582,8 +583,8 @@ def input_names(function):
 @each_row
 def test_arrays_by_name_and_scalars(row):
     arrays = draw(row)
-    by_name = dict(reversed(list(zip(input_names(row.function), arrays, strict=True))))
-    np.testing.assert_array_equal(row.loss(**by_name), row.loss(*arrays))
+    by_name = dict(reversed(list(zip(input_names(row.function), row.pack(*arrays), strict=True))))
+    np.testing.assert_array_equal(row.call(**by_name), row.loss(*arrays))
     if not any(row.cores):
         scalars = [float(array[0, 0]) for array in arrays]
         np.testing.assert_allclose(row.loss(*scalars), row.expected(*map(np.float64, scalars))[0], rtol=1e-6)

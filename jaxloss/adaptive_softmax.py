@@ -1,0 +1,299 @@
+"""The adaptive softmax: frequent classes cost a small product, rare ones another one only where they occur."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+import operator
+import typing
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from jaxloss import chunks
+from jaxloss.checks import Vector
+from jaxloss.cutoffs import check_div_value, check_sizes, tail_features
+from jaxloss.dtypes import compute_dtype, product_dtype
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, eq=False)
+class AdaptiveSoftmax:
+    r"""The parameters of an output layer whose classes are ordered by frequency and cut into a head and tails.
+
+    The head scores the most frequent classes and each tail as a whole; a tail scores its classes from fewer features.
+
+    $$\log p_y = \begin{cases} \log \operatorname{softmax}(h H + b)_y & \text{in the head} \\
+    \log \operatorname{softmax}(h H + b)_{c_0 + i} + \log \operatorname{softmax}(h D_i U_i)_{y - c_i} &
+    \text{in tail } i \end{cases}$$
+
+    A pytree: it can be differentiated by, and be updated by Optax, as any other parameters.
+
+    Args:
+      head: floating `(D, C0 + K)`: $H$; a column for each of the C0 classes of the head, and one for each of K tails.
+      head_bias: floating `(C0 + K,)`: $b$; or None.
+      tails: for each tail `(down, up)`, floating `(D, Di)` and `(Di, Ni)`: $D_i$ and $U_i$, Ni being its number of
+        classes.
+
+    Returns:
+      A pytree with the properties `cutoffs` (where each tail begins), `n_classes` and `in_features`.
+
+    Raises:
+      ValueError, TypeError: where it is used, if shapes do not fit together or an array is not floating.
+
+    Reference:
+      Grave et al., Efficient softmax approximation for GPUs, ICML 2017.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, jaxloss
+      >>> softmax = jaxloss.AdaptiveSoftmax.init(jax.random.key(0), 8, 100, cutoffs=(10, 30), div_value=2.0)
+      >>> print(softmax.head.shape, [(down.shape, up.shape) for down, up in softmax.tails])
+      (8, 12) [((8, 4), (4, 20)), ((8, 2), (2, 70))]
+      >>> hidden = jnp.ones((5, 8))
+      >>> print(softmax.log_prob(hidden).shape, softmax.predict(hidden).shape)
+      (5, 100) (5,)
+    """
+
+    head: Array
+    head_bias: Array | None
+    tails: tuple[tuple[Array, Array], ...]
+
+    @staticmethod
+    def init(
+        key: Array,
+        in_features: int,
+        n_classes: int,
+        *,
+        cutoffs: Sequence[int],
+        div_value: float = 4.0,
+        head_bias: bool = False,
+    ) -> AdaptiveSoftmax:
+        r"""Parameters drawn from $U(-1/\sqrt{D}, 1/\sqrt{D})$, with D the number of rows, as PyTorch draws them.
+
+        Args:
+          key: of `jax.random`.
+          in_features: D, at least 1.
+          n_classes: C, the classes ordered from the most frequent to the rarest.
+          cutoffs: the first class of each tail, increasing, in (0, C). `adaptive_softmax_cutoffs` chooses them.
+          div_value: above 0: tail i has D / div_value^(i + 1) features, rounded down, at least 1.
+          head_bias: whether the head has a bias.
+
+        Returns:
+          An `AdaptiveSoftmax` in JAX's default float.
+
+        Raises:
+          ValueError: a number out of its range, or cutoffs out of order.
+          TypeError: a cutoff that is no integer.
+
+        Reference:
+          PyTorch documentation, `torch.nn.AdaptiveLogSoftmaxWithLoss`.
+
+        Example:
+          As the class.
+        """
+        bounds = _bounds("AdaptiveSoftmax.init", cutoffs, n_classes)
+        check_sizes("AdaptiveSoftmax.init", in_features=in_features)
+        check_div_value("AdaptiveSoftmax.init", div_value)
+        keys = iter(jax.random.split(key, 2 * len(bounds)))
+
+        def uniform(rows: int, *shape: int) -> Array:
+            return jax.random.uniform(next(keys), shape, minval=-(rows**-0.5), maxval=rows**-0.5)
+
+        n_head = bounds[0] + len(bounds) - 1
+        head, bias = uniform(in_features, in_features, n_head), uniform(in_features, n_head)
+        tails = []
+        for i, (low, high) in enumerate(itertools.pairwise(bounds)):
+            features = tail_features(in_features, div_value, i)
+            down = uniform(in_features, in_features, features)
+            tails.append((down, uniform(features, features, high - low)))
+        return AdaptiveSoftmax(head, bias if head_bias else None, tuple(tails))
+
+    @property
+    def cutoffs(self) -> tuple[int, ...]:
+        """The first class of each tail."""
+        return self._bounds[:-1]
+
+    @property
+    def n_classes(self) -> int:
+        return self._bounds[-1]
+
+    @property
+    def in_features(self) -> int:
+        return self.head.shape[0]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(in_features, n_classes), as of the kernel of a full softmax."""
+        return self.in_features, self.n_classes
+
+    @property
+    def dtype(self) -> Any:
+        """The dtype of the products: that of the arrays, or the wider if they differ."""
+        return product_dtype(jax.tree.leaves(self))
+
+    def log_prob(self, hidden: Vector) -> Array:
+        """The log-probability of every class.
+
+        Args:
+          hidden: floating `(..., D)`.
+
+        Returns:
+          `(..., C)`, float32 or wider.
+
+        Raises:
+          ValueError: `hidden` has another number of features.
+          TypeError: `hidden` is not floating.
+
+        Reference:
+          As the class.
+
+        Example:
+          As the class.
+        """
+        return _log_prob(self, self._hidden("log_prob", hidden))
+
+    def predict(self, hidden: Vector) -> Array:
+        """The most probable class, found without holding all log-probabilities.
+
+        A tail is looked into only for blocks of rows in which it as a whole is likelier than the best class so far.
+
+        Args:
+          hidden: floating `(..., D)`.
+
+        Returns:
+          int32 `(...)`; of classes that are equally probable the first in the head, or in the first such tail.
+
+        Raises:
+          ValueError: `hidden` has another number of features.
+          TypeError: `hidden` is not floating.
+
+        Reference:
+          As the class.
+
+        Example:
+          As the class.
+        """
+        hidden = self._hidden("predict", hidden)
+        rows = hidden.reshape(math.prod(hidden.shape[:-1]), hidden.shape[-1])
+        return _predict(self, rows).reshape(hidden.shape[:-1])
+
+    @property
+    def _bounds(self) -> tuple[int, ...]:
+        """Where the head and each tail end."""
+        first = self.head.shape[1] - len(self.tails)
+        return tuple(itertools.accumulate((up.shape[1] for _, up in self.tails), initial=first))
+
+    def check(self) -> None:
+        """Raises an error that says what, if the parts do not fit together; every function here begins with it."""
+        leaves = {"head": self.head} | ({} if self.head_bias is None else {"head_bias": self.head_bias})
+        for i, tail in enumerate(typing.cast("tuple[Any, ...]", self.tails)):
+            if not isinstance(tail, tuple | list) or len(tail) != 2:
+                raise TypeError(f"AdaptiveSoftmax: tails[{i}] takes a pair (down, up), got {type(tail).__name__}")
+            leaves |= {f"tails[{i}][{j}]": matrix for j, matrix in enumerate(tail)}
+        for name, leaf in leaves.items():
+            if not hasattr(leaf, "dtype") or not jnp.issubdtype(leaf.dtype, jnp.floating):
+                got = f"dtype {leaf.dtype}" if hasattr(leaf, "dtype") else f"a {type(leaf).__name__}"
+                raise TypeError(f"AdaptiveSoftmax: {name} takes a floating array, got {got}")
+            rank = 1 if name == "head_bias" else 2
+            if len(leaf.shape) != rank or 0 in leaf.shape:
+                takes = "a matrix" if rank == 2 else "a vector"
+                raise ValueError(f"AdaptiveSoftmax: {name} has shape {leaf.shape} but takes {takes} that is not empty")
+        features, n_head = self.head.shape
+        if n_head <= len(self.tails):
+            raise ValueError(
+                f"AdaptiveSoftmax: head has shape {self.head.shape} but takes a column for each of {len(self.tails)} "
+                "tails and for each class before them"
+            )
+        if self.head_bias is not None and self.head_bias.shape != (n_head,):
+            raise ValueError(
+                f"AdaptiveSoftmax: head_bias has shape {self.head_bias.shape} but head of shape {self.head.shape} "
+                f"takes ({n_head},)"
+            )
+        for i, (down, up) in enumerate(self.tails):
+            if down.shape[0] != features or down.shape[1] != up.shape[0]:
+                raise ValueError(
+                    f"AdaptiveSoftmax: tails[{i}] has shapes {down.shape} and {up.shape} but takes ({features}, e) and "
+                    "(e, n)"
+                )
+
+    def _hidden(self, method: str, hidden: Any) -> Array:
+        self.check()
+        features = self.in_features
+        hidden = jnp.asarray(hidden)
+        if not jnp.issubdtype(hidden.dtype, jnp.floating):
+            raise TypeError(f"AdaptiveSoftmax.{method}: hidden has dtype {hidden.dtype} but takes floating numbers")
+        if not hidden.ndim or hidden.shape[-1] != features:
+            raise ValueError(
+                f"AdaptiveSoftmax.{method}: hidden has shape {hidden.shape} but takes {features} features last"
+            )
+        return hidden
+
+
+def _bounds(function: str, cutoffs: Sequence[int], n_classes: int) -> tuple[int, ...]:
+    """The cutoffs and the number of classes, checked."""
+    check_sizes(function, n_classes=n_classes)
+    try:
+        bounds = (*map(operator.index, cutoffs), operator.index(n_classes))
+    except TypeError:
+        raise TypeError(f"{function}: cutoffs takes a sequence of integers, got {cutoffs!r}") from None
+    if any(low >= high for low, high in itertools.pairwise((0, *bounds))):
+        raise ValueError(
+            f"{function}: cutoffs is {tuple(cutoffs)} but takes integers that increase, above 0 and below n_classes "
+            f"{n_classes}"
+        )
+    return bounds
+
+
+def _scores(hidden: Array, *kernels: Array) -> Array:
+    """The product of a chain: the first in the dtype of the wider, all summed up in float32 or wider."""
+    scores = hidden.astype(product_dtype([hidden, *kernels]))
+    for kernel in kernels:
+        wide = compute_dtype([scores])
+        scores = jnp.matmul(scores, kernel.astype(scores.dtype), preferred_element_type=wide)
+    return scores
+
+
+def _head_scores(parameters: AdaptiveSoftmax, hidden: Array) -> tuple[Array, list[Array]]:
+    """The score of each class of the head, and of each tail."""
+    scores = _scores(hidden, parameters.head)
+    scores = scores if parameters.head_bias is None else scores + parameters.head_bias.astype(scores.dtype)
+    n = scores.shape[-1] - len(parameters.tails)
+    return scores[..., :n], [scores[..., n + i] for i in range(len(parameters.tails))]
+
+
+@jax.jit
+def _log_prob(parameters: AdaptiveSoftmax, hidden: Array) -> Array:
+    classes, tails = _head_scores(parameters, hidden)
+    normaliser = jax.nn.logsumexp(jnp.concatenate([classes, *(score[..., None] for score in tails)], -1), axis=-1)
+    parts = [classes - normaliser[..., None]]
+    for score, tail in zip(tails, parameters.tails, strict=True):
+        parts.append(jax.nn.log_softmax(_scores(hidden, *tail)) + (score - normaliser)[..., None])
+    return jnp.concatenate(parts, axis=-1)
+
+
+@jax.jit
+def _predict(parameters: AdaptiveSoftmax, hidden: Array) -> Array:
+    def one_block(hidden: Array) -> Array:
+        scores, tails = _head_scores(parameters, hidden)
+        best, best_class = jnp.max(scores, axis=-1), jnp.argmax(scores, axis=-1).astype(jnp.int32)
+        for first, score, tail in zip(parameters.cutoffs, tails, parameters.tails, strict=True):
+
+            def look(best: Array, best_class: Array, first: int = first, score: Array = score, tail: Any = tail) -> Any:
+                within = _scores(hidden, *tail)
+                top = score + jnp.max(within, axis=-1) - jax.nn.logsumexp(within, axis=-1)
+                classes = first + jnp.argmax(within, axis=-1).astype(jnp.int32)
+                return jnp.maximum(best, top), jnp.where(top > best, classes, best_class)
+
+            # No class of a tail is likelier than the tail.
+            best, best_class = lax.cond(jnp.any(score > best), look, lambda *same: same, best, best_class)
+        return best_class
+
+    widest = max(up.shape[1] for up in (parameters.head, *(up for _, up in parameters.tails)))
+    size = min(chunks.BLOCK, chunks.default_chunk_size(widest))
+    n = len(hidden)
+    blocks = jnp.pad(hidden, ((0, -n % size), (0, 0))).reshape(-1, size, hidden.shape[1])
+    return lax.map(one_block, blocks).reshape(-1)[:n]

@@ -1,0 +1,317 @@
+"""The adaptive softmax: what the registry cannot see of it."""
+
+import functools
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AxisType, PartitionSpec
+
+import jaxloss
+from jaxloss import AdaptiveSoftmax, adaptive_log_softmax_with_loss, adaptive_softmax_cutoffs
+
+D, C, CUTOFFS = 8, 40, (5, 17, 30)
+
+
+def softmax(head_bias=True, dtype=np.float32):
+    drawn = AdaptiveSoftmax.init(jax.random.key(0), D, C, cutoffs=CUTOFFS, div_value=2.0, head_bias=head_bias)
+    return jax.tree.map(lambda leaf: np.asarray(4 * leaf, dtype), drawn)
+
+
+def rows(n=300, dtype=np.float32, seed=0):
+    generator = np.random.default_rng(seed)
+    return generator.normal(size=(n, D)).astype(dtype), generator.integers(0, C, size=n).astype(np.int32)
+
+
+def plain(hidden, parameters, target, where=True):
+    """With all log-probabilities in memory."""
+    picked = jnp.take_along_axis(parameters.log_prob(hidden), jnp.clip(target, 0, C - 1)[:, None], 1)[:, 0]
+    return jnp.where(where, -picked, 0)
+
+
+def assert_close(got, expected, rtol=1e-5, atol=1e-6):
+    assert jax.tree.structure(got) == jax.tree.structure(expected)
+    for one, other in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(one, other, rtol=rtol, atol=atol)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("head_bias", [False, True])
+@pytest.mark.parametrize("cutoffs", [(5, 17, 30), (39,), (1, 2)])
+def test_as_pytorch(head_bias, cutoffs, dtype):
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(0)
+    module = torch.nn.AdaptiveLogSoftmaxWithLoss(D, C, list(cutoffs), 2.0, head_bias)
+    module = module.to(getattr(torch, dtype))
+
+    def as_ours(of):
+        tails = tuple((of(first.weight).T, of(second.weight).T) for first, second in module.tail)
+        return AdaptiveSoftmax(of(module.head.weight).T, of(module.head.bias) if head_bias else None, tails)
+
+    hidden, target = rows(dtype=dtype)
+    tensor = torch.tensor(hidden, requires_grad=True)
+    output, mean = module(tensor, torch.tensor(target).long())
+    mean.backward()
+    rtol, atol = (1e-12, 1e-14) if dtype == "float64" else (1e-5, 1e-6)
+    with jax.enable_x64(dtype == "float64"):
+        ours = as_ours(lambda parameter: parameter.detach().numpy())
+        losses = adaptive_log_softmax_with_loss(hidden, ours, target, reduction="none")
+        np.testing.assert_allclose(losses, -output.detach().numpy(), rtol=rtol, atol=atol)
+        got = jax.value_and_grad(adaptive_log_softmax_with_loss, (0, 1))(hidden, ours, target)
+        expected = mean.item(), (tensor.grad.numpy(), as_ours(lambda parameter: parameter.grad.numpy()))
+        assert_close(got, expected, rtol, atol)
+        np.testing.assert_allclose(
+            ours.log_prob(hidden), module.log_prob(tensor).detach().numpy(), rtol=rtol, atol=1e-5
+        )
+        np.testing.assert_array_equal(ours.predict(hidden), module.predict(tensor).numpy())
+
+
+def test_log_probabilities_are_those_of_the_loss():
+    with jax.enable_x64(True):
+        hidden, target = rows(dtype=np.float64)
+        parameters = softmax(dtype=np.float64)
+        log_probabilities = parameters.log_prob(hidden.reshape(3, 100, D))
+        assert log_probabilities.shape == (3, 100, C)
+        np.testing.assert_allclose(np.exp(log_probabilities).sum(-1), 1, rtol=1e-13)
+        losses = adaptive_log_softmax_with_loss(hidden, parameters, target, reduction="none")
+        np.testing.assert_allclose(losses, plain(hidden, parameters, target), rtol=1e-12)
+        predicted = parameters.predict(hidden.reshape(3, 100, D))
+        np.testing.assert_array_equal(predicted, np.argmax(log_probabilities, axis=-1))
+        assert len(set(np.searchsorted(CUTOFFS, predicted.ravel(), side="right"))) == 4  # the head and every tail
+        assert parameters.predict(hidden[0]).shape == parameters.predict(hidden[:0]).shape[1:] == ()
+
+
+SPREADS = {
+    "all in the head": lambda target: target % 5,
+    "all in the last tail": lambda target: 30 + target % 10,
+    "none in the middle tail": lambda target: np.where((target >= 17) & (target < 30), 0, target),
+    "one row a tail": lambda target: np.where(np.arange(len(target)) < 4, 10 * np.arange(len(target)), 0),
+    "as they come": lambda target: target,
+}
+
+
+@functools.cache
+def both_ways(reduction):
+    """Values and gradients of a sum over rows, ours and with all log-probabilities in memory."""
+
+    def ours(arrays, target, where, by):
+        return jnp.sum(by * adaptive_log_softmax_with_loss(*arrays, target, where=where, reduction=reduction))
+
+    def theirs(arrays, target, where, by):
+        return jnp.sum(by * plain(*arrays, target, where))
+
+    return jax.jit(lambda *a: [jax.value_and_grad(function)(*a) for function in (ours, theirs)])
+
+
+@pytest.mark.parametrize("reduction", ["sum", "none"])
+@pytest.mark.parametrize("n", [1, 300])
+def test_however_rows_fall_into_tails(n, reduction):
+    with jax.enable_x64(True):
+        hidden, target = rows(n, np.float64)
+        where = np.arange(n) % 4 != 1
+        by = 1.0 if reduction == "sum" else np.linspace(-1, 1, n)
+        for spread in SPREADS.values():
+            spread_target = np.asarray(spread(target), np.int32)
+            arrays = (hidden, softmax(dtype=np.float64))
+            assert_close(*both_ways(reduction)(arrays, spread_target, where, by), rtol=1e-11, atol=1e-12)
+
+
+def test_a_tail_that_no_row_asks_for_is_not_looked_into():
+    """NaN in it has no effect, though its product with anything would."""
+    hidden, target = rows()
+    target[:3] = [-100, 40, 39]
+    parameters, where = softmax(), np.arange(300) > 2  # what is ignored, out of range or masked asks for nothing
+    target[3:] %= 17
+    hidden[0] = np.nan
+    down, up = parameters.tails[2]
+    poisoned = AdaptiveSoftmax(
+        parameters.head, parameters.head_bias, (*parameters.tails[:2], (down * np.nan, up * np.nan))
+    )
+    run = jax.value_and_grad(lambda *a: adaptive_log_softmax_with_loss(*a, target, where=where), (0, 1))
+    got, expected = run(hidden, poisoned), run(hidden, parameters)
+    assert_close(got, expected, rtol=0, atol=0)
+    assert not any(np.any(leaf) for leaf in got[1][1].tails[2])
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16], ids=lambda dtype: dtype.__name__)
+def test_half_precision(dtype):
+    """Against float64 on the same rounded inputs."""
+    hidden, target = rows()
+    half = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), (hidden, softmax()))
+    value, gradients = jax.value_and_grad(lambda pair: adaptive_log_softmax_with_loss(*pair, target))(half)
+    assert {leaf.dtype for leaf in jax.tree.leaves(gradients)} == {jnp.dtype(dtype)}
+    with jax.enable_x64(True):
+        wide = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), half)
+        expected, wide_gradients = jax.value_and_grad(lambda pair: plain(*pair, target).mean())(wide)
+    np.testing.assert_allclose(value, expected, rtol=2e-6)
+    for got, wanted in zip(jax.tree.leaves(gradients), jax.tree.leaves(wide_gradients), strict=True):
+        error = np.abs(np.asarray(got, np.float64) - np.asarray(wanted)).max()
+        assert error <= 2 * float(jnp.finfo(dtype).eps) * np.abs(np.asarray(wanted)).max()
+
+
+def test_parts_may_differ_in_dtype():
+    hidden, target = rows()
+    parameters = softmax()
+    expected = adaptive_log_softmax_with_loss(hidden, parameters, target)
+    half = jnp.asarray(hidden, jnp.bfloat16)
+    got = adaptive_log_softmax_with_loss(half, parameters, target)
+    np.testing.assert_allclose(got, adaptive_log_softmax_with_loss(half.astype(jnp.float32), parameters, target))
+    np.testing.assert_allclose(got, expected, rtol=0.01)
+
+
+def test_transformations():
+    hidden, target = rows(24)
+    parameters = softmax()
+    expected = jax.value_and_grad(adaptive_log_softmax_with_loss, 1)(hidden, parameters, target)
+
+    @jax.jit
+    def scanned(hidden, parameters, target):
+        def total(parameters):
+            def step(total, batch):
+                part = jax.checkpoint(lambda h, t: adaptive_log_softmax_with_loss(h, parameters, t, reduction="total"))(
+                    *batch
+                )
+                return total + part, None
+
+            batches = (hidden.reshape(4, 6, D), target.reshape(4, 6))
+            return jax.lax.scan(step, jaxloss.Total.zero(), batches)[0].mean()
+
+        return jax.value_and_grad(total)(parameters)
+
+    assert_close(scanned(hidden, parameters, target), expected)
+    many = jax.tree.map(lambda leaf: np.stack([leaf, 2 * leaf]), parameters)
+    together = jax.vmap(jax.value_and_grad(adaptive_log_softmax_with_loss, 1), (None, 0, None))(hidden, many, target)
+    assert_close(jax.tree.map(lambda leaf: leaf[0], together), expected)
+    mesh = jax.make_mesh((2,), ("data",), axis_types=(AxisType.Auto,))
+
+    def mean(hidden, parameters, target):
+        return adaptive_log_softmax_with_loss(hidden, parameters, target, reduction="total").psum("data").mean()
+
+    data, same = PartitionSpec("data"), PartitionSpec()
+    sharded = jax.shard_map(mean, mesh=mesh, in_specs=(data, same, data), out_specs=same)
+    assert_close(jax.jit(jax.value_and_grad(sharded, 1))(hidden, parameters, target), expected)
+
+
+def test_no_tail_is_the_full_softmax():
+    hidden, target = rows()
+    full = AdaptiveSoftmax.init(jax.random.key(1), D, C, cutoffs=(), head_bias=True)
+    got = adaptive_log_softmax_with_loss(hidden, full, target)
+    np.testing.assert_allclose(got, jaxloss.cross_entropy(hidden @ full.head + full.head_bias, target), rtol=1e-6)
+    np.testing.assert_array_equal(full.predict(hidden), np.argmax(hidden @ full.head + full.head_bias, axis=1))
+
+
+def test_initial_values():
+    drawn = AdaptiveSoftmax.init(jax.random.key(3), 256, 1000, cutoffs=(100, 300), head_bias=True)
+    assert (drawn.shape, drawn.cutoffs, drawn.dtype) == ((256, 1000), (100, 300), jnp.float32)
+    shapes = [leaf.shape for leaf in jax.tree.leaves(drawn)]
+    assert shapes == [(256, 102), (102,), (256, 64), (64, 200), (256, 16), (16, 700)]
+    for matrix in (drawn.head, *itertools.chain(*drawn.tails)):
+        bound = matrix.shape[0] ** -0.5
+        assert 0.98 * bound < np.abs(matrix).max() <= bound
+        np.testing.assert_allclose(np.std(matrix), bound / 3**0.5, rtol=0.05)
+    assert AdaptiveSoftmax.init(jax.random.key(3), 8, 30, cutoffs=(1, 2, 3)).tails[2][0].shape == (8, 1)
+
+
+def temporaries(function, parameters, n=2048):
+    shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), parameters)
+    hidden = jax.ShapeDtypeStruct((n, 64), jnp.float32)
+    lowered = jax.jit(jax.value_and_grad(function, (0, 1))).lower(hidden, shapes, jax.ShapeDtypeStruct((n,), jnp.int32))
+    return lowered.compile().memory_analysis().temp_size_in_bytes
+
+
+def test_temporaries_do_not_grow_with_rows_as_logits_do():
+    parameters = AdaptiveSoftmax.init(jax.random.key(0), 64, 20000, cutoffs=(500, 4000))
+    ours = temporaries(adaptive_log_softmax_with_loss, parameters)
+    assert ours < temporaries(lambda h, p, t: plain_mean(h, p, t), parameters) / 8
+    assert temporaries(adaptive_log_softmax_with_loss, parameters, 8192) - ours < 6144 * 4 * (8 * 64 + 64)
+
+
+def plain_mean(hidden, parameters, target):
+    return -jnp.take_along_axis(parameters.log_prob(hidden), target[:, None], 1).mean()
+
+
+def modelled_cost(counts, in_features, batch_size, div_value, cutoffs):
+    """The formula of the docstring."""
+    bounds = (0, *cutoffs, len(counts))
+    cost = batch_size * (bounds[1] + len(cutoffs)) * (in_features + 50)
+    for i, (low, high) in enumerate(itertools.pairwise(bounds[1:])):
+        features = max(int(in_features // div_value ** (i + 1)), 1)
+        expected = batch_size * sum(counts[low:high]) / sum(counts)
+        cost += max(expected, 128) * (in_features * features + (high - low) * (features + 50))
+    return cost
+
+
+@pytest.mark.parametrize(("n_tails", "div_value", "batch_size"), [(1, 4.0, 4096), (2, 4.0, 4096), (2, 2.0, 10**5)])
+def test_cutoffs_are_the_cheapest(n_tails, div_value, batch_size):
+    counts = 1 / np.arange(1, 61) ** 1.5
+    best = min(
+        itertools.combinations(range(1, 60), n_tails),
+        key=lambda cutoffs: modelled_cost(counts, 256, batch_size, div_value, cutoffs),
+    )
+    chosen = adaptive_softmax_cutoffs(counts, 256, batch_size=batch_size, n_tails=n_tails, div_value=div_value)
+    assert chosen == best
+    assert all(type(cutoff) is int for cutoff in chosen)
+
+
+def test_cutoffs_at_the_edges():
+    assert adaptive_softmax_cutoffs([3, 2, 1], 8, batch_size=10, n_tails=0) == ()
+    assert adaptive_softmax_cutoffs([3, 2, 1], 8, batch_size=10, n_tails=2) == (1, 2)
+    flat = adaptive_softmax_cutoffs(np.ones(100_000), 64, batch_size=1024)
+    assert 0 < flat[0] < flat[1] < 100_000
+
+
+def test_errors():
+    hidden, target = rows(4)
+    good = softmax()
+    down, up = good.tails[0]
+
+    def init(**changes):
+        return AdaptiveSoftmax.init(
+            jax.random.key(0), **({"in_features": D, "n_classes": C, "cutoffs": CUTOFFS} | changes)
+        )
+
+    def cut(counts=(3, 2, 1), **changes):
+        return adaptive_softmax_cutoffs(counts, **({"in_features": 8, "batch_size": 4, "n_tails": 1} | changes))
+
+    def of(parameters, hidden=hidden):
+        return adaptive_log_softmax_with_loss(hidden, parameters, target)
+
+    name, where, cutoffs = "adaptive_log_softmax_with_loss", "AdaptiveSoftmax", "adaptive_softmax_cutoffs"
+    for error, message, call in (
+        (TypeError, f"{name}: parameters takes an AdaptiveSoftmax, got ndarray", lambda: of(good.head)),
+        (ValueError, rf"{name}: axis d has length 8 in parameters of shape \(8, 40\) but 7 in hidden of shape \(4, 7\)",
+         lambda: of(good, hidden[:, :7])),
+        (TypeError, f"{where}: head takes a floating array, got dtype int32",
+         lambda: of(AdaptiveSoftmax(np.ones((D, 3), np.int32), None, ()))),
+        (TypeError, f"{where}: head takes a floating array, got a str", lambda: of(AdaptiveSoftmax("head", None, ()))),
+        (TypeError, rf"{where}: tails\[0\] takes a pair", lambda: of(AdaptiveSoftmax(good.head, None, (up,)))),
+        (ValueError, rf"{where}: head has shape \(8,\) but takes a matrix",
+         lambda: of(AdaptiveSoftmax(good.head[:, 0], None, ()))),
+        (ValueError, rf"{where}: head has shape \(8, 1\) but takes a column for each of 1 tails",
+         lambda: of(AdaptiveSoftmax(good.head[:, :1], None, ((down, up),)))),
+        (ValueError, rf"{where}: head_bias has shape \(3,\) but head of shape \(8, 8\) takes \(8,\)",
+         lambda: of(AdaptiveSoftmax(good.head, good.head_bias[:3], good.tails))),
+        (ValueError, rf"{where}: tails\[0\] has shapes \(4, 12\) and \(8, 4\) but takes \(8, e\) and \(e, n\)",
+         lambda: of(AdaptiveSoftmax(good.head, None, ((up, down),)))),
+        (ValueError, rf"{where}.log_prob: hidden has shape \(4,\) but takes 8", lambda: good.log_prob(hidden[:, 0])),
+        (TypeError, f"{where}.predict: hidden has dtype int32", lambda: good.predict(target)),
+        (ValueError, rf"{where}.init: cutoffs is \(17, 5\) but takes integers that increase",
+         lambda: init(cutoffs=(17, 5))),
+        (ValueError, rf"{where}.init: cutoffs is \(5, 40\)", lambda: init(cutoffs=[5, 40])),
+        (ValueError, rf"{where}.init: cutoffs is \(0, 5\)", lambda: init(cutoffs=(0, 5))),
+        (ValueError, rf"{where}.init: cutoffs is \(5, 5\)", lambda: init(cutoffs=(5, 5))),
+        (TypeError, f"{where}.init: cutoffs takes a sequence of integers, got 5", lambda: init(cutoffs=5)),
+        (TypeError, f"{where}.init: cutoffs takes a sequence of integers", lambda: init(cutoffs=(5.5,))),
+        (ValueError, f"{where}.init: in_features is 0 but lies in", lambda: init(in_features=0)),
+        (TypeError, f"{where}.init: n_classes takes an integer, got float", lambda: init(n_classes=40.0)),
+        (ValueError, f"{where}.init: div_value is 0 but lies in", lambda: init(div_value=0)),
+        (ValueError, f"{cutoffs}: class_counts rises from class 1 to 2", lambda: cut((3, 1, 2))),
+        (ValueError, f"{cutoffs}: class_counts takes a vector of counts", lambda: cut((3, 1, -2))),
+        (ValueError, f"{cutoffs}: class_counts takes a vector of counts", lambda: cut((0, 0))),
+        (ValueError, f"{cutoffs}: n_tails is 3 but lies in", lambda: cut(n_tails=3)),
+        (ValueError, f"{cutoffs}: batch_size is 0 but lies in", lambda: cut(batch_size=0)),
+    ):  # fmt: skip
+        with pytest.raises(error, match=message):
+            call()
