@@ -2,7 +2,6 @@
 
 import argparse
 import ast
-import importlib.util
 import inspect
 import platform
 import subprocess
@@ -15,11 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxloss
-from benchmarks.timing import Candidates, medians, row
-
-Row = list[str]
-HAS_TORCH = importlib.util.find_spec("torch") is not None
-HAS_OPTAX = importlib.util.find_spec("optax") is not None
+from benchmarks.language_model import language_model
+from benchmarks.large_output import adaptive_softmax, chunk_sizes, large_output
+from benchmarks.measuring import HAS_CCE, HAS_OPTAX, HAS_TORCH, Candidates, Row, jitted, medians, row, temporaries
 
 
 def by_hand() -> dict[str, Callable[..., Any]]:
@@ -46,11 +43,6 @@ def by_hand() -> dict[str, Callable[..., Any]]:
         "binary_cross_entropy_with_logits": binary,
         "binary_cross_entropy_with_logits by softplus": lambda x, y: jnp.mean(jax.nn.softplus(x) - x * y),
     }
-
-
-def jitted(function: Callable[..., Any], *arrays: Any) -> Callable[[], object]:
-    compiled = jax.jit(function)
-    return lambda: jax.block_until_ready(compiled(*arrays))
 
 
 def torch_call(name: str, arrays: tuple[Any, ...], gradient: bool) -> Callable[[], object]:
@@ -146,38 +138,6 @@ def cross_entropy(quick: bool) -> Iterator[Row]:
         yield row(f"({n}, {c})", medians(candidates, 5 if quick else 15, 3), 1e-3)
 
 
-def large_output(quick: bool) -> Iterator[Row]:
-    """Output layers, value+gradient by hidden and kernel: ms, and MiB of temporaries."""
-    for n, d, c in [(512, 64, 8000)] if quick else [(2048, 256, 32000), (4096, 128, 50257)]:
-        hidden = jax.random.normal(jax.random.key(0), (n, d))
-        kernel = jax.random.normal(jax.random.key(1), (d, c)) / d**0.5
-        target = jax.random.randint(jax.random.key(2), (n,), 0, c)
-        functions = {"jaxloss": jaxloss.linear_cross_entropy, "plain": lambda h, k, t: jaxloss.cross_entropy(h @ k, t)}
-        arrays = (hidden, kernel, target)
-        differentiated = {name: jax.value_and_grad(f, (0, 1)) for name, f in functions.items()}
-        candidates = {name: jitted(f, *arrays) for name, f in differentiated.items()}
-        if HAS_TORCH:
-            candidates["torch"] = torch_layer(*arrays)
-        yield row(f"({n}, {d}, {c}), ms", medians(candidates, 3 if quick else 5, 1), 1e-3)
-        kept = (f"{name} {temporaries(f, arrays) / 2**20:.1f}" for name, f in differentiated.items())
-        yield [f"({n}, {d}, {c}), MiB", *kept]
-
-
-def torch_layer(hidden: Any, kernel: Any, target: Any) -> Callable[[], object]:
-    import torch
-
-    tensors = [torch.tensor(np.asarray(array)).requires_grad_() for array in (hidden, kernel.T)]
-    classes = torch.tensor(np.asarray(target)).long()
-    options = torch.nn.LinearCrossEntropyOptions()
-
-    def call() -> object:
-        for tensor in tensors:
-            tensor.grad = None
-        return torch.nn.functional.linear_cross_entropy(*tensors, classes, options=options).backward()
-
-    return call
-
-
 def memory(quick: bool) -> Iterator[Row]:
     """Temporaries of value+gradient with weights and a mask: MiB."""
     n, c = 4096, 256 if quick else 1024
@@ -201,10 +161,6 @@ def memory(quick: bool) -> Iterator[Row]:
         for lift, label in ((lambda f: f, "value"), (jax.value_and_grad, "value+gradient")):
             measured = {key: temporaries(lift(f), arrays) for key, f in functions.items()}
             yield [f"{name}, {label}", *(f"{key} {bytes_ / 2**20:.3f}" for key, bytes_ in measured.items())]
-
-
-def temporaries(function: Callable[..., Any], arrays: tuple[Any, ...]) -> int:
-    return jax.jit(function).lower(*arrays).compile().memory_analysis().temp_size_in_bytes
 
 
 def importing(quick: bool) -> Iterator[Row]:
@@ -238,7 +194,21 @@ def lines(function: ast.FunctionDef) -> int:
     return (last.end_lineno or last.lineno) - first.lineno + 1
 
 
-BENCHMARKS = {f.__name__: f for f in (dispatch, elementwise, cross_entropy, large_output, memory, importing, kernels)}
+BENCHMARKS = {
+    benchmark.__name__: benchmark
+    for benchmark in (
+        dispatch,
+        elementwise,
+        cross_entropy,
+        large_output,
+        chunk_sizes,
+        adaptive_softmax,
+        language_model,
+        memory,
+        importing,
+        kernels,
+    )
+}
 
 
 def main() -> None:
@@ -250,7 +220,7 @@ def main() -> None:
     if unknown:
         parser.error(f"there is no {', '.join(sorted(unknown))}; it takes {', '.join(BENCHMARKS)}")
     print(f"jax {jax.__version__}, Python {platform.python_version()}, {jax.devices()[0].device_kind}, medians")
-    absent = [name for name, has in (("torch", HAS_TORCH), ("optax", HAS_OPTAX)) if not has]
+    absent = [name for name, has in (("torch", HAS_TORCH), ("optax", HAS_OPTAX), ("jax-cce", HAS_CCE)) if not has]
     if absent:
         print(f"not installed and left out: {', '.join(absent)}")
     for name in options.names or BENCHMARKS:

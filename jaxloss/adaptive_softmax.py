@@ -293,7 +293,7 @@ def _predict(parameters: AdaptiveSoftmax, hidden: Array) -> Array:
         return best_class
 
     widest = max(up.shape[1] for up in (parameters.head, *(up for _, up in parameters.tails)))
-    size = min(chunks.BLOCK, chunks.default_chunk_size(widest))
+    size = chunks.default_block_size(widest)
     n = len(hidden)
     blocks = jnp.pad(hidden, ((0, -n % size), (0, 0))).reshape(-1, size, hidden.shape[1])
     return lax.map(one_block, blocks).reshape(-1)[:n]

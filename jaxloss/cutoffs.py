@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from jaxloss import chunks
 from jaxloss.checks import Vector
 
 # A logit costs as much as this many multiply-adds, for its exponentials: fitted to products with 256, 64 and 16
 # features.
 _LOGIT_COST = 50
+_BLOCK = 128
 
 
 def adaptive_softmax_cutoffs(
@@ -77,7 +77,7 @@ def adaptive_softmax_cutoffs(
     choices = []
     for i in range(n_tails):
         features = tail_features(in_features, div_value, i)
-        rows = np.maximum(expected[None, :] - expected[:, None], chunks.BLOCK)
+        rows = np.maximum(expected[None, :] - expected[:, None], _BLOCK)
         tail = rows * (in_features * features + (ends[None, :] - ends[:, None]) * (features + _LOGIT_COST))
         reached = costs[:, None] + np.where(ends[None, :] > ends[:, None], tail, np.inf)
         choices.append(np.argmin(reached, axis=0))

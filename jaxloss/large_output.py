@@ -70,7 +70,7 @@ def linear_cross_entropy(
         sample. Neither class weights nor smoothing scale this term.
       logit_softcap: above 0: $\kappa$, which the logits approach but do not exceed; none if not given.
       chunk_size: rows worked on at a time, a Python number of at least 1. None takes as many as have 2²² logits but
-        at least 64, so that temporaries are a few times 16 MiB, or from 65,536 classes on of 64 rows of logits.
+        at least 128: temporaries are then twice 16 MiB, or from 32,768 classes on twice 128 rows of logits.
       options: `weights`, `where`, `reduction`: see `jaxloss.ReductionOptions`.
 
     Returns:
@@ -171,7 +171,7 @@ def adaptive_log_softmax_with_loss(
     order, place, layers = _sorted_layers(jnp.asarray(hidden), parameters, jnp.asarray(target))
 
     def added(losses: Callable[..., Array], *arrays: Array) -> Array:
-        sizes = (min(chunks.BLOCK, chunks.default_chunk_size(layer.kernels[-1].shape[1])) for layer in layers)
+        sizes = [chunks.default_block_size(layer.kernels[-1].shape[1]) for layer in layers]
         parts = [losses(_adaptive_row, size, layer, *arrays) for size, layer in zip(sizes, layers, strict=True)]
         return sum(parts[1:], parts[0])
 

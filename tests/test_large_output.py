@@ -110,7 +110,7 @@ def test_temporaries_are_an_eighth_of_the_plain_way_and_do_not_grow_with_rows(n,
 
 
 def test_default_chunks_are_bounded():
-    assert [chunks.default_chunk_size(c) for c in (2, 32000, 50257, 10**6)] == [2**21, 131, 83, 64]
+    assert [chunks.default_chunk_size(c) for c in (2, 32000, 50257, 10**6)] == [2**21, 131, 128, 128]
 
 
 def test_data_parallel_gradients_are_those_of_one_device():

@@ -4,12 +4,31 @@ A turn begins with calls that are not timed, for `SETTLING` seconds: the threads
 (PyTorch's do, which doubled the time of whoever came next), and its arrays have left the cache.
 """
 
+import importlib.util
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+
+HAS_TORCH = importlib.util.find_spec("torch") is not None
+HAS_OPTAX = importlib.util.find_spec("optax") is not None
+HAS_CCE = importlib.util.find_spec("jax_cce") is not None
 
 SETTLING = 0.03
+Row = list[str]
 Candidates = Mapping[str, Callable[[], object]]
+
+
+def jitted(function: Callable[..., Any], *arrays: Any) -> Callable[[], object]:
+    compiled = jax.jit(function)
+    return lambda: jax.block_until_ready(compiled(*arrays))
+
+
+def temporaries(function: Callable[..., Any], arrays: tuple[Any, ...]) -> int:
+    """Bytes that the compiled function needs beside its arguments and results."""
+    return jax.jit(function).lower(*arrays).compile().memory_analysis().temp_size_in_bytes
 
 
 def medians(candidates: Candidates, rounds: int, calls: int) -> dict[str, float]:

@@ -1,0 +1,161 @@
+"""A small language model on the text of Python's own manual: the same training with three output layers."""
+
+import collections
+import importlib.util
+import math
+import pathlib
+import re
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import jaxloss
+from benchmarks.measuring import HAS_OPTAX, Row, temporaries
+
+FEATURES, CONTEXT, BATCH = 128, 4, 2048
+PICTURE = pathlib.Path("language_model.png")
+
+
+class Corpus(NamedTuple):
+    """Words by number, the most frequent first, each with the CONTEXT words before it."""
+
+    train: tuple[jax.Array, jax.Array]
+    test: tuple[jax.Array, jax.Array]
+    counts: np.ndarray
+
+
+def corpus() -> Corpus:
+    """The text of `pydoc_data.topics`, its last tenth kept for the test."""
+    from pydoc_data.topics import topics
+
+    text = " ".join(topics[name] for name in sorted(topics))
+    words = re.findall(r"\w+|[^\w\s]", text)
+    frequency = collections.Counter(words)
+    number = {word: i for i, (word, _) in enumerate(frequency.most_common())}
+    tokens = np.asarray([number[word] for word in words], np.int32)
+    contexts = np.lib.stride_tricks.sliding_window_view(tokens, CONTEXT + 1)
+    # Whole stretches of text, so that no test context overlaps a training one by more than its ends.
+    is_test = np.arange(len(contexts)) // 500 % 10 == 9
+    parts = [(jnp.asarray(part[:, :-1]), jnp.asarray(part[:, -1])) for part in (contexts[~is_test], contexts[is_test])]
+    counts = np.sort(np.bincount(tokens[:-1], minlength=len(number)))[::-1]
+    return Corpus(parts[0], parts[1], counts)
+
+
+def hidden_states(body: dict[str, jax.Array], contexts: jax.Array) -> jax.Array:
+    """What goes into the output layer: one hidden layer over the embeddings of the words before."""
+    embedded = body["embedding"][contexts].reshape(len(contexts), CONTEXT * FEATURES)
+    return jnp.tanh(embedded @ body["mixing"])
+
+
+def initial(n_words: int, cutoffs: tuple[int, ...] | None) -> dict[str, Any]:
+    keys = jax.random.split(jax.random.key(0), 3)
+    body = {
+        "embedding": jax.random.normal(keys[0], (n_words, FEATURES)),
+        "mixing": jax.random.normal(keys[1], (CONTEXT * FEATURES, FEATURES)) / math.sqrt(CONTEXT * FEATURES),
+    }
+    if cutoffs is None:
+        return body | {"output": jax.random.normal(keys[2], (FEATURES, n_words)) / math.sqrt(FEATURES)}
+    return body | {"output": jaxloss.AdaptiveSoftmax.init(keys[2], FEATURES, n_words, cutoffs=cutoffs)}
+
+
+def plain(hidden: jax.Array, output: jax.Array, target: jax.Array, **options: Any) -> Any:
+    return jaxloss.cross_entropy(hidden @ output, target, **options)
+
+
+class Run(NamedTuple):
+    perplexities: list[float]
+    seconds: list[float]
+    step: float
+    bytes_: int
+
+
+def train(loss: Callable[..., Any], parameters: dict[str, Any], data: Corpus, epochs: int) -> Run:
+    """Perplexity on the test text after each epoch, and the training time by then."""
+    import optax
+
+    optimiser = optax.adam(2e-3)
+    state = optimiser.init(parameters)
+
+    def mean(parameters: dict[str, Any], contexts: jax.Array, target: jax.Array) -> Any:
+        return loss(hidden_states(parameters, contexts), parameters["output"], target)
+
+    @jax.jit
+    def step(parameters: Any, state: Any, contexts: jax.Array, target: jax.Array) -> Any:
+        updates, state = optimiser.update(jax.grad(mean)(parameters, contexts, target), state, parameters)
+        return optax.apply_updates(parameters, updates), state
+
+    @jax.jit
+    def total(parameters: Any, contexts: jax.Array, target: jax.Array) -> jaxloss.Total:
+        return loss(hidden_states(parameters, contexts), parameters["output"], target, reduction="total")
+
+    def perplexity() -> float:
+        contexts, target = data.test
+        batches = range(0, len(target), BATCH)
+        parts = (total(parameters, contexts[i : i + BATCH], target[i : i + BATCH]) for i in batches)
+        return math.exp(sum(parts, jaxloss.Total.zero()).mean())
+
+    contexts, target = data.train
+    jax.block_until_ready(step(parameters, state, contexts[:BATCH], target[:BATCH]))  # compiled before it is timed
+    perplexities, seconds, steps = [perplexity()], [0.0], []
+    generator = np.random.default_rng(0)  # the same batches for every loss
+    for _ in range(epochs):
+        order = generator.permutation(len(target))[: len(target) // BATCH * BATCH].reshape(-1, BATCH)
+        for rows in order:
+            start = time.perf_counter()
+            parameters, state = jax.block_until_ready(step(parameters, state, contexts[rows], target[rows]))
+            steps.append(time.perf_counter() - start)
+        perplexities.append(perplexity())
+        seconds.append(sum(steps))
+    kept = temporaries(jax.value_and_grad(mean), (parameters, contexts[:BATCH], target[:BATCH]))
+    return Run(perplexities, seconds, float(np.median(steps)), kept)
+
+
+def language_model(quick: bool) -> Iterator[Row]:
+    """Words of Python's manual, by Optax's Adam: test perplexity, ms a step (units of plain), MiB of temporaries."""
+    if not HAS_OPTAX:
+        yield ["left out, as it trains with Optax"]
+        return
+    data = corpus()
+    n_words = len(data.counts)
+    cutoffs = jaxloss.adaptive_softmax_cutoffs(data.counts, FEATURES, batch_size=BATCH)
+    yield [f"{len(data.train[1])} words to train on, {n_words} different ones, cutoffs {cutoffs}"]
+    runs = {}
+    for name, loss, layout in (
+        ("plain cross_entropy", plain, None),
+        ("linear_cross_entropy", jaxloss.linear_cross_entropy, None),
+        ("adaptive softmax", jaxloss.adaptive_log_softmax_with_loss, cutoffs),
+    ):
+        run = runs[name] = train(loss, initial(n_words, layout), data, 1 if quick else 6)
+        relative = run.step / runs["plain cross_entropy"].step
+        numbers = (f"{run.perplexities[-1]:.1f}", f"{run.step * 1e3:.0f} ({relative:.2f})", f"{run.bytes_ / 2**20:.0f}")
+        yield [name, *numbers]
+    if importlib.util.find_spec("matplotlib"):
+        draw(runs)
+        yield [f"drawn in {PICTURE}"]
+
+
+def draw(runs: dict[str, Run]) -> None:
+    import matplotlib.pyplot as plt
+
+    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(11, 3.4), layout="constrained")
+    for (name, run), style in zip(runs.items(), ("-o", "--s", ":^"), strict=True):
+        left.plot(run.seconds, run.perplexities, style, label=name, markersize=4)
+    left.set(xlabel="training time (s)", ylabel="test perplexity", yscale="log", title="Perplexity against time")
+    left.legend(frameon=False)
+    names = [re.split("[ _]", name)[0] for name in runs]
+    shades = ("0.35", "0.55", "0.75")
+    for axes, values, label in (
+        (middle, [run.step * 1e3 for run in runs.values()], "time of a step (ms)"),
+        (right, [run.bytes_ / 2**20 for run in runs.values()], "temporaries (MiB)"),
+    ):
+        axes.bar_label(axes.bar(names, values, color=shades), fmt="%.0f")
+        axes.set(ylabel=label)
+        axes.margins(y=0.12)
+    for axes in (left, middle, right):
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(PICTURE, dpi=120)
+    plt.close(figure)

@@ -1,0 +1,117 @@
+"""Output layers of many classes: time and temporaries of value and gradient, beside what there is."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import jaxloss
+from benchmarks.measuring import HAS_CCE, HAS_TORCH, Candidates, Row, jitted, medians, row, temporaries
+
+Arrays = tuple[jax.Array, jax.Array, jax.Array]
+
+
+def layer(n: int, d: int, c: int) -> Arrays:
+    keys = jax.random.split(jax.random.key(0), 3)
+    kernel = jax.random.normal(keys[1], (d, c)) / d**0.5
+    return jax.random.normal(keys[0], (n, d)), kernel, jax.random.randint(keys[2], (n,), 0, c)
+
+
+def plain(hidden: Any, kernel: Any, target: Any) -> Any:
+    """With all logits in memory."""
+    return jaxloss.cross_entropy(hidden @ kernel, target)
+
+
+def by_both(function: Callable[..., Any]) -> Callable[..., Any]:
+    return jax.value_and_grad(function, (0, 1))
+
+
+def large_output(quick: bool) -> Iterator[Row]:
+    """Output layers, value+gradient by hidden and kernel: ms, and MiB of temporaries."""
+    shapes = [(2048, 256, 32000), (4096, 128, 50257), (1024, 64, 100_000), (1024, 64, 1_000_000)]
+    for n, d, c in [(512, 64, 8000), (512, 64, 80_000)] if quick else shapes:
+        hidden, kernel, target = layer(n, d, c)
+        calls = {"jaxloss": (by_both(jaxloss.linear_cross_entropy), (hidden, kernel, target))}
+        if n * c < 2**28:
+            calls["plain"] = (by_both(plain), (hidden, kernel, target))
+        if HAS_CCE:
+            import jax_cce
+
+            calls["jax-cce"] = (by_both(jax_cce.linear_cross_entropy), (hidden, kernel.T, target))
+        candidates: Candidates = {name: jitted(f, *arrays) for name, (f, arrays) in calls.items()}
+        if HAS_TORCH and n * c < 2**28:
+            candidates = {**candidates, "torch": torch_layer(hidden, kernel, target)}
+        yield row(f"({n}, {d}, {c}), ms", medians(candidates, 3 if quick else 5, 1), 1e-3)
+        kept = (f"{name} {temporaries(f, arrays) / 2**20:.1f}" for name, (f, arrays) in calls.items())
+        yield [f"({n}, {d}, {c}), MiB", *kept]
+
+
+def torch_layer(hidden: Any, kernel: Any, target: Any) -> Callable[[], object]:
+    import torch
+
+    tensors = [torch.tensor(np.asarray(array)).requires_grad_() for array in (hidden, kernel.T)]
+    classes = torch.tensor(np.asarray(target)).long()
+    options = torch.nn.LinearCrossEntropyOptions()
+
+    def call() -> object:
+        for tensor in tensors:
+            tensor.grad = None
+        return torch.nn.functional.linear_cross_entropy(*tensors, classes, options=options).backward()
+
+    return call
+
+
+def chunk_sizes(quick: bool) -> Iterator[Row]:
+    """linear_cross_entropy, value+gradient, by rows in a chunk: ms (units of the default)."""
+    for n, d, c in [(512, 64, 8000)] if quick else [(4096, 256, 4096), (2048, 256, 32000), (1024, 64, 200_000)]:
+        arrays = layer(n, d, c)
+        candidates = {"jaxloss": jitted(by_both(jaxloss.linear_cross_entropy), *arrays)}
+        for size in (16, 32, 64, 128, 256, 512, 1024):
+            if size * c < 2**26:
+                function = by_both(lambda h, k, t, size=size: jaxloss.linear_cross_entropy(h, k, t, chunk_size=size))
+                candidates[f"{size} rows"] = jitted(function, *arrays)
+        measured = medians(candidates, 3 if quick else 5, 1)
+        ours = measured["jaxloss"]
+        sizes = (f"{name} {t / ours:.2f}" for name, t in measured.items() if name != "jaxloss")
+        yield [f"({n}, {d}, {c}), ms", f"{ours * 1e3:.4g}", *sizes]
+
+
+def adaptive_softmax(quick: bool) -> Iterator[Row]:
+    """Adaptive softmax under Zipf's law, value+gradient by hidden and all parameters: ms, and MiB of temporaries."""
+    n, d, c, cutoffs = (512, 64, 20_000, (500, 4000)) if quick else (4096, 256, 100_000, (2000, 10_000))
+    frequencies = 1 / np.arange(1, c + 1)
+    target = np.random.default_rng(0).choice(c, size=n, p=frequencies / frequencies.sum()).astype(np.int32)
+    hidden, kernel, _ = layer(n, d, c)
+    softmax = jaxloss.AdaptiveSoftmax.init(jax.random.key(1), d, c, cutoffs=cutoffs)
+    best = jaxloss.adaptive_softmax_cutoffs(frequencies, d, batch_size=n)
+    chosen = jaxloss.AdaptiveSoftmax.init(jax.random.key(1), d, c, cutoffs=best)
+    adaptive = by_both(jaxloss.adaptive_log_softmax_with_loss)
+    labels = jnp.asarray(target)
+    calls = {
+        "jaxloss": (adaptive, (hidden, softmax, labels)),
+        f"cutoffs {best}": (adaptive, (hidden, chosen, labels)),
+        "full, linear_cross_entropy": (by_both(jaxloss.linear_cross_entropy), (hidden, kernel, labels)),
+        "full, plain": (by_both(plain), (hidden, kernel, labels)),
+    }
+    candidates: Candidates = {name: jitted(f, *arguments) for name, (f, arguments) in calls.items()}
+    if HAS_TORCH:
+        candidates = {**candidates, "torch": torch_adaptive(hidden, softmax, target)}
+    yield row(f"({n}, {d}, {c}), cutoffs {cutoffs}, ms", medians(candidates, 3 if quick else 5, 1), 1e-3)
+    kept = (f"{name} {temporaries(f, arguments) / 2**20:.1f}" for name, (f, arguments) in calls.items())
+    yield [f"({n}, {d}, {c}), cutoffs {cutoffs}, MiB", *kept]
+
+
+def torch_adaptive(hidden: Any, softmax: jaxloss.AdaptiveSoftmax, target: Any) -> Callable[[], object]:
+    import torch
+
+    module = torch.nn.AdaptiveLogSoftmaxWithLoss(*softmax.shape, list(softmax.cutoffs))
+    tensor, classes = torch.tensor(np.asarray(hidden)).requires_grad_(), torch.tensor(target).long()
+
+    def call() -> object:
+        tensor.grad = None
+        module.zero_grad()
+        return module(tensor, classes).loss.backward()
+
+    return call
