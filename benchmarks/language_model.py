@@ -29,7 +29,7 @@ class Corpus(NamedTuple):
 
 
 def corpus() -> Corpus:
-    """The text of `pydoc_data.topics`, its last tenth kept for the test."""
+    """The text of `pydoc_data.topics`, of which every tenth stretch of 500 words is kept for the test."""
     from pydoc_data.topics import topics
 
     text = " ".join(topics[name] for name in sorted(topics))

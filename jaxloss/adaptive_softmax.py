@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxloss import chunks
-from jaxloss.checks import Vector
+from jaxloss.checks import Vector, require_array
 from jaxloss.cutoffs import check_div_value, check_sizes, tail_features
 from jaxloss.dtypes import compute_dtype, product_dtype
 
@@ -79,7 +79,7 @@ class AdaptiveSoftmax:
           in_features: D, at least 1.
           n_classes: C, the classes ordered from the most frequent to the rarest.
           cutoffs: the first class of each tail, increasing, in (0, C). `adaptive_softmax_cutoffs` chooses them.
-          div_value: above 0: tail i has D / div_value^(i + 1) features, rounded down, at least 1.
+          div_value: at least 1: tail i has D / div_value^(i + 1) features, rounded down, at least 1.
           head_bias: whether the head has a bias.
 
         Returns:
@@ -123,7 +123,7 @@ class AdaptiveSoftmax:
 
     @property
     def in_features(self) -> int:
-        return self.head.shape[0]
+        return self.head.shape[-2]  # from behind, as an ensemble's parameters are stacked in front
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -160,6 +160,7 @@ class AdaptiveSoftmax:
         """The most probable class, found without holding all log-probabilities.
 
         A tail is looked into only for blocks of rows in which it as a whole is likelier than the best class so far.
+        Give rows as batch axes: under `jax.vmap` every tail is looked into for each.
 
         Args:
           hidden: floating `(..., D)`.
@@ -184,12 +185,14 @@ class AdaptiveSoftmax:
     @property
     def _bounds(self) -> tuple[int, ...]:
         """Where the head and each tail end."""
-        first = self.head.shape[1] - len(self.tails)
-        return tuple(itertools.accumulate((up.shape[1] for _, up in self.tails), initial=first))
+        first = self.head.shape[-1] - len(self.tails)
+        return tuple(itertools.accumulate((up.shape[-1] for _, up in self.tails), initial=first))
 
     def check(self) -> None:
         """Raises an error that says what, if the parts do not fit together; every function here begins with it."""
         leaves = {"head": self.head} | ({} if self.head_bias is None else {"head_bias": self.head_bias})
+        if not isinstance(typing.cast("Any", self.tails), tuple | list):
+            raise TypeError(f"AdaptiveSoftmax: tails takes a tuple of pairs, got {type(self.tails).__name__}")
         for i, tail in enumerate(typing.cast("tuple[Any, ...]", self.tails)):
             if not isinstance(tail, tuple | list) or len(tail) != 2:
                 raise TypeError(f"AdaptiveSoftmax: tails[{i}] takes a pair (down, up), got {type(tail).__name__}")
@@ -223,6 +226,7 @@ class AdaptiveSoftmax:
     def _hidden(self, method: str, hidden: Any) -> Array:
         self.check()
         features = self.in_features
+        require_array(f"AdaptiveSoftmax.{method}", "hidden", hidden)
         hidden = jnp.asarray(hidden)
         if not jnp.issubdtype(hidden.dtype, jnp.floating):
             raise TypeError(f"AdaptiveSoftmax.{method}: hidden has dtype {hidden.dtype} but takes floating numbers")
@@ -250,11 +254,12 @@ def _bounds(function: str, cutoffs: Sequence[int], n_classes: int) -> tuple[int,
 
 def _scores(hidden: Array, *kernels: Array) -> Array:
     """The product of a chain: the first in the dtype of the wider, all summed up in float32 or wider."""
-    scores = hidden.astype(product_dtype([hidden, *kernels]))
-    for kernel in kernels:
-        wide = compute_dtype([scores])
-        scores = jnp.matmul(scores, kernel.astype(scores.dtype), preferred_element_type=wide)
-    return scores
+    first = product_dtype([hidden, *kernels])
+    hidden = hidden.astype(first)
+    wide = compute_dtype([hidden])
+    chain = (kernels[0].astype(first), *(kernel.astype(wide) for kernel in kernels[1:]))
+    rows = hidden.reshape(math.prod(hidden.shape[:-1]), hidden.shape[-1])
+    return chunks.logits(rows, chain).reshape(*hidden.shape[:-1], chain[-1].shape[1])
 
 
 def _head_scores(parameters: AdaptiveSoftmax, hidden: Array) -> tuple[Array, list[Array]]:
@@ -277,6 +282,8 @@ def _log_prob(parameters: AdaptiveSoftmax, hidden: Array) -> Array:
 
 @jax.jit
 def _predict(parameters: AdaptiveSoftmax, hidden: Array) -> Array:
+    parameters, hidden = chunks.equally_varying((parameters, hidden))
+
     def one_block(hidden: Array) -> Array:
         scores, tails = _head_scores(parameters, hidden)
         best, best_class = jnp.max(scores, axis=-1), jnp.argmax(scores, axis=-1).astype(jnp.int32)
@@ -293,7 +300,7 @@ def _predict(parameters: AdaptiveSoftmax, hidden: Array) -> Array:
         return best_class
 
     widest = max(up.shape[1] for up in (parameters.head, *(up for _, up in parameters.tails)))
-    size = chunks.default_block_size(widest)
     n = len(hidden)
+    size = min(chunks.default_block_size(widest), max(n, 1))
     blocks = jnp.pad(hidden, ((0, -n % size), (0, 0))).reshape(-1, size, hidden.shape[1])
     return lax.map(one_block, blocks).reshape(-1)[:n]

@@ -11,6 +11,8 @@ import numpy as np
 from jax import Array
 from jax.experimental import checkify
 
+from jaxloss import dtypes
+
 Real = Array | np.ndarray | np.floating | float
 """What a caller may give for an array of numbers, or for a number."""
 
@@ -71,6 +73,21 @@ class Interval:
 def _bound(text: str) -> float:
     # An integer stays one: compared with an array of integers as a float32 it would be rounded from 2^24 on.
     return int(text) if text.lstrip("-").isdecimal() else float(text)
+
+
+def require_array(function: str, name: str, value: Any) -> None:
+    """Raises a TypeError for what is neither a number nor an array, a ValueError for an integer beyond JAX's."""
+    got = type(value).__name__
+    if isinstance(value, list | tuple):
+        raise TypeError(f"{function}: {name} is a {got} but takes an array; use jnp.asarray({name})")
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"{function}: {name} is a {got} but takes an array; give its data, and where=~mask")
+    if not isinstance(value, ARRAY_TYPES):
+        raise TypeError(f"{function}: {name} takes a number or an array, got {got}")
+    if isinstance(value, np.ndarray | np.generic) and not dtypes.is_known(value.dtype):
+        raise TypeError(f"{function}: {name} has dtype {value.dtype} but takes numbers in a dtype that JAX has")
+    if isinstance(value, int) and not dtypes.holds(value):
+        raise ValueError(f"{function}: {name} is {value}, which no integer of JAX holds")
 
 
 def require_floating(function: str, array: Array) -> None:

@@ -61,6 +61,11 @@ def default_block_size(n_classes: int) -> int:
     return min(max(_ELEMENTS // n_classes, 64), 128)
 
 
+def logits(hidden: Array, kernels: tuple[Array, ...]) -> Array:
+    """All logits `(n, c)` of a chain of kernels, finite where their sums overflow on the way."""
+    return _chain(hidden, kernels, tuple(map(_exponent, kernels)))[-1]
+
+
 def losses(row: Row, chunk_size: int, layer: Layer) -> Array:
     """The loss of each row `(n,)`."""
     return _losses(row, chunk_size, equally_varying(layer))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import operator
+import math
 from collections.abc import Sequence
 from typing import Any
 
+import jax
 import numpy as np
 
 from jaxloss.checks import Vector
@@ -26,18 +27,18 @@ def adaptive_softmax_cutoffs(
 ) -> tuple[int, ...]:
     r"""Where to cut the classes of an `AdaptiveSoftmax` so that a step costs the least.
 
-    $$\sum_i \max(n_i, B)\, (D D_i + D_i k_i + \lambda k_i)$$
+    $$N (k_0 + K) (D + \lambda) + \sum_{i=1}^K \max(n_i, B)\, (D D_i + D_i k_i + \lambda k_i)$$
 
-    over the head and the tails of $k_i$ classes, of which a batch is expected to hold $n_i$ rows. It is the cost model
-    of the paper, with what this implementation does in the place of its constants: blocks of B = 128 rows, and
-    exponentials that cost as much as λ = 50 multiply-adds.
+    for a head of $k_0$ classes and K tails of $k_i$, to which of the N rows of a batch $n_i$ are expected to belong. It
+    is the cost model of the paper, with what this implementation does in the place of its constants: blocks of B = 128
+    rows, or N if there are fewer, and exponentials that cost as much as λ = 50 multiply-adds.
 
     Args:
       class_counts: how often each class occurs `(C,)`, never increasing: class 0 is the most frequent.
       in_features: D, at least 1.
       batch_size: rows of a step, at least 1.
       n_tails: how many tails, in [0, C).
-      div_value: as in `AdaptiveSoftmax.init`.
+      div_value: at least 1, as in `AdaptiveSoftmax.init`.
 
     Returns:
       The first class of each tail, n_tails integers, for `AdaptiveSoftmax.init`. Exact up to 128 classes; beyond, the
@@ -46,6 +47,7 @@ def adaptive_softmax_cutoffs(
 
     Raises:
       ValueError: counts that increase or are negative, or a number out of its range.
+      TypeError: counts that are traced or no real numbers, or a number that is no integer.
 
     Reference:
       Grave et al., Efficient softmax approximation for GPUs, ICML 2017, sections 4.2 and 4.3.
@@ -56,19 +58,17 @@ def adaptive_softmax_cutoffs(
       (495, 14891)
     """
     name = "adaptive_softmax_cutoffs"
-    counts = np.asarray(class_counts, np.float64)
-    check_sizes(name, in_features=in_features, batch_size=batch_size)
+    counts = _as_counts(name, class_counts)
+    check_sizes(name, in_features=in_features, batch_size=batch_size, least=1)
+    check_sizes(name, n_tails=n_tails, least=0)
     check_div_value(name, div_value)
-    if counts.ndim != 1 or not counts.size or not np.all(counts >= 0) or not 0 < counts.sum() < np.inf:
-        raise ValueError(f"{name}: class_counts takes a vector of counts of which one is above 0, got {counts}")
     rises = np.flatnonzero(np.diff(counts) > 0)
     if rises.size:
         raise ValueError(
             f"{name}: class_counts rises from class {rises[0]} to {rises[0] + 1} but takes classes from the most "
             "frequent to the rarest; number them by np.argsort(-class_counts)"
         )
-    n_tails = operator.index(n_tails)
-    if not 0 <= n_tails < counts.size:
+    if n_tails >= counts.size:
         raise ValueError(f"{name}: n_tails is {n_tails} but lies in [0, {counts.size})")
     ends = np.unique(np.r_[np.geomspace(1, counts.size, 400).round(), 1 : min(counts.size, 128) + 1].astype(int))
     ends = np.union1d(ends, counts.size - np.arange(n_tails + 1))  # room for every tail
@@ -77,7 +77,7 @@ def adaptive_softmax_cutoffs(
     choices = []
     for i in range(n_tails):
         features = tail_features(in_features, div_value, i)
-        rows = np.maximum(expected[None, :] - expected[:, None], _BLOCK)
+        rows = np.maximum(expected[None, :] - expected[:, None], min(_BLOCK, batch_size))
         tail = rows * (in_features * features + (ends[None, :] - ends[:, None]) * (features + _LOGIT_COST))
         reached = costs[:, None] + np.where(ends[None, :] > ends[:, None], tail, np.inf)
         choices.append(np.argmin(reached, axis=0))
@@ -89,18 +89,41 @@ def adaptive_softmax_cutoffs(
     return tuple(reversed(cutoffs))
 
 
+def _as_counts(function: str, class_counts: Any) -> np.ndarray:
+    """The counts in units of the largest."""
+    takes = f"{function}: class_counts takes a vector of real numbers"
+    try:
+        given = np.asarray(class_counts)
+        if given.dtype.kind not in "biufV":  # V are bfloat16 and its like
+            raise TypeError
+        counts = given.astype(np.float64)
+    except jax.errors.TracerArrayConversionError:
+        raise TypeError(f"{takes} known before the program runs, as cutoffs decide shapes; got a traced one") from None
+    except (TypeError, ValueError):
+        raise TypeError(f"{takes}, got {class_counts!r:.60}") from None
+    if counts.ndim != 1 or not counts.size:
+        raise ValueError(f"{takes}, got shape {counts.shape}")
+    if not (np.all(counts >= 0) and 0 < counts.max() < np.inf):
+        raise ValueError(f"{takes} of which none is negative or infinite and one is above 0, got {counts}")
+    return counts / counts.max()
+
+
 def tail_features(in_features: int, div_value: float, tail: int) -> int:
+    if (tail + 1) * math.log(div_value) > math.log(in_features):  # the power may overflow
+        return 1
     return max(int(in_features // div_value ** (tail + 1)), 1)
 
 
-def check_sizes(function: str, **sizes: Any) -> None:
+def check_sizes(function: str, *, least: int = 1, **sizes: Any) -> None:
     for name, size in sizes.items():
         if isinstance(size, bool) or not isinstance(size, int | np.integer):
             raise TypeError(f"{function}: {name} takes an integer, got {type(size).__name__}")
-        if size < 1:
-            raise ValueError(f"{function}: {name} is {size} but lies in [1, inf)")
+        if size < least:
+            raise ValueError(f"{function}: {name} is {size} but lies in [{least}, inf)")
 
 
-def check_div_value(function: str, div_value: float) -> None:
-    if not div_value > 0:
-        raise ValueError(f"{function}: div_value is {div_value} but lies in (0, inf)")
+def check_div_value(function: str, div_value: Any) -> None:
+    if isinstance(div_value, bool) or not isinstance(div_value, float | int | np.number):
+        raise TypeError(f"{function}: div_value takes a real number, got {type(div_value).__name__}")
+    if not 1 <= div_value < np.inf:
+        raise ValueError(f"{function}: div_value is {div_value} but lies in [1, inf)")

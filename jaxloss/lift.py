@@ -15,10 +15,9 @@ from typing import Any, ParamSpec
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 
-from jaxloss import checks, dtypes, reductions
+from jaxloss import checks, reductions
 from jaxloss.batching import cut, flatten_batch, vmap_batch
 from jaxloss.checks import Interval
 from jaxloss.dtypes import compute_dtype, narrow_index, promote
@@ -230,7 +229,7 @@ class Lifted:
         for name, value in values.items():
             structure = self.structures.get(name)
             if structure is None:
-                _check_array(self.name, name, value)
+                checks.require_array(self.name, name, value)
             elif not isinstance(value, structure):
                 raise TypeError(f"{self.name}: {name} takes an {structure.__name__}, got {type(value).__name__}")
             else:
@@ -394,20 +393,6 @@ def _common_options(kernel: Callable[..., Any], patterns: Sequence[Pattern]) -> 
                 takes = "Unpack[] of jaxloss.ReductionOptions, AxisOptions or SampleOptions"
                 raise TypeError(f"loss: **{parameter.name} of {kernel.__name__} is {hint} but takes {takes}")
     return {option: hint.__forward_arg__ for option, hint in declared.__annotations__.items()}
-
-
-def _check_array(function: str, name: str, value: Any) -> None:
-    got = type(value).__name__
-    if isinstance(value, list | tuple):
-        raise TypeError(f"{function}: {name} is a {got} but takes an array; use jnp.asarray({name})")
-    if isinstance(value, np.ma.MaskedArray):
-        raise TypeError(f"{function}: {name} is a {got} but takes an array; give its data, and where=~mask")
-    if not isinstance(value, checks.ARRAY_TYPES):
-        raise TypeError(f"{function}: {name} takes a number or an array, got {got}")
-    if isinstance(value, np.ndarray | np.generic) and not dtypes.is_known(value.dtype):
-        raise TypeError(f"{function}: {name} has dtype {value.dtype} but takes numbers in a dtype that JAX has")
-    if isinstance(value, int) and not dtypes.holds(value):
-        raise ValueError(f"{function}: {name} is {value}, which no integer of JAX holds")
 
 
 def _unless(usable: Array | None, value: Array) -> Array:

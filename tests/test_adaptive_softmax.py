@@ -184,6 +184,7 @@ def test_transformations():
     many = jax.tree.map(lambda leaf: np.stack([leaf, 2 * leaf]), parameters)
     together = jax.vmap(jax.value_and_grad(adaptive_log_softmax_with_loss, 1), (None, 0, None))(hidden, many, target)
     assert_close(jax.tree.map(lambda leaf: leaf[0], together), expected)
+    assert (many.in_features, many.cutoffs) == (D, CUTOFFS)
     mesh = jax.make_mesh((2,), ("data",), axis_types=(AxisType.Auto,))
 
     def mean(hidden, parameters, target):
@@ -192,6 +193,13 @@ def test_transformations():
     data, same = PartitionSpec("data"), PartitionSpec()
     sharded = jax.shard_map(mean, mesh=mesh, in_specs=(data, same, data), out_specs=same)
     assert_close(jax.jit(jax.value_and_grad(sharded, 1))(hidden, parameters, target), expected)
+
+
+def test_sums_that_overflow_on_the_way_are_no_nan():
+    hidden, target = rows(50)
+    huge = jax.tree.map(lambda leaf: leaf * np.float32(1e20), softmax())
+    assert not np.isnan(huge.log_prob(hidden * np.float32(1e20))).any()
+    assert not np.isnan(adaptive_log_softmax_with_loss(hidden * np.float32(1e20), huge, target)).any()
 
 
 def test_no_tail_is_the_full_softmax():
@@ -239,11 +247,13 @@ def modelled_cost(counts, in_features, batch_size, div_value, cutoffs):
     for i, (low, high) in enumerate(itertools.pairwise(bounds[1:])):
         features = max(int(in_features // div_value ** (i + 1)), 1)
         expected = batch_size * sum(counts[low:high]) / sum(counts)
-        cost += max(expected, 128) * (in_features * features + (high - low) * (features + 50))
+        cost += max(expected, min(128, batch_size)) * (in_features * features + (high - low) * (features + 50))
     return cost
 
 
-@pytest.mark.parametrize(("n_tails", "div_value", "batch_size"), [(1, 4.0, 4096), (2, 4.0, 4096), (2, 2.0, 10**5)])
+@pytest.mark.parametrize(
+    ("n_tails", "div_value", "batch_size"), [(1, 4.0, 4096), (2, 4.0, 4096), (2, 2.0, 10**5), (2, 4.0, 8)]
+)
 def test_cutoffs_are_the_cheapest(n_tails, div_value, batch_size):
     counts = 1 / np.arange(1, 61) ** 1.5
     best = min(
@@ -308,8 +318,16 @@ def test_errors():
         (TypeError, f"{where}.init: n_classes takes an integer, got float", lambda: init(n_classes=40.0)),
         (ValueError, f"{where}.init: div_value is 0 but lies in", lambda: init(div_value=0)),
         (ValueError, f"{cutoffs}: class_counts rises from class 1 to 2", lambda: cut((3, 1, 2))),
-        (ValueError, f"{cutoffs}: class_counts takes a vector of counts", lambda: cut((3, 1, -2))),
-        (ValueError, f"{cutoffs}: class_counts takes a vector of counts", lambda: cut((0, 0))),
+        (ValueError, f"{cutoffs}: class_counts takes .* none is negative", lambda: cut((3, 1, -2))),
+        (ValueError, f"{cutoffs}: class_counts takes .* one is above 0", lambda: cut((0, 0))),
+        (ValueError, f"{cutoffs}: class_counts takes .* got shape", lambda: cut(np.ones((2, 2)))),
+        (TypeError, f"{cutoffs}: class_counts takes a vector", lambda: cut({"a": 1})),
+        (TypeError, f"{cutoffs}: class_counts .* got a traced one", lambda: jax.jit(cut)(np.ones(3, np.float32))),
+        (TypeError, f"{cutoffs}: n_tails takes an integer, got float", lambda: cut(n_tails=2.0)),
+        (TypeError, f"{cutoffs}: div_value takes a real number, got str", lambda: cut(div_value="a")),
+        (TypeError, f"{where}.predict: hidden is a list", lambda: good.predict([1.0])),
+        (TypeError, f"{where}: tails takes a tuple of pairs, got NoneType",
+         lambda: of(AdaptiveSoftmax(good.head, None, None))),
         (ValueError, f"{cutoffs}: n_tails is 3 but lies in", lambda: cut(n_tails=3)),
         (ValueError, f"{cutoffs}: batch_size is 0 but lies in", lambda: cut(batch_size=0)),
     ):  # fmt: skip
