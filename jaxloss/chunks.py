@@ -87,7 +87,7 @@ def _losses(row: Row, chunk_size: int, layer: Layer) -> Array:
         now = jnp.where(inside, _losses_of_logits(row, logits, layer.shared, own), before)
         return lax.dynamic_update_slice_in_dim(results, now, start, 0)
 
-    start = _zeros(layer.hidden.shape[:1], layer)
+    start = _zeros(layer.hidden.shape[:1], layer.hidden)
     return _over_blocks(step, start, (layer.hidden, layer.own), chunk_size, layer.span)
 
 
@@ -167,8 +167,8 @@ def _sum_and_gradients(row: Row, chunk_size: int, layer: Layer, weights: Array) 
         return sums, by_kernels, jax.tree.map(lambda whole, part: _add_at(whole, start, part), by_rows, by_block)
 
     like = (layer.shared, layer.kernels, (layer.hidden, floats, weights))
-    by_shared, *zeros = jax.tree.map(lambda array: _zeros(array.shape, layer), like)
-    start = ((_zeros((), layer), by_shared), *zeros)
+    by_shared, *zeros = jax.tree.map(lambda array: _zeros(array.shape, array), like)
+    start = ((_zeros((), layer.hidden), by_shared), *zeros)
     rows = (layer.hidden, floats, others, weights)
     sums, by_kernels, by_rows = _over_blocks(step, start, rows, chunk_size, layer.span)
     (total, by_shared), (by_hidden, by_floats, by_weights) = sums, by_rows
@@ -240,8 +240,7 @@ def _pulled_back(cotangent: Array, x: Array, y: Array, y_exponent: Array, by_y: 
     limit = min(100, jnp.finfo(y.dtype).maxexp - 1)
     # One unit for both products, so that there is one array of the size of the logits.
     largest_sum = jnp.maximum(_exponent(x) + math.log2(len(x)), y_exponent + math.log2(y.shape[1]))
-    dtype = cotangent.dtype
-    unit = _unit(limit + largest_sum, dtype)
+    unit = _unit(limit + largest_sum, cotangent.dtype)
     cotangent = (jnp.clip(cotangent, -(2.0**limit), 2.0**limit) * unit).astype(y.dtype)
 
     def step(carry: tuple[Array, Array], start: Array, block: Any, inside: Array) -> tuple[Array, Array]:
@@ -250,7 +249,7 @@ def _pulled_back(cotangent: Array, x: Array, y: Array, y_exponent: Array, by_y: 
         by_y = _add_at(by_y, start, _in_units(_sums(x.T, cotangent), unit), axis=1)
         return by_x + _sums(cotangent, y.T), by_y
 
-    start = _vary_over(jnp.zeros(x.shape, dtype), _varying(x)), by_y
+    start = _zeros(x.shape, x), by_y
     by_x, by_y = _over_blocks(step, start, (cotangent, y), _COLUMNS, axis=1)
     return _in_units(by_x, unit), by_y
 
@@ -282,9 +281,9 @@ def _exponent(x: Array, axis: int | None = None) -> Array:
     return jnp.log2(jnp.maximum(largest, jnp.finfo(dtype).tiny)) + 0.01
 
 
-def _zeros(shape: tuple[int, ...], layer: Layer) -> Array:
-    """Zeros in float32 or wider, which vary from device to device as the layer does."""
-    return _vary_over(jnp.zeros(shape, compute_dtype([layer.hidden])), _varying(layer.hidden))
+def _zeros(shape: tuple[int, ...], like: Array) -> Array:
+    """Zeros in float32 or wider, which vary from device to device as this array does."""
+    return _vary_over(jnp.zeros(shape, compute_dtype([like])), _varying(like))
 
 
 def equally_varying(tree: Any) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxloss.checks import Vector
+from jaxloss.checks import Interval, Vector
 
 # A logit costs as much as this many multiply-adds, for its exponentials: fitted to products with 256, 64 and 16
 # features.
@@ -59,7 +59,7 @@ def adaptive_softmax_cutoffs(
     """
     name = "adaptive_softmax_cutoffs"
     counts = _as_counts(name, class_counts)
-    check_sizes(name, in_features=in_features, batch_size=batch_size, least=1)
+    check_sizes(name, in_features=in_features, batch_size=batch_size)
     check_sizes(name, n_tails=n_tails, least=0)
     check_div_value(name, div_value)
     rises = np.flatnonzero(np.diff(counts) > 0)
@@ -118,12 +118,10 @@ def check_sizes(function: str, *, least: int = 1, **sizes: Any) -> None:
     for name, size in sizes.items():
         if isinstance(size, bool) or not isinstance(size, int | np.integer):
             raise TypeError(f"{function}: {name} takes an integer, got {type(size).__name__}")
-        if size < least:
-            raise ValueError(f"{function}: {name} is {size} but lies in [{least}, inf)")
+        Interval(f"[{least}, inf)").check_number(function, name, size)
 
 
 def check_div_value(function: str, div_value: Any) -> None:
     if isinstance(div_value, bool) or not isinstance(div_value, float | int | np.number):
         raise TypeError(f"{function}: div_value takes a real number, got {type(div_value).__name__}")
-    if not 1 <= div_value < np.inf:
-        raise ValueError(f"{function}: div_value is {div_value} but lies in [1, inf)")
+    Interval("[1, inf)").check_number(function, "div_value", div_value)

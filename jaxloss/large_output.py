@@ -97,22 +97,14 @@ def linear_cross_entropy(
     shared = _given(bias=bias, class_weights=class_weights)
     own = _given(target=target, label_smoothing=label_smoothing, z_loss=z_loss, logit_softcap=logit_softcap)
 
-    def row(logits: Array, shared: chunks.Arrays, own: chunks.Arrays) -> Array:
-        logits = logits + shared["bias"] if "bias" in shared else logits
-        if "logit_softcap" in own:
-            logits = own["logit_softcap"] * jnp.tanh(logits / own["logit_softcap"])
-        smoothing = own.get("label_smoothing", label_smoothing)
-        cross, _ = softmax_cross_entropy(logits, own["target"], shared.get("class_weights"), smoothing)
-        return cross + own["z_loss"] * numerics.square(jax.nn.logsumexp(logits)) if "z_loss" in own else cross
-
     hidden, kernel = jnp.asarray(hidden), jnp.asarray(kernel)
     dtype = product_dtype([hidden, kernel])
     layer = chunks.Layer(hidden.astype(dtype), (kernel.astype(dtype),), shared, own)
     size = chunks.default_chunk_size(kernel.shape[1]) if chunk_size is None else chunk_size
     is_weighted = "class_weights" in shared and jnp.ndim(target) == 1
     return Rows(
-        losses=functools.partial(chunks.losses, row, size, layer),
-        weighted_sum=functools.partial(chunks.weighted_sum, row, size, layer),
+        losses=functools.partial(chunks.losses, _row, size, layer),
+        weighted_sum=functools.partial(chunks.weighted_sum, _row, size, layer),
         normalisers=shared["class_weights"][target] if is_weighted else None,
     )
 
@@ -172,7 +164,7 @@ def adaptive_log_softmax_with_loss(
 
     def added(losses: Callable[..., Array], *arrays: Array) -> Array:
         sizes = [chunks.default_block_size(layer.kernels[-1].shape[1]) for layer in layers]
-        parts = [losses(_adaptive_row, size, layer, *arrays) for size, layer in zip(sizes, layers, strict=True)]
+        parts = [losses(_row, size, layer, *arrays) for size, layer in zip(sizes, layers, strict=True)]
         return sum(parts[1:], parts[0])
 
     return Rows(
@@ -218,9 +210,14 @@ def _given(**values: Any) -> chunks.Arrays:
     return {name: value for name, value in values.items() if isinstance(value, Array)}
 
 
-def _adaptive_row(logits: Array, shared: chunks.Arrays, own: chunks.Arrays) -> Array:
+def _row(logits: Array, shared: chunks.Arrays, own: chunks.Arrays) -> Array:
+    """The loss of one row, without the terms whose options are not given."""
     logits = logits + shared["bias"] if "bias" in shared else logits
-    return softmax_cross_entropy(logits, own["target"], None, 0.0)[0]
+    if "logit_softcap" in own:
+        logits = own["logit_softcap"] * jnp.tanh(logits / own["logit_softcap"])
+    smoothing = own.get("label_smoothing", 0.0)
+    cross, _ = softmax_cross_entropy(logits, own["target"], shared.get("class_weights"), smoothing)
+    return cross + own["z_loss"] * numerics.square(jax.nn.logsumexp(logits)) if "z_loss" in own else cross
 
 
 @jax.custom_vjp
