@@ -3,6 +3,7 @@
 from jaxloss import imbalance as imbalance
 from jaxloss import kinks as kinks
 from jaxloss import vectors as vectors
+from jaxloss.accumulation import accumulated as accumulated
 from jaxloss.adaptive_softmax import AdaptiveSoftmax as AdaptiveSoftmax
 from jaxloss.checks import data_checks as data_checks
 from jaxloss.classification import binary_cross_entropy as binary_cross_entropy

@@ -14,10 +14,11 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jaxloss import chunks
+from jaxloss import chunks, products
 from jaxloss.checks import Vector, require_array
 from jaxloss.cutoffs import check_div_value, check_sizes, tail_features
 from jaxloss.dtypes import compute_dtype, product_dtype
+from jaxloss.meshes import equally_varying
 
 
 @jax.tree_util.register_dataclass
@@ -258,8 +259,7 @@ def _scores(hidden: Array, *kernels: Array) -> Array:
     hidden = hidden.astype(first)
     wide = compute_dtype([hidden])
     chain = (kernels[0].astype(first), *(kernel.astype(wide) for kernel in kernels[1:]))
-    rows = hidden.reshape(math.prod(hidden.shape[:-1]), hidden.shape[-1])
-    return chunks.logits(rows, chain).reshape(*hidden.shape[:-1], chain[-1].shape[1])
+    return products.chain(hidden, chain, products.bounds(chain))[-1]
 
 
 def _head_scores(parameters: AdaptiveSoftmax, hidden: Array) -> tuple[Array, list[Array]]:
@@ -282,7 +282,7 @@ def _log_prob(parameters: AdaptiveSoftmax, hidden: Array) -> Array:
 
 @jax.jit
 def _predict(parameters: AdaptiveSoftmax, hidden: Array) -> Array:
-    parameters, hidden = chunks.equally_varying((parameters, hidden))
+    parameters, hidden = equally_varying((parameters, hidden))
 
     def one_block(hidden: Array) -> Array:
         scores, tails = _head_scores(parameters, hidden)

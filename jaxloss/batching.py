@@ -1,6 +1,5 @@
 """From one sample to a batch: the mask that goes in, and `vmap` over every batch axis."""
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -23,18 +22,15 @@ def cut(value: Array, counted: Array | None) -> Array:
     return jnp.where(counted, value, lax.stop_gradient(value))
 
 
-def flatten_batch(operands: Sequence[Operand], matched: Match, values: dict[str, Array]) -> dict[str, Array]:
-    """Each array as one row a sample, its core axes last as they are; parameters unchanged."""
-    n = math.prod(matched.batch_shape)
+def spread_batch(operands: Sequence[Operand], matched: Match, values: dict[str, Array]) -> dict[str, Array]:
+    """Each array over all batch axes, its core axes last as they are; parameters unchanged."""
 
-    def flat(operand: Operand) -> Array:
+    def spread(operand: Operand) -> Array:
         value = values[operand.name]
-        if operand.is_parameter:
-            return value
-        core = operand.shape[operand.batch_rank :]
-        return jnp.broadcast_to(value, matched.batch_shape + core).reshape(n, *core)
+        shape = matched.batch_shape + operand.shape[operand.batch_rank :]
+        return value if operand.is_parameter else jnp.broadcast_to(value, shape)
 
-    return {operand.name: flat(operand) for operand in operands}
+    return {operand.name: spread(operand) for operand in operands}
 
 
 def vmap_batch(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Unpack
+from typing import NamedTuple, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +11,7 @@ from jax import Array, lax
 
 from jaxloss import checks, numerics
 from jaxloss.checks import Real, Vector
+from jaxloss.class_axis import AxisName, ClassAxis
 from jaxloss.lift import loss
 from jaxloss.options import AxisOptions, ReductionOptions
 
@@ -150,9 +151,10 @@ def nll_loss(
     "(c),()->()",
     "(c),(c)->()",
     indices={"target": "[0, c)"},
-    domains={"target": "[0, 1]", "label_smoothing": "[0, 1]"},
+    domains={"target": "[0, 1]", "label_smoothing": "[0, 1]", "n_classes": "[1, inf)"},
     parameters={"class_weights": "(c)"},
-    static=("ignore_index",),
+    static=("ignore_index", "axis_name", "n_classes"),
+    split="c",
 )
 def cross_entropy(
     logits: Vector,
@@ -161,6 +163,8 @@ def cross_entropy(
     class_weights: Vector | None = None,
     ignore_index: int = -100,
     label_smoothing: Real = 0.0,
+    axis_name: AxisName | None = None,
+    n_classes: int | None = None,
     **options: Unpack[AxisOptions],
 ) -> tuple[Array, Array | None]:
     r"""Cross-entropy between the softmax of logits and a class, or a distribution over classes.
@@ -177,20 +181,26 @@ def cross_entropy(
       class_weights: real `(C,)`: $w$; 1 if not given.
       ignore_index: samples with this class index do not count.
       label_smoothing: in [0, 1]: $\varepsilon$. A number, or an array with one a sample.
+      axis_name: inside `shard_map`, the axis (or axes) of the mesh that the classes are split over. `logits`, soft
+        targets and `class_weights` are then the columns of this device alone, as many on each, and class indices count
+        over all of them. Devices exchange the maximum of a sample and one message of a few numbers, never logits.
+      n_classes: C, where there are more columns than classes: the last ones, over all devices, are padding and whatever
+        stands there has no effect. None: as many as columns.
       options: `weights`, `where`, `reduction`, `axis`: see `jaxloss.AxisOptions`.
 
     Returns:
-      The reduced loss, a scalar; with `reduction="none"` one loss a sample. NaN for a sample whose class index is out
-      of range.
+      The reduced loss, a scalar, the same on every device of `axis_name`; with `reduction="none"` one loss a sample.
+      NaN for a sample whose class index is out of range.
 
     Raises:
-      ValueError: shapes do not fit, `label_smoothing` is outside [0, 1], or `ignore_index` is given with a floating
-        target.
+      ValueError: shapes do not fit, `label_smoothing` is outside [0, 1], `ignore_index` is given with a floating
+        target, no axis is called `axis_name`, or `n_classes` is more than the columns of all devices.
       TypeError: `logits` is not floating.
 
     Reference:
       Bridle, Probabilistic interpretation of feedforward classification network outputs, 1990; Szegedy et al.,
-      Rethinking the Inception architecture, CVPR 2016, section 7 (label smoothing).
+      Rethinking the Inception architecture, CVPR 2016, section 7 (label smoothing); Shoeybi et al., Megatron-LM, 2019,
+      section 3 (classes split over devices).
 
     Example:
       >>> import jax.numpy as jnp, jaxloss
@@ -200,34 +210,62 @@ def cross_entropy(
       >>> print(f"{jaxloss.cross_entropy(logits, jnp.array([0, 2]), label_smoothing=0.1):.4f}")
       0.7357
     """
-    if jnp.ndim(target):
-        _require_distribution(jnp.asarray(target))
-    return softmax_cross_entropy(logits, target, class_weights, label_smoothing)
+    classes = ClassAxis.of("cross_entropy", logits.size, axis_name, n_classes)
+    if jnp.ndim(target) and checks.data_checks_enabled():
+        _require_distribution(classes, jnp.asarray(target))
+    of = softmax_cross_entropy(classes, logits, target, class_weights, label_smoothing)
+    return of.loss, of.normaliser
+
+
+class SoftmaxCrossEntropy(NamedTuple):
+    """The loss of one sample, its normaliser (None: 1), and log Σ exp of its logits."""
+
+    loss: Array
+    normaliser: Array | None
+    log_normaliser: Array
 
 
 def softmax_cross_entropy(
-    logits: Vector, target: Vector | int, class_weights: Vector | None, label_smoothing: Real
-) -> tuple[Array, Array | None]:
-    """The loss of `cross_entropy` for one sample, and its normaliser."""
+    classes: ClassAxis, logits: Vector, target: Vector | int, class_weights: Vector | None, label_smoothing: Real
+) -> SoftmaxCrossEntropy:
+    """What `cross_entropy` is for one sample: with scores s = x - max x,
+
+        l = (Σ w q) log Σ exp s - Σ w q s
+
+    of which each sum goes over the columns of all devices, and no term is negative, so that none cancels.
+    """
+    exists = classes.exists()
+    logits = logits if exists is None else jnp.where(exists, logits, -jnp.inf)
     # The maximum is taken off before anything is added, so that large logits lose no digits.
-    maximum = lax.stop_gradient(jnp.max(logits))
-    log_normaliser = jnp.log(jnp.sum(jnp.exp(logits - maximum)))
+    maximum = classes.maximum(lax.stop_gradient(jnp.max(logits)))
+    scores = logits - maximum
 
-    def surprise(scores: Vector) -> Array:
-        return log_normaliser - (scores - maximum)
+    def products(probabilities: Real, scores: Vector, weights: Vector | None) -> tuple[Array, Array]:
+        """Σ w q and Σ w q s over the columns here."""
+        masses = jnp.asarray(probabilities if weights is None else probabilities * weights)
+        # A class of probability 0 contributes 0 even where its score is -inf.
+        return jnp.sum(masses), jnp.sum(numerics.weighted(masses, scores))
 
-    def expected_surprise(probabilities: Real) -> Array:
-        weights = probabilities if class_weights is None else probabilities * class_weights
-        # A class of probability 0 contributes 0 even where its surprise is infinite.
-        return jnp.sum(numerics.weighted(weights, surprise(logits)))
-
-    if jnp.ndim(target) == 0:
-        cross, normaliser = _class_weighted(surprise(logits[target]), target, class_weights)
+    is_smoothed, weight = isinstance(label_smoothing, Array), None  # smoothed: not left at 0
+    kept = 1 - label_smoothing if is_smoothed else 1.0
+    if jnp.ndim(target):
+        mass, score = products(kept * target, scores, class_weights)
     else:
-        cross, normaliser = expected_surprise(jnp.asarray(target)), None
-    if isinstance(label_smoothing, Array):  # not left at 0
-        cross = numerics.weighted(1 - label_smoothing, cross) + expected_surprise(label_smoothing / logits.size)
-    return cross, normaliser
+        weight = None if class_weights is None else classes.share(class_weights, target)
+        mass, score = products(kept, classes.share(scores, target), weight)
+    if is_smoothed:
+        each = jnp.broadcast_to(label_smoothing / classes.n_classes, scores.shape)
+        each = each if exists is None else jnp.where(exists, each, 0)
+        more, of_all = products(each, scores, class_weights)
+        mass, score = mass + more, score + of_all
+
+    has_unit_mass = jnp.ndim(target) == 0 and class_weights is None
+    # Without smoothing, the mass of an index is its class weight.
+    extra = () if has_unit_mass else (mass, weight) if is_smoothed and weight is not None else (mass,)
+    normaliser, score, *extra = classes.sums(jnp.sum(jnp.exp(scores)), score, *extra)
+    log_normaliser = jnp.log(normaliser)
+    loss = log_normaliser - score if has_unit_mass else extra[0] * log_normaliser - score
+    return SoftmaxCrossEntropy(loss, None if weight is None else extra[-1], maximum + log_normaliser)
 
 
 def _class_weighted(surprise: Array, target: Vector | int, class_weights: Vector | None) -> tuple[Array, Array | None]:
@@ -237,7 +275,7 @@ def _class_weighted(surprise: Array, target: Vector | int, class_weights: Vector
     return numerics.weighted(weight, surprise), weight
 
 
-def _require_distribution(target: Vector) -> None:
-    total = jnp.sum(target)
+def _require_distribution(classes: ClassAxis, target: Vector) -> None:
+    (total,) = classes.sums(jnp.sum(target))
     message = "cross_entropy: target sums to {value} over the classes but takes probabilities that sum to 1"
     checks.require(jnp.abs(total - 1) < 0.01, message, value=total)

@@ -12,10 +12,13 @@ from jax import Array
 
 from jaxloss import chunks, numerics
 from jaxloss.adaptive_softmax import AdaptiveSoftmax
+from jaxloss.blocks import Span
 from jaxloss.checks import Real, Vector
+from jaxloss.class_axis import AxisName, ClassAxis
 from jaxloss.classification import softmax_cross_entropy
 from jaxloss.dtypes import compute_dtype, product_dtype
 from jaxloss.lift import loss
+from jaxloss.meshes import equally_varying
 from jaxloss.options import ReductionOptions
 from jaxloss.reductions import Rows
 
@@ -30,9 +33,11 @@ from jaxloss.reductions import Rows
         "z_loss": "[0, inf)",
         "logit_softcap": "(0, inf)",
         "chunk_size": "[1, inf)",
+        "n_classes": "[1, inf)",
     },
     parameters={"kernel": "(d,c)", "bias": "(c)", "class_weights": "(c)"},
-    static=("ignore_index", "chunk_size"),
+    static=("ignore_index", "chunk_size", "axis_name", "n_classes"),
+    split="c",
     by_rows=True,
 )
 def linear_cross_entropy(
@@ -47,6 +52,8 @@ def linear_cross_entropy(
     z_loss: Real = 0.0,
     logit_softcap: Real | None = None,
     chunk_size: int | None = None,
+    axis_name: AxisName | None = None,
+    n_classes: int | None = None,
     **options: Unpack[ReductionOptions],
 ) -> Rows:
     r"""`cross_entropy` of the logits of an output layer, without ever holding them.
@@ -69,23 +76,32 @@ def linear_cross_entropy(
       z_loss: at least 0: $\zeta$, which keeps the normaliser of the softmax near 1. A number, or an array with one a
         sample. Neither class weights nor smoothing scale this term.
       logit_softcap: above 0: $\kappa$, which the logits approach but do not exceed; none if not given.
-      chunk_size: rows worked on at a time, a Python number of at least 1. None takes as many as have 2²² logits but
-        at least 128: temporaries are then twice 16 MiB, or from 32,768 classes on twice 128 rows of logits.
+      chunk_size: rows worked on at a time, at most, a Python number of at least 1. None takes as many as have 2²²
+        logits but at least 128: temporaries are then twice 16 MiB, or from 32,768 classes on twice 128 rows of logits.
+        Under automatic sharding a chunk spans the devices that rows are split over, so that each has a part of it.
+      axis_name: inside `shard_map`, the axis (or axes) of the mesh that the classes are split over. `kernel`, `bias`,
+        `class_weights` and soft targets are then the columns of this device alone, as many on each; `hidden` is the
+        same on all, and class indices count over all of them. Devices exchange the maximum of a row and one message of
+        a few numbers, and in the backward pass they add up the gradients of `hidden`.
+      n_classes: C, where there are more columns than classes: the last ones, over all devices, are padding and
+        whatever stands there has no effect. None: as many as columns.
       options: `weights`, `where`, `reduction`: see `jaxloss.ReductionOptions`.
 
     Returns:
-      The reduced loss, a scalar; with `reduction="none"` one loss a sample. NaN for a sample whose class index is out
-      of range. The products are in the dtype of `hidden` and `kernel` (the wider of the two) and summed up in float32,
-      in which all else is computed.
+      The reduced loss, a scalar, the same on every device of `axis_name`; with `reduction="none"` one loss a sample.
+      NaN for a sample whose class index is out of range. The products are in the dtype of `hidden` and `kernel` (the
+      wider of the two) and summed up in float32, in which all else is computed.
 
     Raises:
-      ValueError: shapes do not fit, an option is out of its range, or `ignore_index` is given with a floating target.
+      ValueError: shapes do not fit, an option is out of its range, `ignore_index` is given with a floating target, no
+        axis is called `axis_name`, or `n_classes` is more than the columns of all devices.
       TypeError: `hidden` or `kernel` is not floating; or forward-mode differentiation (`jax.jvp`, `jax.jacfwd`), which
         would have to hold the logits, is asked for.
 
     Reference:
       Wijmans et al., Cut your losses in large-vocabulary language models, ICLR 2025; Hsu et al., Liger Kernel, 2024,
-      section 3.2 (gradients in the forward pass); Chowdhery et al., PaLM, JMLR 2023, section 5 (z-loss); Gemma Team,
+      section 3.2 (gradients in the forward pass); Shoeybi et al., Megatron-LM, 2019, section 3 (classes split over
+      devices); Chowdhery et al., PaLM, JMLR 2023, section 5 (z-loss); Gemma Team,
       Gemma 2, 2024, section 2 (soft-capping).
 
     Example:
@@ -94,18 +110,28 @@ def linear_cross_entropy(
       >>> print(jaxloss.linear_cross_entropy(hidden, kernel, jnp.array([0, 2]), reduction="none").round(4))
       [0.2395 1.0986]
     """
-    shared = _given(bias=bias, class_weights=class_weights)
-    own = _given(target=target, label_smoothing=label_smoothing, z_loss=z_loss, logit_softcap=logit_softcap)
-
-    hidden, kernel = jnp.asarray(hidden), jnp.asarray(kernel)
+    hidden, kernel, target = jnp.asarray(hidden), jnp.asarray(kernel), jnp.asarray(target)
+    classes = ClassAxis.of("linear_cross_entropy", kernel.shape[1], axis_name, n_classes)
     dtype = product_dtype([hidden, kernel])
-    layer = chunks.Layer(hidden.astype(dtype), (kernel.astype(dtype),), shared, own)
+    shared = _given(bias=bias, class_weights=class_weights)
+    is_index = target.ndim < hidden.ndim
+    layer = chunks.Layer(
+        hidden.astype(dtype),
+        (kernel.astype(dtype),),
+        shared,
+        own=_given(label_smoothing=label_smoothing, z_loss=z_loss, target=target if is_index else None),
+        split=_given(logit_softcap=logit_softcap, target=None if is_index else target),
+        axis_name=axis_name,
+    )
+    row = functools.partial(_row, classes)
     size = chunks.default_chunk_size(kernel.shape[1]) if chunk_size is None else chunk_size
-    is_weighted = "class_weights" in shared and jnp.ndim(target) == 1
+    weight = None
+    if is_index and "class_weights" in shared:
+        (weight,) = classes.sums(classes.share(shared["class_weights"], target))
     return Rows(
-        losses=functools.partial(chunks.losses, _row, size, layer),
-        weighted_sum=functools.partial(chunks.weighted_sum, _row, size, layer),
-        normalisers=shared["class_weights"][target] if is_weighted else None,
+        losses=functools.partial(chunks.losses, row, size, layer),
+        weighted_sum=functools.partial(chunks.weighted_sum, row, size, layer),
+        normalisers=weight,
     )
 
 
@@ -160,16 +186,21 @@ def adaptive_log_softmax_with_loss(
       >>> print(jaxloss.adaptive_log_softmax_with_loss(jnp.ones((2, 2)), softmax, jnp.array([0, 5]), reduction="none"))
       [1.3862944 3.465736 ]
     """
-    order, place, layers = _sorted_layers(jnp.asarray(hidden), parameters, jnp.asarray(target))
+    hidden, target = jnp.asarray(hidden), jnp.asarray(target)
+    order, place, layers = _sorted_layers(hidden.reshape(-1, hidden.shape[-1]), parameters, target.reshape(-1))
 
     def added(losses: Callable[..., Array], *arrays: Array) -> Array:
-        sizes = [chunks.default_block_size(layer.kernels[-1].shape[1]) for layer in layers]
-        parts = [losses(_row, size, layer, *arrays) for size, layer in zip(sizes, layers, strict=True)]
-        return sum(parts[1:], parts[0])
+        def of(layer: chunks.Layer) -> Array:
+            c = layer.kernels[-1].shape[1]
+            row = functools.partial(_row, ClassAxis(c, axis_name=None, n_classes=c))
+            return losses(row, chunks.default_block_size(c), layer, *arrays)
+
+        first, *others = map(of, layers)
+        return sum(others, first)
 
     return Rows(
-        losses=lambda: _permuted(added(chunks.losses), place, order),
-        weighted_sum=lambda weights: added(chunks.weighted_sum, _permuted(weights, order, place)),
+        losses=lambda: _permuted(added(chunks.losses), place, order).reshape(target.shape),
+        weighted_sum=lambda weights: added(chunks.weighted_sum, _permuted(weights.reshape(-1), order, place)),
     )
 
 
@@ -177,7 +208,7 @@ def _sorted_layers(
     hidden: Array, parameters: AdaptiveSoftmax, target: Array
 ) -> tuple[Array, Array, list[chunks.Layer]]:
     """The order of the rows by tail, the place of each row in it, and the head and each tail over its span of rows."""
-    hidden, target = chunks.equally_varying((hidden, target.astype(jnp.int32)))
+    hidden, target = equally_varying((hidden, target.astype(jnp.int32)))
     dtype = product_dtype(jax.tree.leaves((hidden, parameters)))
     hidden, head, n_tails = hidden.astype(dtype), parameters.head.astype(dtype), len(parameters.tails)
     wide = compute_dtype([hidden])
@@ -189,19 +220,19 @@ def _sorted_layers(
     place = jnp.zeros_like(order).at[order].set(jnp.arange(len(order), dtype=order.dtype), unique_indices=True)
     hidden, target, tail = _permuted(hidden, order, place), target[order], tail[order]
 
-    def layer(span: chunks.Span, kernels: tuple[Array, ...], target: Array, bias: Array | None = None) -> chunks.Layer:
+    def layer(span: Span, kernels: tuple[Array, ...], target: Array, bias: Array | None = None) -> chunks.Layer:
         shared = {} if bias is None else {"bias": bias.astype(wide)}
         own = {"target": jnp.clip(target, 0, kernels[-1].shape[1] - 1)}  # that of others is out of range
-        return chunks.Layer(hidden, kernels, shared, own, span)
+        return chunks.Layer(hidden, kernels, shared, own, span=span)
 
     first = jnp.zeros_like(lengths[0])
     in_head = jnp.where(tail == 0, target, head.shape[1] - n_tails - 1 + tail)
-    layers = [layer(chunks.Span(first, sum(lengths[1:], lengths[0])), (head,), in_head, parameters.head_bias)]
+    layers = [layer(Span(first, sum(lengths[1:], lengths[0])), (head,), in_head, parameters.head_bias)]
     for i, (cutoff, (down, up)) in enumerate(zip(parameters.cutoffs, parameters.tails, strict=True)):
         first = first + lengths[i]
         # The projected rows stay in float32, so their product is too; its exponentials cost more than that.
         kernels = (down.astype(dtype), up.astype(wide))
-        layers.append(layer(chunks.Span(first, lengths[i + 1]), kernels, target - cutoff))
+        layers.append(layer(Span(first, lengths[i + 1]), kernels, target - cutoff))
     return order, place, layers
 
 
@@ -210,14 +241,14 @@ def _given(**values: Any) -> chunks.Arrays:
     return {name: value for name, value in values.items() if isinstance(value, Array)}
 
 
-def _row(logits: Array, shared: chunks.Arrays, own: chunks.Arrays) -> Array:
+def _row(classes: ClassAxis, logits: Array, shared: chunks.Arrays, own: chunks.Arrays) -> Array:
     """The loss of one row, without the terms whose options are not given."""
     logits = logits + shared["bias"] if "bias" in shared else logits
     if "logit_softcap" in own:
         logits = own["logit_softcap"] * jnp.tanh(logits / own["logit_softcap"])
     smoothing = own.get("label_smoothing", 0.0)
-    cross, _ = softmax_cross_entropy(logits, own["target"], shared.get("class_weights"), smoothing)
-    return cross + own["z_loss"] * numerics.square(jax.nn.logsumexp(logits)) if "z_loss" in own else cross
+    of = softmax_cross_entropy(classes, logits, own["target"], shared.get("class_weights"), smoothing)
+    return of.loss + own["z_loss"] * numerics.square(of.log_normaliser) if "z_loss" in own else of.loss
 
 
 @jax.custom_vjp

@@ -71,7 +71,7 @@ class Binder:
       function: name of the loss, for errors.
       inputs: names of its arrays.
       defaults: every option with its default.
-      static: options that are compiled in.
+      static: options that are compiled in, with the classes that they may have beside that of the default.
       arrays: options that are arrays even where a Python number is given.
       domains: intervals that options have to lie in.
     """
@@ -81,13 +81,14 @@ class Binder:
         function: str,
         inputs: tuple[str, ...],
         defaults: Mapping[str, Any],
-        static: frozenset[str],
+        static: Mapping[str, tuple[type, ...]],
         arrays: frozenset[str],
         domains: Mapping[str, Interval],
     ):
-        flags = {option for option, default in defaults.items() if isinstance(default, bool | str)}
+        flags = {option: () for option, default in defaults.items() if isinstance(default, bool | str)}
         self._function, self._inputs, self._defaults, self._domains = function, inputs, defaults, domains
-        self._static, self._arrays = static | flags, arrays
+        self._static = dict.fromkeys(ALWAYS_STATIC, ()) | flags | dict(static)
+        self._arrays = arrays
 
     def arrays(self, given: tuple[Any, ...], options: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The arrays of a call that names some of them, or has too few or too many, and the options that remain."""
@@ -142,16 +143,17 @@ class Binder:
         return value
 
     def _static_value(self, name: str, value: Any, default: Any) -> Any:
-        """A value that is compiled in: of the type of the default, anything that can be hashed where that is None."""
+        """A value that is compiled in: of the type of the default; where that is None, of one that is annotated."""
         value = value.item() if isinstance(value, np.bool_ | np.number) else value
         if isinstance(default, float) and type(value) is int and abs(value) < 2**53:
             value = float(value)
         if callable(default):
             takes, fits = "a callable", callable(value)
         else:
-            takes, fits = type(default).__name__, default is None or type(value) is type(default)
+            types = self._static[name] if default is None else (type(default),)
+            takes, fits = " or ".join(each.__name__ for each in types), not types or type(value) in types
         if not fits or not _is_hashable(value):
-            takes = takes if default is not None and not fits else "what can be hashed"
+            takes = takes if not fits else "what can be hashed"
             got = type(value).__name__
             raise TypeError(f"{self._function}: {name} is compiled into the program and takes {takes}, got {got}")
         if isinstance(value, float | int) and not isinstance(value, bool):

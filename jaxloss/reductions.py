@@ -103,9 +103,9 @@ class Rows:
     """The losses of a batch that is computed as a whole, by the way they are needed.
 
     Args:
-      losses: gives the loss of each sample, `(n,)`.
-      weighted_sum: gives their sum, each times its weight `(n,)`; it may form gradients on the way.
-      normalisers: `(n,)`, or None where each is 1.
+      losses: gives the loss of each sample, of the shape of the batch.
+      weighted_sum: gives their sum, each times its weight, of that shape; it may form gradients on the way.
+      normalisers: of that shape, or None where each is 1.
     """
 
     losses: Callable[[], Array]

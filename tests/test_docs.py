@@ -4,13 +4,15 @@ import inspect
 import pathlib
 import re
 
+import jax
 import pytest
 
 import jaxloss
 from jaxloss import imbalance
 from tests.registry import REGISTRY
 
-TABLE = (pathlib.Path(__file__).parent.parent / "docs" / "from_pytorch.md").read_text()
+DOCS = pathlib.Path(__file__).parent.parent / "docs"
+TABLE = (DOCS / "from_pytorch.md").read_text()
 ROWS = [[cell.strip() for cell in line.strip("|").split("|")] for line in re.findall(r"^\| .*\|$", TABLE, re.MULTILINE)]
 ROWS = ROWS[2:]
 SECTIONS = ("Args", "Returns", "Raises", "Reference", "Example")
@@ -66,3 +68,12 @@ def test_every_criterion_of_pytorch_has_a_row():
     assert classes | {"AdaptiveLogSoftmaxWithLoss"} == {cells[0].strip("`") for cells in ROWS} - {""}
     functional = {name for name in dir(criteria.F) if "loss" in name or "entropy" in name or name == "kl_div"}
     assert functional <= {cells[1].strip("`") for cells in ROWS}
+
+
+def test_examples_of_scaling_run_and_give_what_they_say():
+    blocks = re.findall(r"```python\n(.*?)```", (DOCS / "scaling.md").read_text(), re.DOTALL)
+    assert len(blocks) == 7
+    namespace = {}
+    with jax.numpy_dtype_promotion("standard"):
+        for block in blocks:
+            exec(block, namespace)

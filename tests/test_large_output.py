@@ -48,6 +48,19 @@ def test_chunks_change_nothing(chunk_size, reduction):
             np.testing.assert_allclose(one, other, rtol=1e-11, atol=1e-13)
 
 
+def test_weights_of_ignored_rows_have_no_gradient():
+    hidden, kernel, _, target = layer()
+    target[3] = -100
+
+    def mean(weights):
+        options = {"class_weights": np.linspace(0.5, 2, 11, dtype=np.float32), "reduction": "weighted_mean"}
+        return jaxloss.linear_cross_entropy(hidden, kernel, target, weights=weights, **options)
+
+    gradient = jax.grad(mean)(jnp.ones(23))
+    assert gradient[3] == 0
+    assert np.isfinite(gradient).all()
+
+
 def test_derivatives_by_options_and_soft_targets_are_those_of_the_plain_way():
     arrays = layer()[:3]
     soft = jax.nn.softmax(jnp.asarray(np.random.default_rng(1).normal(size=(23, 11)), jnp.float32))

@@ -238,7 +238,7 @@ def test_what_tools_are_shown():
     defaults = {p.name: p.default for p in inspect.signature(f).parameters.values() if p.kind is p.KEYWORD_ONLY}
     assert defaults == {
         "class_weights": None, "ignore_index": -100, "label_smoothing": 0.0,
-        "weights": None, "where": None, "reduction": "mean", "axis": -1,
+        "axis_name": None, "n_classes": None, "weights": None, "where": None, "reduction": "mean", "axis": -1,
     }  # fmt: skip
     page = pydoc.plain(pydoc.render_doc(f))
     assert "axis: 'int' = -1" in page

@@ -1,0 +1,69 @@
+"""The class axis of one call, of which each device may hold a part."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax.numpy as jnp
+from jax import Array, lax
+
+from jaxloss.checks import Vector
+
+AxisName = str | tuple[str, ...]
+"""An axis of a device mesh, or several that an array axis is split over in this order."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassAxis:
+    """Which classes there are, and which of them have their columns here.
+
+    Args:
+      length: the columns that are here, as many as on every other device.
+      axis_name: what the classes are split over, inside `shard_map` or a named `vmap`; None: they all are here.
+      n_classes: how many classes there are; the last columns of all may be padding.
+    """
+
+    length: int
+    axis_name: AxisName | None
+    n_classes: int
+
+    @staticmethod
+    def of(function: str, length: int, axis_name: AxisName | None, n_classes: int | None) -> ClassAxis:
+        """Raises a ValueError where the axis has no such name, or not as many columns as classes."""
+        try:
+            columns = length if axis_name is None else length * lax.axis_size(axis_name)
+        except NameError:
+            raise ValueError(
+                f"{function}: axis_name is {axis_name!r} but no such axis is mapped over here; give it inside "
+                "shard_map, where the class axis is split over that axis of the mesh"
+            ) from None
+        if n_classes is not None and n_classes > columns:
+            raise ValueError(f"{function}: n_classes is {n_classes} but there are {columns} columns on all devices")
+        return ClassAxis(length, axis_name, columns if n_classes is None else n_classes)
+
+    def exists(self) -> Array | None:
+        """Which columns are classes; None where all are."""
+        columns = self.length if self.axis_name is None else self.length * lax.axis_size(self.axis_name)
+        if self.n_classes == columns:
+            return None
+        return jnp.arange(self.length, dtype=jnp.int32) < self.n_classes - self._first()
+
+    def share(self, values: Vector, index: Vector | int) -> Array:
+        """What the columns here add to `values[index]`, where the index is that of a class among all."""
+        values, index = jnp.asarray(values), jnp.asarray(index)
+        if self.axis_name is None:
+            return values[index]
+        index = index - jnp.asarray(self._first(), index.dtype)
+        here = (index >= 0) & (index < self.length)
+        return jnp.where(here, values[jnp.clip(index, 0, self.length - 1)], 0)
+
+    def maximum(self, x: Array) -> Array:
+        return x if self.axis_name is None else lax.pmax(x, self.axis_name)
+
+    def sums(self, *terms: Array) -> tuple[Array, ...]:
+        """The sum of each term over the devices, in one message."""
+        return terms if self.axis_name is None else tuple(lax.psum(jnp.stack(terms), self.axis_name))
+
+    def _first(self) -> Array | int:
+        """The class of the first column here."""
+        return 0 if self.axis_name is None else lax.axis_index(self.axis_name) * self.length

@@ -1,0 +1,167 @@
+"""Micro-batches of unequal real length: the gradient of the whole batch, and not the mean of means."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.sharding import AxisType, PartitionSpec
+
+import jaxloss
+from tests.collectives import sent
+
+LENGTHS = (8, 3, 1, 8, 5, 0, 7)
+WIDTH, FEATURES, CLASSES = 8, 4, 5
+
+
+def micro_batches(k):
+    generator = np.random.default_rng(k)
+    return {
+        "x": generator.normal(size=(k, WIDTH, FEATURES)).astype(np.float32),
+        "y": generator.integers(0, CLASSES, (k, WIDTH)).astype(np.int32),
+        "where": np.arange(WIDTH) < np.array(LENGTHS[:k])[:, None],
+    }
+
+
+def parameters():
+    generator = np.random.default_rng(0)
+    return {
+        "kernel": generator.normal(size=(FEATURES, CLASSES)).astype(np.float32),
+        "class_weights": np.linspace(0.5, 2, CLASSES, dtype=np.float32),
+        "step": 3,
+    }
+
+
+def loss(parameters, batch, reduction="total"):
+    logits = batch["x"] @ parameters["kernel"]
+    options = {"class_weights": parameters["class_weights"], "where": batch["where"], "reduction": reduction}
+    return jaxloss.cross_entropy(logits, batch["y"], **options)
+
+
+def whole(batches):
+    return {name: array.reshape(-1, *array.shape[2:]) for name, array in batches.items()}
+
+
+def with_floats(function):
+    """By the kernel and the class weights, which the normaliser depends on."""
+
+    def of(kernel, class_weights, batches):
+        return function({**parameters(), "kernel": kernel, "class_weights": class_weights}, batches)
+
+    start = parameters()
+    return lambda batches: jax.value_and_grad(of, (0, 1))(start["kernel"], start["class_weights"], batches)
+
+
+def assert_close(got, expected, rtol=1e-6):
+    for one, other in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(one, other, rtol=rtol, atol=rtol * np.abs(other).max())
+
+
+@pytest.mark.parametrize("k", [2, 3, 7])
+@pytest.mark.parametrize("jit", [True, False], ids=["jit", "eager"])
+def test_accumulated_is_the_whole_batch_and_the_mean_of_means_is_not(k, jit):
+    batches = micro_batches(k)
+    expected = with_floats(lambda p, b: loss(p, whole(b), "mean"))(batches)
+    mean = with_floats(lambda p, b: jaxloss.accumulated(loss)(p, b).mean())
+    assert_close((jax.jit(mean) if jit else mean)(batches), expected)
+    means = with_floats(lambda p, b: jax.vmap(lambda b: loss(p, b, "mean"))(b).mean())(batches)
+    assert abs(means[0] - expected[0]) > 0.005 * expected[0]
+
+
+def test_gradients_by_the_batches_and_by_what_the_loss_closes_over():
+    batches = micro_batches(3)
+
+    def scaled(x, scale, accumulate):
+        def closed(p, batch, reduction="total"):
+            return loss({**p, "kernel": p["kernel"] * scale}, batch, reduction)
+
+        if accumulate:
+            return jaxloss.accumulated(closed)(parameters(), batches | {"x": x}).mean()
+        return closed(parameters(), whole(batches | {"x": x}), "mean")
+
+    expected = jax.grad(scaled, (0, 1))(batches["x"], 1.5, False)
+    assert_close(jax.grad(scaled, (0, 1))(batches["x"], 1.5, True), expected)
+    assert_close(jax.jit(jax.grad(lambda *a: scaled(*a, True), (0, 1)))(batches["x"], 1.5), expected)
+
+
+def test_temporaries_are_those_of_one_micro_batch_and_one_gradient():
+    width, k = 512, 16
+    x = jax.ShapeDtypeStruct((k, 64, width), jnp.float32)
+    weights = jax.ShapeDtypeStruct((width, width), jnp.float32)
+
+    def of(w, batch):
+        return jaxloss.mse_loss(jnp.tanh(jnp.tanh(batch @ w) @ w), 0.0, reduction="total")
+
+    accumulate = jax.jit(jax.value_and_grad(lambda w, x: jaxloss.accumulated(of)(w, x).mean()))
+    used = accumulate.lower(weights, x).compile().memory_analysis().temp_size_in_bytes
+    gradient, activations = 4 * width * width, 4 * 64 * width
+    assert used <= 2.1 * gradient + 8 * activations  # two: the sum, and what is added to it; none for the normaliser
+
+
+def test_half_precision_parameters_are_summed_in_float32():
+    weights = jnp.ones(2, jnp.bfloat16)
+    batches = jnp.linspace(1, 1.01, 512).reshape(256, 2)  # a sum in bfloat16 stops at 256
+
+    def of(w, batch):
+        return jaxloss.l1_loss(w.astype(jnp.float32) * batch, 0.0, reduction="total")
+
+    gradient = jax.grad(lambda w: jaxloss.accumulated(of)(w, batches).loss)(weights)
+    assert gradient.dtype == jnp.bfloat16
+    np.testing.assert_allclose(gradient.astype(jnp.float32), batches.sum(0), rtol=2**-8)
+
+
+@pytest.mark.parametrize("k", [2, 3, 7])
+def test_multi_steps_takes_the_step_of_the_whole_batch(k):
+    """Sums of losses, over the normaliser of all: added up, and not averaged."""
+    batches, start = micro_batches(k), parameters()
+    normaliser = jax.vmap(lambda batch: loss(start, batch))(batches).normaliser.sum()
+
+    def stepped(gradients, optimiser):
+        kernel, state = start["kernel"], optimiser.init(start["kernel"])
+        for gradient in gradients:
+            updates, state = optimiser.update(gradient, state, kernel)
+            kernel = optax.apply_updates(kernel, updates)
+        return kernel
+
+    def gradients(of):
+        each = jax.grad(lambda kernel, batch: of({**start, "kernel": kernel}, batch))
+        return [each(start["kernel"], jax.tree.map(lambda a, i=i: a[i], batches)) for i in range(k)]
+
+    expected = stepped(
+        [jax.grad(lambda w: loss({**start, "kernel": w}, whole(batches), "mean"))(start["kernel"])], optax.sgd(1)
+    )
+    with jax.numpy_dtype_promotion("standard"):  # Optax needs it
+        sums = optax.MultiSteps(optax.sgd(1), k, use_grad_mean=False)
+        got = stepped(gradients(lambda p, b: loss(p, b).loss / normaliser), sums)
+        means = stepped(gradients(lambda p, b: loss(p, b, "mean")), optax.MultiSteps(optax.sgd(1), k))
+    assert_close(got, expected)
+    assert np.abs(means - expected).max() > 1e-3
+
+
+def test_devices_exchange_gradients_once():
+    """Not once a micro-batch: by the bytes of the program, loops counted as often as they turn."""
+    batches, start = micro_batches(3), parameters()
+    expected = jax.value_and_grad(lambda w: loss({**start, "kernel": w}, whole(batches), "mean"))(start["kernel"])
+
+    def local(kernel, batches):
+        return jaxloss.accumulated(loss)({**start, "kernel": kernel}, batches).psum("data").mean()
+
+    rows, same = PartitionSpec(None, "data"), PartitionSpec()
+    mesh = jax.make_mesh((4,), ("data",), axis_types=(AxisType.Auto,))
+    sharded = jax.shard_map(local, mesh=mesh, in_specs=(same, rows), out_specs=same)
+    compiled = jax.jit(jax.value_and_grad(sharded)).lower(start["kernel"], batches).compile()
+    assert_close(compiled(start["kernel"], batches), expected)
+    assert sent(compiled) == {"all-reduce": 8 + start["kernel"].nbytes}
+
+
+def test_errors():
+    for error, message, of, batches in (
+        (TypeError, "the loss returned an array but takes a jaxloss.Total; use reduction='total'",
+         lambda p, b: jaxloss.l1_loss(p, b), np.ones(3)),
+        (ValueError, r"one leading axis over micro-batches, of one length for all, got shapes \(3,\), \(2,\)",
+         lambda p, b: jaxloss.l1_loss(p, b[0], reduction="total"), (np.ones(3), np.ones(2))),
+        (ValueError, "got shapes of no array", lambda p, b: jaxloss.l1_loss(p, 0.0, reduction="total"), ()),
+        (ValueError, r"got shapes \(\)", lambda p, b: jaxloss.l1_loss(p, b, reduction="total"), 1.0),
+    ):  # fmt: skip
+        with pytest.raises(error, match=f"accumulated: .*{message}"):
+            jaxloss.accumulated(of)(1.0, batches)

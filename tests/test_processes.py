@@ -1,0 +1,59 @@
+"""One batch in two processes: the same loss and gradients as in one, and an error rather than a hang."""
+
+import json
+import pathlib
+import socket
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+
+from tests import two_processes
+
+ROOT = pathlib.Path(__file__).parent.parent
+LIMIT = 120  # seconds
+
+
+@pytest.fixture
+def start():
+    """Starts both processes; none of them outlives the test."""
+    running = []
+
+    def started(*options):
+        with socket.socket() as free:
+            free.bind(("localhost", 0))
+            port = free.getsockname()[1]
+        for number in ("0", "1"):
+            command = [sys.executable, "-m", "tests.two_processes", number, str(port), *options]
+            running.append(
+                subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            )
+        return running
+
+    yield started
+    for process in running:
+        process.kill()
+        process.communicate()
+
+
+def test_two_processes_have_the_loss_and_the_gradients_of_one(start):
+    deadline = time.monotonic() + LIMIT
+    expected = jax.value_and_grad(two_processes.mean)(two_processes.kernel(), *two_processes.batch())
+    for process in start():
+        output, errors = process.communicate(timeout=deadline - time.monotonic())
+        assert process.returncode == 0, errors
+        for value, gradient in json.loads(output.splitlines()[-1]):
+            np.testing.assert_allclose(value, expected[0], rtol=1e-6)
+            np.testing.assert_allclose(gradient, expected[1], rtol=1e-5, atol=1e-7)
+
+
+def test_a_process_that_dies_is_an_error_for_the_other(start):
+    survivor, dead = start("die")
+    _, errors = survivor.communicate(timeout=LIMIT)
+    dead.communicate(timeout=LIMIT)
+    assert dead.returncode == 3
+    assert survivor.returncode != 0
+    assert errors
