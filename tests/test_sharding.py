@@ -66,6 +66,23 @@ def test_automatic_sharding_gives_the_number_of_one_device_and_gathers_nothing(r
         assert set(sent(compiled)) == {"all-reduce"}
 
 
+@pytest.mark.parametrize("row", REGISTRY, ids=lambda row: f"{row.name}{dict(row.options[0]) or ''}")
+def test_totals_of_all_devices_give_the_mean_of_one(row):
+    floats, others, where = drawn(row)
+    expected = differentiated(row, {})(floats, others, where)
+
+    def local(floats, others, where):
+        arrays = [others[i] if i in others else floats[i] for i in range(len(floats) + len(others))]
+        return row.loss(*arrays, where=where, reduction="total").psum(("data", "other")).mean()
+
+    specs = [{i: SAME if i in row.shared else OWN_BATCH for i in arrays} for arrays in (floats, others)]
+    sharded = jax.shard_map(local, mesh=mesh(4, 2), in_specs=(*specs, OWN_BATCH), out_specs=SAME)
+    compiled = jax.jit(jax.value_and_grad(sharded)).lower(floats, others, where).compile()
+    assert_same(compiled(floats, others, where), expected)
+    shared = sum(array.nbytes for i, array in floats.items() if i in row.shared)
+    assert sent(compiled) == {"all-reduce": 8 + shared}  # the two sums, and gradients by what devices share
+
+
 VECTORS = [row for row in REGISTRY if row.has_axis or row.name == "linear_cross_entropy"]
 
 
@@ -268,6 +285,72 @@ def test_split_classes_send_a_few_numbers_a_row(devices):
         # The maximum, the two numbers, and the gradient of a hidden row: no all-gather, and nothing grows with c.
         assert sent(compiled_split(devices, n, d, c)) == {"all-reduce": n * (4 + 8 + 4 * d)}
         assert sent(compiled_split(devices, n, d, c, fused=False)) == {"all-reduce": n * (4 + 8)}
+
+
+@pytest.mark.parametrize("devices", [2, 4, 8])
+def test_split_rows_send_two_sums_and_the_gradient_by_the_kernel(devices):
+    n, d, c = 64, 16, 32
+
+    def local(hidden, kernel, target):
+        total = jaxloss.linear_cross_entropy(hidden, kernel, target, chunk_size=16, reduction="total")
+        return total.psum("data").mean()
+
+    rows = PartitionSpec("data")
+    split = jax.shard_map(local, mesh=mesh(devices), in_specs=(rows, SAME, rows), out_specs=SAME)
+    shapes = ((n, d), jnp.float32), ((d, c), jnp.float32), ((n,), jnp.int32)
+    arguments = [jax.ShapeDtypeStruct(*shape) for shape in shapes]
+    compiled = jax.jit(jax.value_and_grad(split, (0, 1))).lower(*arguments).compile()
+    assert sent(compiled) == {"all-reduce": 8 + 4 * d * c}
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "more", "more_fused"),
+    [
+        ("index", {"label_smoothing": 0.1}, 0, 0),
+        ("index", {"class_weights": True}, 1, 2),
+        ("index", {"class_weights": True, "label_smoothing": 0.1}, 2, 3),
+        ("soft", {}, 1, 1),
+        ("soft", {"class_weights": True, "label_smoothing": 0.1}, 1, 1),
+    ],
+)
+@pytest.mark.parametrize("fused", [True, False], ids=["linear_cross_entropy", "cross_entropy"])
+def test_options_of_split_classes_send_the_numbers_that_are_documented(kind, options, more, more_fused, fused):
+    n, d, c = 64, 16, 32
+
+    def local(first, kernel, class_weights, target):
+        weighted = {"class_weights": class_weights} if "class_weights" in options else {}
+        shared = {**options, **weighted, "axis_name": "classes"}
+        if fused:
+            return jaxloss.linear_cross_entropy(first, kernel, target, chunk_size=16, **shared)
+        return jaxloss.cross_entropy(first, target, **shared)
+
+    columns = PartitionSpec(None, "classes")
+    in_specs = (SAME if fused else columns, columns, PartitionSpec("classes"), columns if kind == "soft" else SAME)
+    split = jax.shard_map(local, mesh=mesh(4, names=("classes",)), in_specs=in_specs, out_specs=SAME)
+    shapes = [(n, d if fused else c), (d, c), (c,)]
+    arguments = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
+    soft = kind == "soft"
+    arguments.append(jax.ShapeDtypeStruct((n, c) if soft else (n,), jnp.float32 if soft else jnp.int32))
+    compiled = jax.jit(jax.value_and_grad(split)).lower(*arguments).compile()
+    numbers = 3 + (more_fused + d if fused else more)
+    assert sent(compiled) == {"all-reduce": 4 * n * numbers}
+
+
+def test_rows_and_classes_split_send_both():
+    n, d, c = 64, 16, 32  # on 4 x 2 devices
+
+    def local(hidden, kernel, target):
+        total = jaxloss.linear_cross_entropy(hidden, kernel, target, axis_name="classes", reduction="total")
+        return total.psum("data").mean()
+
+    rows, columns = PartitionSpec("data"), PartitionSpec(None, "classes")
+    devices = mesh(4, 2, names=("data", "classes"))
+    split = jax.shard_map(local, mesh=devices, in_specs=(rows, columns, rows), out_specs=SAME)
+    shapes = ((n, d), jnp.float32), ((d, c), jnp.float32), ((n,), jnp.int32)
+    arguments = [jax.ShapeDtypeStruct(*shape) for shape in shapes]
+    compiled = jax.jit(jax.value_and_grad(split, (0, 1))).lower(*arguments).compile()
+    n, c = n // 4, c // 2
+    assert sent(compiled) == {"all-reduce": 8 + n * (12 + 4 * d) + 4 * d * c}
 
 
 def test_split_classes_take_their_share_of_the_memory():

@@ -42,7 +42,7 @@ def local_mean(kernel, hidden, target, where):
 def main(number, port):
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_num_cpu_devices", 2)
-    jax.distributed.initialize(f"localhost:{port}", 2, number, heartbeat_timeout_seconds=10)
+    jax.distributed.initialize(f"localhost:{port}", 2, number, heartbeat_timeout_seconds=5)
     mesh = jax.make_mesh((4,), ("data",), axis_types=(AxisType.Auto,))
     if number == 1 and "die" in sys.argv:
         sys.exit(3)
