@@ -28,8 +28,8 @@ def over_rows(
 ) -> tuple[Any, Any]:
     """`carry, parts = step(carry, chunk, inside)` for chunks of rows, the parts being added to the arrays `per_row`.
 
-    Each axis of rows is cut into groups that lie beside each other, as many as a power of two allows, and a chunk has
-    rows of each group: `(groups, ..., rows)`. Where rows are split over devices, none sends its own to the others.
+    Each axis of rows is cut into groups of rows that lie beside each other, and a chunk has as many rows of each group:
+    `(groups, ..., rows)`. Where an axis is split over no more devices than it has groups, no row leaves its device.
     """
     groups, rank = (1,) if span else _groups(batch_shape, chunk_size), len(batch_shape)
     lengths = tuple(n // k for n, k in zip(batch_shape, groups, strict=True))
@@ -52,23 +52,23 @@ def over_rows(
         carry, parts = step(carry, chunk, inside)
         return carry, jax.tree.map(lambda whole, part: add_at(whole, start, part, rank), per_row, parts)
 
-    start, rows = (carry, jax.tree.map(grouped, per_row)), jax.tree.map(grouped, rows)
-    size = max(chunk_size // math.prod(groups), 1)
-    carry, per_row = over_blocks(chunk_step, start, rows, size, rank, span)
+    both, rows = (carry, jax.tree.map(grouped, per_row)), jax.tree.map(grouped, rows)
+    carry, per_row = over_blocks(chunk_step, both, rows, chunk_size // math.prod(groups), rank, span)
     return carry, jax.tree.map(joined, per_row)
 
 
 def _groups(batch_shape: tuple[int, ...], chunk_size: int) -> tuple[int, ...]:
-    """A power of two for each axis that divides it, about the same for each."""
+    """How many groups to cut each axis into: powers of two, as large as one row of each group in a chunk allows.
+
+    They are doubled in turns, as which of the axes are split over devices is not known.
+    """
     groups = [1] * len(batch_shape)
-    # At least four rows of each group in a chunk, lest chunks are much smaller than they may be.
-    while True:
-        before = list(groups)
-        for i, n in enumerate(batch_shape):
-            if n % (2 * groups[i]) == 0 and 2 * math.prod(groups) <= chunk_size // 4:
-                groups[i] *= 2
-        if groups == before:
-            return tuple(groups)
+    for i in itertools.cycle(range(len(groups))) if groups else ():
+        doubles = [n % (2 * k) == 0 for n, k in zip(batch_shape, groups, strict=True)]
+        if not any(doubles) or 2 * math.prod(groups) > chunk_size:
+            break
+        groups[i] *= 1 + doubles[i]
+    return tuple(groups)
 
 
 def over_blocks(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
@@ -19,7 +20,7 @@ class ClassAxis:
 
     Args:
       length: the columns that are here, as many as on every other device.
-      axis_name: what the classes are split over, inside `shard_map` or a named `vmap`; None: they all are here.
+      axis_name: what the classes are split over, inside `shard_map`; None: they all are here.
       n_classes: how many classes there are; the last columns of all may be padding.
     """
 
@@ -30,13 +31,14 @@ class ClassAxis:
     @staticmethod
     def of(function: str, length: int, axis_name: AxisName | None, n_classes: int | None) -> ClassAxis:
         """Raises a ValueError where the axis has no such name, or not as many columns as classes."""
-        try:
-            columns = length if axis_name is None else length * lax.axis_size(axis_name)
-        except NameError:
+        names = (axis_name,) if isinstance(axis_name, str) else axis_name or ()
+        # Not the axis of a vmap: there JAX cannot tell what is the same on all devices, and gradients add up.
+        if not set(names) <= set(jax.sharding.get_abstract_mesh().manual_axes):
             raise ValueError(
-                f"{function}: axis_name is {axis_name!r} but no such axis is mapped over here; give it inside "
+                f"{function}: axis_name is {axis_name!r} but shard_map maps over no such axis here; give it inside "
                 "shard_map, where the class axis is split over that axis of the mesh"
-            ) from None
+            )
+        columns = length if axis_name is None else length * lax.axis_size(axis_name)
         if n_classes is not None and n_classes > columns:
             raise ValueError(f"{function}: n_classes is {n_classes} but there are {columns} columns on all devices")
         return ClassAxis(length, axis_name, columns if n_classes is None else n_classes)

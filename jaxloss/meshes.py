@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
-from jax.sharding import PartitionSpec
+from jax.sharding import AbstractMesh, PartitionSpec
 
 from jaxloss.dtypes import compute_dtype
 
@@ -44,12 +44,17 @@ def wide_zeros_like(array: Array) -> Array:
     return wide_zeros(array.shape, array, varying_axes(array))
 
 
-def by_automatic_axes(function: Callable[[Any], Any], values: Any, placed: PartitionSpec) -> Any:
+def explicit_mesh(tree: Any) -> AbstractMesh | None:
+    """The mesh with axes of type Explicit that some array lies on."""
+    meshes = (jax.typeof(leaf).sharding.mesh for leaf in jax.tree.leaves(tree))
+    return next((mesh for mesh in meshes if mesh.explicit_axes), None)
+
+
+def by_automatic_axes(function: Callable[[Any], Any], values: Any, mesh: AbstractMesh, placed: PartitionSpec) -> Any:
     """`function(values)`, inside of which XLA alone decides how arrays lie on the mesh.
 
-    Axes of type Explicit ask for the sharding of each product and each sort by itself. What comes out lies as `placed`.
+    Axes of type Explicit ask for the sharding of each gather, product and sort by itself. What comes out lies as
+    `placed` says.
     """
-    explicit = jax.sharding.get_abstract_mesh().explicit_axes
-    if not explicit:
-        return function(values)
-    return jax.sharding.auto_axes(function, axes=explicit, out_sharding=placed)(values)
+    with jax.sharding.use_abstract_mesh(mesh):
+        return jax.sharding.auto_axes(function, axes=mesh.explicit_axes, out_sharding=placed)(values)

@@ -17,7 +17,7 @@ from jaxloss.checks import Interval
 from jaxloss.class_axis import ClassAxis
 from jaxloss.declaration import Declaration
 from jaxloss.dtypes import compute_dtype, promote
-from jaxloss.meshes import by_automatic_axes
+from jaxloss.meshes import by_automatic_axes, explicit_mesh
 from jaxloss.notation import Operand, Pattern, match
 from jaxloss.reductions import Samples
 
@@ -31,15 +31,16 @@ def run(declaration: Declaration, plan: Mapping[str, Any], values: Mapping[str, 
     reduction = call.options.get("reduction", "none")
     is_summed = reduction not in ("none", "samples")
 
-    def reduced(samples: Samples) -> Any:
+    def reduced(values: Mapping[str, Any]) -> Any:
+        samples = call.rows(values, is_summed) if declaration.by_rows else call.samples(values)
         if reduction == "samples":
             return samples.losses, reductions.normalisers(samples)
         return reductions.reduce(samples, reduction)
 
-    if not declaration.by_rows:
-        return reduced(call.samples(values))
-    placed = PartitionSpec() if is_summed else call.placement(values)
-    return by_automatic_axes(lambda values: reduced(call.rows(values, is_summed)), values, placed)
+    mesh = explicit_mesh(values)
+    if mesh is None:
+        return reduced(values)
+    return by_automatic_axes(reduced, values, mesh, PartitionSpec() if is_summed else call.placement(values))
 
 
 def check_arrays(declaration: Declaration, values: Mapping[str, Any]) -> None:
@@ -135,12 +136,13 @@ class Call:
         }
 
     def placement(self, values: Mapping[str, Array]) -> PartitionSpec:
-        """How the batch lies on a mesh of explicit axes."""
+        """How the batch lies on a mesh of explicit axes: each of its axes as that of the first array that is split."""
         placed: list[Any] = [None] * len(self.matched.batch_shape)
         for operand in filter(lambda operand: operand.batch_rank, self.operands):
             spec = jax.typeof(values[operand.name]).sharding.spec
-            for i in range(operand.batch_rank):
-                placed[i] = placed[i] or spec[i]
+            core = range(operand.core_position(self.axis), operand.core_position(self.axis) + len(operand.core))
+            batch = [name for i, name in enumerate(spec) if i not in core]
+            placed = [one or (None if other in placed else other) for one, other in zip(placed, batch, strict=True)]
         return PartitionSpec(*placed)
 
     def samples(self, values: Mapping[str, Array]) -> Samples:

@@ -20,8 +20,11 @@ def sent(compiled) -> dict[str, int]:
             trips = re.search(r'known_trip_count":\{"n":"(\d+)"', line)
             assert trips or " while(" not in line, f"a loop of unknown length: {line}"
             turns = times * (int(trips[1]) if trips else 1)
-            for called in re.findall(r"(?:body|calls|true_computation|false_computation)=%([\w.-]+)", line):
-                visit(called, turns)
+            branches = re.search(r"branch_computations=\{([^}]*)\}", line)
+            called = re.findall(r"(?:body|calls|true_computation|false_computation)=%([\w.-]+)", line)
+            # Each branch, as if all were taken.
+            for name_of_called in called + re.findall(r"%([\w.-]+)", branches[1] if branches else ""):
+                visit(name_of_called, turns)
             if " call(" in line:
                 visit(re.search(r"to_apply=%([\w.-]+)", line)[1], times)
 

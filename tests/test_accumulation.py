@@ -84,6 +84,61 @@ def test_gradients_by_the_batches_and_by_what_the_loss_closes_over():
     assert_close(jax.jit(jax.grad(lambda *a: scaled(*a, True), (0, 1)))(batches["x"], 1.5), expected)
 
 
+def test_losses_may_close_over_keys_masks_and_counts():
+    """As those of a train step do, which is traced with them: dropout, a mask, the number of the step."""
+    batches = np.random.default_rng(0).normal(size=(3, 4, FEATURES)).astype(np.float32)
+
+    def mean(kernel, key, kept, step, accumulate):
+        def closed(kernel, batch, reduction="total"):
+            x = batch * jax.random.bernoulli(jax.random.fold_in(key, step), 0.5, (4, FEATURES))
+            return jaxloss.mse_loss(x @ kernel, 0.0, where=kept, reduction=reduction)
+
+        if accumulate:
+            return jaxloss.accumulated(closed)(kernel, batches).mean()
+        return sum(closed(kernel, batch) for batch in batches).mean()
+
+    arguments = np.ones(FEATURES, np.float32), jax.random.key(0), np.arange(4) < 3, 7
+    with jax.numpy_dtype_promotion("standard"):
+        gradients = [jax.jit(jax.grad(lambda *a, f=f: mean(*a, f)))(*arguments) for f in (True, False)]
+        keys = jax.random.split(arguments[1], 2)
+        by_key = [jax.vmap(lambda key, f=f: mean(arguments[0], key, *arguments[2:], f))(keys) for f in (True, False)]
+    assert_close(*gradients)
+    assert_close(*by_key)
+
+
+def test_keys_and_nothing_among_the_batches():
+    batches = {"key": jax.random.split(jax.random.key(0), 3), "x": np.ones((3, 4), np.float32), "none": None}
+
+    def of(scale, batch):
+        noise = jax.random.normal(batch["key"], (4,))
+        return jaxloss.mse_loss(scale * batch["x"], noise, reduction="total")
+
+    got = jax.grad(lambda scale: jaxloss.accumulated(of)(scale, batches).mean())(2.0)
+    noise = jax.vmap(lambda key: jax.random.normal(key, (4,)))(batches["key"])
+    np.testing.assert_allclose(
+        got, jax.grad(lambda scale: jaxloss.mse_loss(scale * jnp.ones((3, 4)), noise))(2.0), rtol=1e-6
+    )
+
+
+def test_totals_made_by_hand_may_count_in_integers():
+    batches = jnp.arange(6.0).reshape(2, 3)
+    of = lambda scale, batch: jaxloss.Total((scale * batch).sum(), batch.size)  # noqa: E731
+    value, gradient = jax.value_and_grad(lambda scale: jaxloss.accumulated(of)(scale, batches).mean())(jnp.float32(2))
+    assert (value, gradient) == (5, 2.5)
+
+
+def test_half_precision_holds_the_gradients_on_their_way():
+    rows = jnp.full((2, 4096), 30.0)  # whose sum of squares is beyond float16
+
+    def of(scale, batch):
+        return jaxloss.mse_loss(batch * scale.astype(jnp.float32), 0.0, reduction="total")
+
+    assert jax.grad(lambda scale: jaxloss.accumulated(of)(scale, rows).mean())(jnp.float16(1)) == 1800
+    zero = jnp.zeros((1, 1), jnp.float16)
+    by_batch = lambda x: jaxloss.accumulated(lambda p, b: jaxloss.mse_loss(b, p, reduction="total"))(400.0, x).mean()  # noqa: E731
+    assert jax.grad(by_batch)(zero) == -800
+
+
 def test_temporaries_are_those_of_one_micro_batch_and_one_gradient():
     width, k = 512, 16
     x = jax.ShapeDtypeStruct((k, 64, width), jnp.float32)
@@ -154,13 +209,37 @@ def test_devices_exchange_gradients_once():
     assert sent(compiled) == {"all-reduce": 8 + start["kernel"].nbytes}
 
 
+def test_what_is_the_same_on_all_devices_is_differentiated_as_a_parameter():
+    batches = micro_batches(2)
+    rows, same = PartitionSpec(None, "data"), PartitionSpec()
+    mesh = jax.make_mesh((4,), ("data",), axis_types=(AxisType.Auto,))
+
+    def sharded(of):
+        def local(scale, batches, shared):
+            return jaxloss.accumulated(of(scale))((scale, shared), batches).psum("data").mean()
+
+        return jax.jit(jax.grad(jax.shard_map(local, mesh=mesh, in_specs=(same, rows, same), out_specs=same), (0, 2)))
+
+    def whole_batch(scale, shared):
+        return loss({**parameters(), "kernel": scale * shared}, whole(batches), "mean")
+
+    kernel = parameters()["kernel"]
+    expected = jax.grad(whole_batch, (0, 1))(1.5, kernel)
+    as_parameter = lambda _: lambda p, b: loss({**parameters(), "kernel": p[0] * p[1]}, b)  # noqa: E731
+    assert_close(sharded(as_parameter)(1.5, batches, kernel), expected)
+    closed_over = lambda scale: lambda p, b: loss({**parameters(), "kernel": scale * p[1]}, b)  # noqa: E731
+    with pytest.raises(ValueError, match=r"closes over an array .* make it a part of the parameters"):
+        sharded(closed_over)(1.5, batches, kernel)
+
+
 def test_errors():
     for error, message, of, batches in (
         (TypeError, "the loss returned an array but takes a jaxloss.Total; use reduction='total'",
          lambda p, b: jaxloss.l1_loss(p, b), np.ones(3)),
-        (ValueError, r"one leading axis over micro-batches, of one length for all, got shapes \(3,\), \(2,\)",
+        (ValueError, r"at least one of them and as many for all, got shapes \(3,\), \(2,\)",
          lambda p, b: jaxloss.l1_loss(p, b[0], reduction="total"), (np.ones(3), np.ones(2))),
         (ValueError, "got shapes of no array", lambda p, b: jaxloss.l1_loss(p, 0.0, reduction="total"), ()),
+        (ValueError, r"got shapes \(0, 3\)", lambda p, b: jaxloss.l1_loss(p, b, reduction="total"), np.ones((0, 3))),
         (ValueError, r"got shapes \(\)", lambda p, b: jaxloss.l1_loss(p, b, reduction="total"), 1.0),
     ):  # fmt: skip
         with pytest.raises(error, match=f"accumulated: .*{message}"):

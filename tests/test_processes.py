@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import re
 import socket
 import subprocess
 import sys
@@ -56,4 +57,5 @@ def test_a_process_that_dies_is_an_error_for_the_other(start):
     dead.communicate(timeout=LIMIT)
     assert dead.returncode == 3
     assert survivor.returncode != 0
-    assert errors
+    # Whichever of JAX's parts sees first that the other is gone: not an error of the test's own.
+    assert re.search("Gloo|heartbeat|CoordinationService", errors)

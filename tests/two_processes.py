@@ -7,7 +7,6 @@ import json
 import sys
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
@@ -54,7 +53,6 @@ def main(number, port):
     by_hand = jax.shard_map(local_mean, mesh=mesh, in_specs=(SAME, ROWS, ROWS, ROWS), out_specs=SAME)
     results = [jax.jit(jax.value_and_grad(loss))(weights, *arrays) for loss in (mean, by_hand)]
     print(json.dumps(jax.tree.map(lambda leaf: np.asarray(leaf.addressable_data(0)).tolist(), results)), flush=True)
-    jnp.zeros(()).block_until_ready()
     jax.distributed.shutdown()
 
 

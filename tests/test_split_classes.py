@@ -1,0 +1,267 @@
+"""Classes split over devices: the number of one device, a few numbers a row sent, and a share of the memory."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import PartitionSpec
+
+import jaxloss
+from tests.collectives import sent
+from tests.test_sharding import SAME, assert_same, mesh
+
+N, D, C, COLUMNS = 16, 6, 11, 12
+GENERATOR = np.random.default_rng(0)
+LAYER = [GENERATOR.normal(size=shape) for shape in ((N, D), (D, C), (C,))] + [GENERATOR.uniform(0.5, 2, C)]
+INDEX = np.where(np.arange(N) == 3, -100, GENERATOR.integers(0, C, N))
+SOFT = GENERATOR.dirichlet(np.ones(C), N)
+WEIGHTS = GENERATOR.uniform(0.5, 2, N)
+WHERE = np.arange(N) % 5 != 0
+EVERYTHING = {"label_smoothing": 0.2, "class_weights": True, "z_loss": 0.1, "logit_softcap": 2.0}
+TARGETS = {"index": INDEX, "soft": SOFT}
+IN_SPECS = (SAME, PartitionSpec(None, "classes"), PartitionSpec("classes"), PartitionSpec("classes"))
+
+
+def padded(array):
+    """With a column that is no class, and holds what must not be seen."""
+    return np.concatenate([array, np.full((*array.shape[:-1], COLUMNS - C), np.nan)], axis=-1)
+
+
+def of_layer(hidden, kernel, bias, class_weights, weights, target, where, *, fused, options, **extra):
+    """Either loss of an output layer."""
+    options = {**options, **extra, "weights": weights, "where": where}
+    if "class_weights" in options:
+        options["class_weights"] = class_weights
+    if fused:
+        return jaxloss.linear_cross_entropy(hidden, kernel, target, bias=bias, chunk_size=3, **options)
+    for name in ("z_loss", "logit_softcap"):
+        options.pop(name, None)
+    return jaxloss.cross_entropy(hidden @ jnp.nan_to_num(kernel) + bias, target, **options)
+
+
+def summed(result, cotangent):
+    return sum((jnp.sum(leaf * part) for leaf, part in zip(jax.tree.leaves(result), cotangent, strict=True)), 0.0)
+
+
+def check_split(fused, options, target, reduction, local, devices, in_specs, out_specs, **shard_map_options):
+    """Value and gradients of `local` on a mesh against those of the whole loss on one device."""
+    with jax.enable_x64(True):
+        arguments = (*LAYER, WEIGHTS)
+        each = [np.linspace(-1, 1, N), np.linspace(1, 2, N)]
+        cotangent = {"none": each[:1], "pair": each, "total": [1.0, 0.5]}.get(reduction, [1.0])
+        whole = pair if reduction == "pair" else reduction
+
+        def expected(*arguments):
+            result = of_layer(*arguments, target, WHERE, fused=fused, options=options, reduction=whole)
+            return summed(result, cotangent)
+
+        target_spec = PartitionSpec("data" if "data" in devices.axis_names else None, *["classes"] * (target.ndim - 1))
+        specs = (*in_specs, target_spec, in_specs[-1])
+        split = jax.shard_map(local, mesh=devices, in_specs=specs, out_specs=out_specs, **shard_map_options)
+        split_target = padded(target) if target.ndim == 2 else target
+
+        def got(*arguments):
+            return summed(split(*arguments, split_target, WHERE), cotangent)
+
+        by = tuple(range(len(arguments)))
+        value, gradients = jax.value_and_grad(expected, by)(*arguments)
+        split_arguments = (LAYER[0], *map(padded, LAYER[1:]), WEIGHTS)
+        split_value, split_gradients = jax.jit(jax.value_and_grad(got, by))(*split_arguments)
+        assert_same(split_value, value, rtol=1e-11)
+        for one, other in zip(map(np.asarray, split_gradients), gradients, strict=True):
+            columns = other.shape[-1]
+            np.testing.assert_array_equal(one[..., columns:], 0)
+            assert_same(one[..., :columns], other, rtol=1e-11)
+
+
+def pair(losses, normalisers):
+    return losses, normalisers
+
+
+REDUCTIONS = ("none", "sum", "mean", "weighted_mean", "batchmean", "total", "pair")
+
+
+@pytest.mark.parametrize("fused", [True, False], ids=["linear_cross_entropy", "cross_entropy"])
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("reduction", REDUCTIONS)
+def test_every_reduction_with_rows_sharded_automatically_and_classes_by_hand(fused, target, reduction):
+    def local(hidden, *arguments):
+        extra = {"axis_name": "classes", "n_classes": C, "reduction": pair if reduction == "pair" else reduction}
+        return of_layer(hidden, *arguments, fused=fused, options=EVERYTHING, **extra)
+
+    devices = mesh(4, 2, names=("rows", "classes"))
+    out = (SAME, SAME) if reduction == "pair" else jaxloss.Total(SAME, SAME) if reduction == "total" else SAME
+    with jax.set_mesh(devices):
+        check_split(
+            fused,
+            EVERYTHING,
+            TARGETS[target],
+            reduction,
+            local,
+            devices,
+            (*IN_SPECS, SAME),
+            out,
+            axis_names={"classes"},
+        )
+
+
+SETS = ({}, {"label_smoothing": 0.2}, {"class_weights": True}, {"z_loss": 0.1, "logit_softcap": 2.0}, EVERYTHING)
+CASES = [
+    (fused, target, options, check)
+    for fused, target, options, check in itertools.product((True, False), TARGETS, SETS, (True, False))
+    if (check or options is EVERYTHING) and (fused or "z_loss" not in options or options is EVERYTHING)
+]
+
+
+@pytest.mark.parametrize(("fused", "target", "options", "check_vma"), CASES)
+def test_rows_and_classes_split_by_hand(fused, target, options, check_vma):
+    def local(hidden, *arguments):
+        extra = {"axis_name": "classes", "n_classes": C, "reduction": "total"}
+        return of_layer(hidden, *arguments, fused=fused, options=options, **extra).psum("data").mean()
+
+    rows = PartitionSpec("data")
+    in_specs = (rows, *IN_SPECS[1:], rows)
+    devices = mesh(4, 2, names=("data", "classes"))
+    check_split(fused, options, TARGETS[target], "mean", local, devices, in_specs, SAME, check_vma=check_vma)
+
+
+def test_losses_one_by_one_with_rows_and_classes_split_by_hand():
+    def local(*arguments):
+        extra = {"axis_name": "classes", "n_classes": C, "reduction": "none"}
+        return of_layer(*arguments, fused=True, options=EVERYTHING, **extra)
+
+    rows = PartitionSpec("data")
+    devices = mesh(4, 2, names=("data", "classes"))
+    check_split(True, EVERYTHING, INDEX, "none", local, devices, (rows, *IN_SPECS[1:], rows), rows)
+
+
+def compiled_split(devices, n=64, d=16, c=64, chunk_size=16, fused=True):
+    """Value and gradients of a layer whose classes are split over that many devices."""
+
+    def fused_loss(hidden, kernel, target):
+        return jaxloss.linear_cross_entropy(hidden, kernel, target, axis_name="classes", chunk_size=chunk_size)
+
+    def plain_loss(hidden, logits, target):
+        return jaxloss.cross_entropy(logits, target, axis_name="classes")
+
+    columns = PartitionSpec(None, "classes")
+    split = jax.shard_map(
+        fused_loss if fused else plain_loss,
+        mesh=mesh(devices, names=("classes",)),
+        in_specs=(SAME, columns, SAME),
+        out_specs=SAME,
+    )
+    shapes = ((n, d), jnp.float32), ((d if fused else n, c), jnp.float32), ((n,), jnp.int32)
+    return (
+        jax.jit(jax.value_and_grad(split, (0, 1))).lower(*(jax.ShapeDtypeStruct(*shape) for shape in shapes)).compile()
+    )
+
+
+@pytest.mark.parametrize("devices", [2, 4, 8])
+def test_split_classes_send_a_few_numbers_a_row(devices):
+    n, d = 64, 16
+    for c in (64, 1024):
+        # The maximum, the two numbers, and the gradient of a hidden row: no all-gather, and nothing grows with c.
+        assert sent(compiled_split(devices, n, d, c)) == {"all-reduce": n * (4 + 8 + 4 * d)}
+        assert sent(compiled_split(devices, n, d, c, fused=False)) == {"all-reduce": n * (4 + 8)}
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "more", "more_fused"),
+    [
+        ("index", {"label_smoothing": 0.1}, 0, 0),
+        ("index", {"class_weights": True}, 1, 2),
+        ("index", {"class_weights": True, "label_smoothing": 0.1}, 2, 3),
+        ("soft", {}, 1, 1),
+        ("soft", {"class_weights": True, "label_smoothing": 0.1}, 1, 1),
+    ],
+)
+@pytest.mark.parametrize("fused", [True, False], ids=["linear_cross_entropy", "cross_entropy"])
+def test_options_of_split_classes_send_the_numbers_that_are_documented(kind, options, more, more_fused, fused):
+    n, d, c = 64, 16, 32
+
+    def local(first, kernel, class_weights, target):
+        weighted = {"class_weights": class_weights} if "class_weights" in options else {}
+        shared = {**options, **weighted, "axis_name": "classes"}
+        if fused:
+            return jaxloss.linear_cross_entropy(first, kernel, target, chunk_size=16, **shared)
+        return jaxloss.cross_entropy(first, target, **shared)
+
+    columns = PartitionSpec(None, "classes")
+    in_specs = (SAME if fused else columns, columns, PartitionSpec("classes"), columns if kind == "soft" else SAME)
+    split = jax.shard_map(local, mesh=mesh(4, names=("classes",)), in_specs=in_specs, out_specs=SAME)
+    shapes = [(n, d if fused else c), (d, c), (c,)]
+    arguments = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
+    soft = kind == "soft"
+    arguments.append(jax.ShapeDtypeStruct((n, c) if soft else (n,), jnp.float32 if soft else jnp.int32))
+    compiled = jax.jit(jax.value_and_grad(split)).lower(*arguments).compile()
+    numbers = 3 + (more_fused + d if fused else more)
+    assert sent(compiled) == {"all-reduce": 4 * n * numbers}
+
+
+def test_rows_and_classes_split_send_both():
+    n, d, c = 64, 16, 32  # on 4 x 2 devices
+
+    def local(hidden, kernel, target):
+        total = jaxloss.linear_cross_entropy(hidden, kernel, target, axis_name="classes", reduction="total")
+        return total.psum("data").mean()
+
+    rows, columns = PartitionSpec("data"), PartitionSpec(None, "classes")
+    devices = mesh(4, 2, names=("data", "classes"))
+    split = jax.shard_map(local, mesh=devices, in_specs=(rows, columns, rows), out_specs=SAME)
+    shapes = ((n, d), jnp.float32), ((d, c), jnp.float32), ((n,), jnp.int32)
+    arguments = [jax.ShapeDtypeStruct(*shape) for shape in shapes]
+    compiled = jax.jit(jax.value_and_grad(split, (0, 1))).lower(*arguments).compile()
+    n, c = n // 4, c // 2
+    assert sent(compiled) == {"all-reduce": 8 + n * (12 + 4 * d) + 4 * d * c}
+
+
+def test_split_classes_take_their_share_of_the_memory():
+    def growth(devices, chunk_size=64):
+        """Of the temporaries of a device, with the vocabulary."""
+        small, large = (
+            compiled_split(devices, 512, 32, c, chunk_size).memory_analysis().temp_size_in_bytes for c in (2**14, 2**16)
+        )
+        return large - small
+
+    assert growth(8) <= 1.1 * growth(1) / 8
+    whole = compiled_split(1, 512, 32, 2**16, chunk_size=None).memory_analysis().temp_size_in_bytes
+    assert compiled_split(8, 512, 32, 2**16, chunk_size=None).memory_analysis().temp_size_in_bytes <= whole
+
+
+def test_padding_is_no_class_on_one_device_either():
+    target = np.array([0, 2, -100])
+    logits = np.array([[1.0, 2.0, 0.5], [0.0, 1.0, 3.0], [0.0, 0.0, 0.0]], np.float32)
+    junk = np.concatenate([logits, np.full((3, 2), np.nan, np.float32)], axis=1)
+    for smoothing in (0.0, 0.1):
+        expected = jaxloss.cross_entropy(logits, target, label_smoothing=smoothing)
+        value, gradient = jax.value_and_grad(
+            lambda x, smoothing=smoothing: jaxloss.cross_entropy(x, target, label_smoothing=smoothing, n_classes=3)
+        )(junk)
+        np.testing.assert_allclose(value, expected, rtol=1e-6)
+        assert not np.isnan(gradient).any()
+    assert np.isnan(jaxloss.cross_entropy(junk, np.array([0, 3, 1]), n_classes=3, reduction="none")[1])
+    moved = jaxloss.cross_entropy(junk.T, target, n_classes=3, axis=0)
+    np.testing.assert_allclose(moved, jaxloss.cross_entropy(logits, target), rtol=1e-6)
+
+
+def test_errors_of_split_classes():
+    logits, target = np.zeros((4, 6), np.float32), np.zeros(4, np.int32)
+    kernel = np.zeros((6, 8), np.float32)
+    for loss, arrays in (
+        (jaxloss.cross_entropy, (logits, target)),
+        (jaxloss.linear_cross_entropy, (logits, kernel, target)),
+    ):
+        for error, message, options in (
+            (ValueError, "axis_name is 'classes' but shard_map maps over no such axis here", {"axis_name": "classes"}),
+            (ValueError, r"n_classes is 9 but there are \d columns on all devices", {"n_classes": 9}),
+            (ValueError, "n_classes is 0 but lies in", {"n_classes": 0}),
+            (TypeError, "n_classes is compiled into the program and takes int, got float", {"n_classes": 3.5}),
+            (TypeError, "axis_name is compiled into the program and takes str or tuple, got int", {"axis_name": 1}),
+        ):
+            with pytest.raises(error, match=f"{loss.__name__}: {message}"):
+                loss(*arrays, **options)
+    with pytest.raises(TypeError, match="chunk_size is compiled into the program and takes int, got float"):
+        jaxloss.linear_cross_entropy(logits, kernel, target, chunk_size=2.5)
