@@ -72,10 +72,12 @@ def accumulated(loss: Loss) -> Callable[[Any, Any], Total]:
                 f"as many for all, got shapes {shapes or 'of no array'}"
             )
         parameters, batches = jax.tree.map(jnp.asarray, (parameters, batches))
-        # What the total varies over, its cotangent does, which only then meets the sums of the gradients.
-        axes = _Traced(loss, parameters, batches).axes
-        parameters, batches = jax.tree.map(lambda leaf: vary_over(leaf, axes), (parameters, batches))
         traced = _Traced(loss, parameters, batches)
+        if traced.axes:
+            # What the total varies over, its cotangent does, which only then meets the sums of the gradients.
+            varied = functools.partial(vary_over, axes=traced.axes)
+            parameters, batches = jax.tree.map(varied, (parameters, batches))
+            traced = _Traced(loss, parameters, batches)
         return _total(traced, (parameters, traced.captured), batches)
 
     return total

@@ -16,7 +16,7 @@ from jax import Array
 
 from jaxloss import numerics, products
 from jaxloss.blocks import Span, over_rows
-from jaxloss.class_axis import AxisName
+from jaxloss.class_axis import AxisName, mesh_axes
 from jaxloss.meshes import equally_varying, vary_over, varying_axes, wide_zeros, wide_zeros_like
 
 Arrays = Mapping[str, Array]
@@ -202,8 +202,4 @@ def _equally_varying(layer: Layer, weights: Array | None = None) -> tuple[Layer,
 def _axes_of_losses(layer: Layer) -> set[Any]:
     """The axes of a mesh over which the losses of rows vary."""
     by_device = varying_axes((layer.hidden, layer.kernels, layer.shared, layer.split))
-    return (by_device - _axes(layer.axis_name)) | varying_axes(layer.own)
-
-
-def _axes(axis_name: AxisName | None) -> set[Any]:
-    return {axis_name} if isinstance(axis_name, str) else set(axis_name or ())
+    return (by_device - mesh_axes(layer.axis_name)) | varying_axes(layer.own)

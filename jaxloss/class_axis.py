@@ -14,6 +14,11 @@ AxisName = str | tuple[str, ...]
 """An axis of a device mesh, or several that an array axis is split over in this order."""
 
 
+def mesh_axes(axis_name: AxisName | None) -> set[str]:
+    """Each of the axes by itself."""
+    return {axis_name} if isinstance(axis_name, str) else set(axis_name or ())
+
+
 @dataclasses.dataclass(frozen=True)
 class ClassAxis:
     """Which classes there are, and which of them have their columns here.
@@ -31,22 +36,20 @@ class ClassAxis:
     @staticmethod
     def of(function: str, length: int, axis_name: AxisName | None, n_classes: int | None) -> ClassAxis:
         """Raises a ValueError where the axis has no such name, or not as many columns as classes."""
-        names = (axis_name,) if isinstance(axis_name, str) else axis_name or ()
         # Not the axis of a vmap: there JAX cannot tell what is the same on all devices, and gradients add up.
-        if not set(names) <= set(jax.sharding.get_abstract_mesh().manual_axes):
+        if not mesh_axes(axis_name) <= set(jax.sharding.get_abstract_mesh().manual_axes):
             raise ValueError(
                 f"{function}: axis_name is {axis_name!r} but shard_map maps over no such axis here; give it inside "
                 "shard_map, where the class axis is split over that axis of the mesh"
             )
-        columns = length if axis_name is None else length * lax.axis_size(axis_name)
+        columns = _columns(length, axis_name)
         if n_classes is not None and n_classes > columns:
             raise ValueError(f"{function}: n_classes is {n_classes} but there are {columns} columns on all devices")
         return ClassAxis(length, axis_name, columns if n_classes is None else n_classes)
 
     def exists(self) -> Array | None:
         """Which columns are classes; None where all are."""
-        columns = self.length if self.axis_name is None else self.length * lax.axis_size(self.axis_name)
-        if self.n_classes == columns:
+        if self.n_classes == _columns(self.length, self.axis_name):
             return None
         return jnp.arange(self.length, dtype=jnp.int32) < self.n_classes - self._first()
 
@@ -69,3 +72,8 @@ class ClassAxis:
     def _first(self) -> Array | int:
         """The class of the first column here."""
         return 0 if self.axis_name is None else lax.axis_index(self.axis_name) * self.length
+
+
+def _columns(length: int, axis_name: AxisName | None) -> int:
+    """Those of all devices."""
+    return length if axis_name is None else length * lax.axis_size(axis_name)

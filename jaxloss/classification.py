@@ -144,7 +144,8 @@ def nll_loss(
       >>> print(jaxloss.nll_loss(log_probabilities, jnp.array([1, -100])).round(4))
       1.3863
     """
-    return _class_weighted(-log_probabilities[target], target, class_weights)
+    weight = None if class_weights is None else class_weights[target]
+    return _weighted(-log_probabilities[target], weight)
 
 
 @loss(
@@ -248,8 +249,7 @@ def softmax_cross_entropy(
         normaliser, logit, *weights = classes.sums(normaliser, classes.share(logits, target), *_given(weight))
         log_normaliser = jnp.log(normaliser)
         surprise = log_normaliser - (logit - maximum)
-        loss = numerics.weighted(weights[0], surprise) if weights else surprise
-        return SoftmaxCrossEntropy(loss, weights[0] if weights else None, maximum + log_normaliser)
+        return SoftmaxCrossEntropy(*_weighted(surprise, *weights), maximum + log_normaliser)
 
     def products(probabilities: Real, scores: Vector, weights: Vector | None) -> tuple[Array, Array]:
         """Σ w q and Σ w q s over the columns here."""
@@ -276,11 +276,9 @@ def _given(weight: Array | None) -> tuple[Array, ...]:
     return () if weight is None else (weight,)
 
 
-def _class_weighted(surprise: Array, target: Vector | int, class_weights: Vector | None) -> tuple[Array, Array | None]:
-    if class_weights is None:
-        return surprise, None
-    weight = class_weights[target]
-    return numerics.weighted(weight, surprise), weight
+def _weighted(surprise: Array, weight: Array | None = None) -> tuple[Array, Array | None]:
+    """The loss of a class with this weight, and its normaliser."""
+    return surprise if weight is None else numerics.weighted(weight, surprise), weight
 
 
 def _require_distribution(classes: ClassAxis, target: Vector) -> None:

@@ -21,14 +21,15 @@ def mesh(*lengths, names=("data", "other"), kind=AxisType.Auto):
     return jax.make_mesh(lengths, names[: len(lengths)], axis_types=(kind,) * len(lengths))
 
 
-def differentiated(row: Row, options):
+def called(row: Row, floats, others, **options):
+    """The loss of floating arrays and others, by their positions."""
+    arrays = floats | others
+    return row.loss(*(arrays[i] for i in sorted(arrays)), **options)
+
+
+def differentiated(row: Row):
     """(floating arrays, other arrays, mask) to the loss and its gradients by the first."""
-
-    def loss(floats, others, where):
-        arrays = [others[i] if i in others else floats[i] for i in range(len(floats) + len(others))]
-        return row.loss(*arrays, where=where, **options)
-
-    return jax.jit(jax.value_and_grad(loss))
+    return jax.jit(jax.value_and_grad(lambda floats, others, where: called(row, floats, others, where=where)))
 
 
 def drawn(row: Row):
@@ -50,7 +51,7 @@ def assert_same(got, expected, rtol=1e-6):
 @pytest.mark.parametrize("row", REGISTRY, ids=lambda row: f"{row.name}{dict(row.options[0]) or ''}")
 def test_automatic_sharding_gives_the_number_of_one_device_and_gathers_nothing(row, kind):
     floats, others, where = drawn(row)
-    expected = differentiated(row, {})(floats, others, where)
+    expected = differentiated(row)(floats, others, where)
     devices = mesh(4, 2, kind=kind)
 
     def placed(arrays):
@@ -59,7 +60,7 @@ def test_automatic_sharding_gives_the_number_of_one_device_and_gathers_nothing(r
 
     with jax.set_mesh(devices):
         arguments = placed(floats), placed(others), jax.device_put(where, NamedSharding(devices, OWN_BATCH))
-        compiled = differentiated(row, {}).lower(*arguments).compile()
+        compiled = differentiated(row).lower(*arguments).compile()
         assert_same(compiled(*arguments), expected)
     if row.name not in SORTS_ROWS:
         assert set(sent(compiled)) == {"all-reduce"}
@@ -68,11 +69,10 @@ def test_automatic_sharding_gives_the_number_of_one_device_and_gathers_nothing(r
 @pytest.mark.parametrize("row", REGISTRY, ids=lambda row: f"{row.name}{dict(row.options[0]) or ''}")
 def test_totals_of_all_devices_give_the_mean_of_one(row):
     floats, others, where = drawn(row)
-    expected = differentiated(row, {})(floats, others, where)
+    expected = differentiated(row)(floats, others, where)
 
     def local(floats, others, where):
-        arrays = [others[i] if i in others else floats[i] for i in range(len(floats) + len(others))]
-        return row.loss(*arrays, where=where, reduction="total").psum(("data", "other")).mean()
+        return called(row, floats, others, where=where, reduction="total").psum(("data", "other")).mean()
 
     specs = [{i: SAME if i in row.shared else OWN_BATCH for i in arrays} for arrays in (floats, others)]
     sharded = jax.shard_map(local, mesh=mesh(4, 2), in_specs=(*specs, OWN_BATCH), out_specs=SAME)
@@ -89,7 +89,7 @@ VECTORS = [row for row in REGISTRY if row.has_axis or row.name == "linear_cross_
 def test_class_and_feature_axes_may_be_sharded(row):
     """As the last axis of the predictions, or of a kernel."""
     floats, others, where = drawn(row)
-    expected = differentiated(row, {})(floats, others, where)
+    expected = differentiated(row)(floats, others, where)
     split = floats[row.shared[0] if row.shared else 0].shape[-1]
     devices = mesh(1, split)
 
@@ -102,7 +102,7 @@ def test_class_and_feature_axes_may_be_sharded(row):
 
         return {i: place(array) for i, array in arrays.items()}
 
-    got = differentiated(row, {})(placed(floats), placed(others), where)
+    got = differentiated(row)(placed(floats), placed(others), where)
     assert_same(got, expected)
 
 
