@@ -15,6 +15,7 @@ import jax
 HAS_TORCH = importlib.util.find_spec("torch") is not None
 HAS_OPTAX = importlib.util.find_spec("optax") is not None
 HAS_CCE = importlib.util.find_spec("jax_cce") is not None
+HAS_KERAS = importlib.util.find_spec("keras") is not None
 
 SETTLING = 0.03
 Row = list[str]

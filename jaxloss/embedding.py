@@ -116,11 +116,11 @@ def triplet_margin_with_distance_loss(
 
     Example:
       >>> import jax.numpy as jnp, jaxloss
-      >>> def angular(x, y):
-      ...     return 1 - jaxloss.vectors.cosine_similarity(x, y)
       >>> anchor, positive, negative = jnp.array([[1.0, 0.0]]), jnp.array([[3.0, 4.0]]), jnp.array([[0.0, 5.0]])
-      >>> print(jaxloss.triplet_margin_with_distance_loss(anchor, positive, negative, distance_function=angular))
-      0.39999998
+      >>> distance = jaxloss.vectors.cosine_distance
+      >>> loss = jaxloss.triplet_margin_with_distance_loss(anchor, positive, negative, distance_function=distance)
+      >>> print(f"{loss:.4f}")
+      0.4000
     """
     if distance_function is _pairwise_distance:
         return _triplet_margin(anchor, positive, negative, margin, 2.0, _EPS, swap, kink_width)
@@ -205,4 +205,4 @@ def cosine_embedding_loss(
     """
     cosine = vectors.cosine_similarity(first, second)
     excess = kinks.positive_part(cosine - margin, kink_width)
-    return jnp.where(target == 1, 1 - cosine, jnp.where(target == -1, excess, jnp.nan))
+    return jnp.where(target == 1, vectors.cosine_distance(first, second), jnp.where(target == -1, excess, jnp.nan))

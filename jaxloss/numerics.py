@@ -87,7 +87,9 @@ def _softplus_jvp(primals, tangents):
 @jax.custom_jvp
 def logistic_cross_entropy(logits: Array, target: Array) -> Array:
     """y softplus(-x) + (1 - y) softplus(x), of which both hold the same logarithm."""
-    return jnp.maximum(logits, 0) - logits * target + jnp.log1p(jnp.exp(-jnp.abs(logits)))
+    # Not max(x, 0) - x y, of which less than its rounding may be left.
+    linear = jnp.maximum(logits, 0) * (1 - target) + jnp.maximum(-logits, 0) * target
+    return linear + jnp.log1p(jnp.exp(-jnp.abs(logits)))
 
 
 @logistic_cross_entropy.defjvp

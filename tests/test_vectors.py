@@ -99,6 +99,20 @@ def test_cosines_of_equal_opposite_and_zero_vectors():
         assert np.isfinite(jax.hessian(vectors.cosine_similarity, (0, 1))(x, y)).all()
 
 
+def test_a_cosine_distance_keeps_the_digits_of_small_angles():
+    x, zero = np.float32([1, 0]), np.zeros(2, np.float32)
+    for angle in (1e-2, 1e-5, 1e-15):
+        y = np.float32([np.cos(angle), np.sin(angle)])
+        value, gradient = jax.value_and_grad(vectors.cosine_distance)(x, y)
+        np.testing.assert_allclose(value, float(y[1]) ** 2 / 2, rtol=1e-4)  # y rounded is not quite of length 1
+        np.testing.assert_allclose(gradient, [0, -y[1]], rtol=1e-5, atol=1e-12)
+    for y, distance in ((x, 0), (-x, 2), (np.float32([0, 1]), 1), (zero, 1)):
+        value, gradients = jax.value_and_grad(vectors.cosine_distance, (0, 1))(x, y)
+        assert value == distance
+        assert np.isfinite(gradients).all()
+        assert np.isfinite(jax.hessian(vectors.cosine_distance)(x, y)).all()
+
+
 ZERO, HUGE = np.zeros(5, np.float32), np.float32(1e37) * X
 TRIPLETS = {
     "equal": (X, X, X),
@@ -167,7 +181,7 @@ def test_widths_may_differ_from_vector_to_vector():
 
 
 def test_errors():
-    for function in (vectors.distance, vectors.cosine_similarity):
+    for function in (vectors.distance, vectors.cosine_similarity, vectors.cosine_distance):
         with pytest.raises(ValueError, match=r"vectors\.\w+: takes two arrays of one shape, got \(4, 3\) and \(4, 1\)"):
             function(jnp.ones((4, 3)), jnp.ones((4, 1)))
     with pytest.raises(TypeError, match=r"vectors\.norm: p takes a number, got str"):

@@ -1,0 +1,421 @@
+"""What the accuracy table covers: each loss with its options, its arguments as drawn, and the same loss of peers."""
+
+import dataclasses
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+import jaxloss
+from benchmarks.measuring import HAS_KERAS, HAS_OPTAX, HAS_TORCH
+from benchmarks.numbers import Numbers
+
+C = 4
+
+Arrays = tuple[np.ndarray, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """One loss with one set of options.
+
+    Args:
+      label: how the table names it.
+      loss: its name in `jaxloss` and in `benchmarks.formulas`.
+      draw: (numbers, n) to float64 or integer arrays of n samples, those in `shared` without a batch axis.
+      options: of the loss.
+      formula_options: of the formula, where they are not the same.
+      differentiated: positions of the arrays that the gradient is taken by.
+      shared: positions of the arrays without a batch axis.
+      alike: positions of the arrays whose entries are subtracted from one another, so that they share a scale.
+      peers: name to the same losses, one a sample, of a peer's arrays; those of PyTorch are tensors.
+      ours: the call of `jaxloss` where it takes other arguments than the formula.
+    """
+
+    label: str
+    loss: str
+    draw: Callable[[Numbers, int], Arrays]
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    formula_options: Mapping[str, Any] | None = None
+    differentiated: tuple[int, ...] = (0,)
+    shared: tuple[int, ...] = ()
+    alike: tuple[int, ...] = ()
+    peers: Mapping[str, Callable[..., Any]] = dataclasses.field(default_factory=dict)
+    ours: Callable[..., Any] | None = None
+
+    def call(self, *arrays: Any) -> Any:
+        loss = self.ours or getattr(jaxloss, self.loss)
+        return loss(*arrays, **self.options, reduction="none")
+
+
+def pair(numbers: Numbers, n: int) -> Arrays:
+    x = numbers.real(n)
+    return x, numbers.near(x)
+
+
+def binary(numbers: Numbers, n: int) -> Arrays:
+    return numbers.real(n), numbers.probability(n)
+
+
+def two_probabilities(numbers: Numbers, n: int) -> Arrays:
+    """Away from where the gradient's denominator is clamped, by PyTorch's convention and ours."""
+    return numbers.probability(n).clip(1e-11, 1 - 1e-11), numbers.probability(n)
+
+
+def log_and_probability(numbers: Numbers, n: int) -> Arrays:
+    return np.log(numbers.probability(n)), numbers.probability(n)
+
+
+def two_logs(numbers: Numbers, n: int) -> Arrays:
+    return np.log(numbers.probability(n)), np.log(numbers.probability(n))
+
+
+def counted(numbers: Numbers, n: int) -> Arrays:
+    return numbers.real(n), numbers.generator.poisson(3.0, size=n).astype(float)
+
+
+def rate_and_count(numbers: Numbers, n: int) -> Arrays:
+    x, y = counted(numbers, n)
+    return abs(x), y
+
+
+def normal(numbers: Numbers, n: int) -> Arrays:
+    return (*pair(numbers, n), abs(numbers.real(n)).clip(1e-3))
+
+
+def with_sign(numbers: Numbers, n: int) -> Arrays:
+    return numbers.real(n), numbers.generator.choice([-1, 1], size=n)
+
+
+def pair_with_sign(numbers: Numbers, n: int) -> Arrays:
+    return *pair(numbers, n), numbers.generator.choice([-1, 1], size=n)
+
+
+def indexed(numbers: Numbers, n: int) -> Arrays:
+    return numbers.real(n, C), numbers.generator.integers(0, C, size=n)
+
+
+def confident(numbers: Numbers, n: int) -> Arrays:
+    """The target leads by 5 to 80, so that the loss is down to 1e-34."""
+    logits, target = numbers.generator.uniform(-1, 1, size=(n, C)), numbers.generator.integers(0, C, size=n)
+    logits[np.arange(n), target] += numbers.generator.uniform(5, 80, size=n)
+    return logits, target
+
+
+def log_probabilities(numbers: Numbers, n: int) -> Arrays:
+    return np.log(numbers.probability(n, C)), numbers.generator.integers(0, C, size=n)
+
+
+def soft(numbers: Numbers, n: int) -> Arrays:
+    return numbers.real(n, C), numbers.generator.dirichlet(np.ones(C), size=n)
+
+
+def several(numbers: Numbers, n: int) -> Arrays:
+    return numbers.real(n, C), numbers.probability(n, C)
+
+
+def listed(numbers: Numbers, n: int) -> Arrays:
+    lists = np.argsort(numbers.generator.uniform(size=(n, C)), axis=-1)
+    lists[np.arange(n), numbers.generator.integers(1, C, size=n)] = -1
+    return numbers.real(n, C), lists
+
+
+def vectors(numbers: Numbers, n: int) -> Arrays:
+    anchor = numbers.real(n, 3)
+    return anchor, numbers.near(anchor), numbers.near(anchor)
+
+
+def vector_pair(numbers: Numbers, n: int) -> Arrays:
+    x, z, _ = vectors(numbers, n)
+    return x, z, numbers.generator.choice([-1, 1], size=n)
+
+
+def layer(numbers: Numbers, n: int) -> Arrays:
+    return numbers.real(n, 2), numbers.generator.normal(size=(2, C)), numbers.generator.integers(0, C, size=n)
+
+
+def adaptive(numbers: Numbers, n: int) -> Arrays:
+    matrices = (numbers.generator.normal(size=shape) for shape in ((2, 3), (2, 1), (1, 2)))
+    return numbers.real(n, 2), *matrices, numbers.generator.integers(0, C, size=n)
+
+
+def our_adaptive(hidden: Any, head: Any, down: Any, up: Any, target: Any, **options: Any) -> Any:
+    softmax = jaxloss.AdaptiveSoftmax(head, None, ((down, up),))
+    return jaxloss.adaptive_log_softmax_with_loss(hidden, softmax, target, **options)
+
+
+def torch_loss(name: str, **options: Any) -> Mapping[str, Callable[..., Any]]:
+    """PyTorch's loss of that name with these options, where PyTorch is there."""
+    if not HAS_TORCH:
+        return {}
+    import torch
+
+    def call(*tensors: Any) -> Any:
+        return getattr(torch.nn.functional, name)(*tensors, **options, reduction="none")
+
+    return {"torch": call}
+
+
+def torch_linear(hidden: Any, kernel: Any, target: Any) -> Any:
+    import torch
+
+    return torch.nn.functional.cross_entropy(hidden @ kernel, target, reduction="none")
+
+
+def torch_adaptive(hidden: Any, head: Any, down: Any, up: Any, target: Any) -> Any:
+    import torch
+
+    module = torch.nn.AdaptiveLogSoftmaxWithLoss(2, C, [2], div_value=2.0, dtype=hidden.dtype)
+    matrices = (module.head.weight, module.tail[0][0].weight, module.tail[0][1].weight)
+    with torch.no_grad():
+        for parameter, matrix in zip(matrices, (head, down, up), strict=True):
+            parameter.copy_(matrix.T)
+    return -module(hidden, target).output
+
+
+def optax_loss(name: str, **options: Any) -> Mapping[str, Callable[..., Any]]:
+    if not HAS_OPTAX:
+        return {}
+    from optax import losses
+
+    return {"optax": lambda *arrays: getattr(losses, name)(*arrays, **options)}
+
+
+def optax_of_one(name: str) -> Mapping[str, Callable[..., Any]]:
+    """Optax's sums over a last axis, which here has one element."""
+    return {k: lambda x, y, f=f: f(x[:, None], y[:, None]) for k, f in optax_loss(name).items()}
+
+
+def optax_linear(loss: str) -> Mapping[str, Callable[..., Any]]:
+    return {k: lambda h, kernel, t, f=f: f(h @ kernel, t) for k, f in optax_loss(loss).items()}
+
+
+def optax_several() -> Mapping[str, Callable[..., Any]]:
+    return {k: lambda x, y, f=f: f(x, y).mean(-1) for k, f in optax_loss("sigmoid_binary_cross_entropy").items()}
+
+
+def keras_loss(name: str, elementwise: bool = False, **options: Any) -> Mapping[str, Callable[..., Any]]:
+    """Keras's loss, on JAX; the elementwise ones take the mean over a last axis."""
+    if not HAS_KERAS:
+        return {}
+    os.environ.setdefault("KERAS_BACKEND", "jax")
+    import keras
+
+    def call(x: Any, y: Any) -> Any:
+        loss = getattr(keras.losses, name)
+        return loss(y[:, None], x[:, None], **options) if elementwise else loss(y, x, **options)
+
+    return {"keras": call}
+
+
+SMOOTHED, MARGIN = {"label_smoothing": 0.125}, {"margin": 0.25}
+# The derivative at a kink as the textbook has it, as peers have no width.
+SHARP = {"kink_width": 0.0}
+WITH_INDICES = "softmax_cross_entropy_with_integer_labels"
+
+CASES = (
+    Case(
+        "mse_loss",
+        "mse_loss",
+        pair,
+        peers=torch_loss("mse_loss") | optax_loss("squared_error") | keras_loss("mean_squared_error", True),
+    ),
+    Case(
+        "l1_loss",
+        "l1_loss",
+        pair,
+        SHARP,
+        {},
+        peers=torch_loss("l1_loss") | keras_loss("mean_absolute_error", True),
+    ),
+    Case(
+        "smooth_l1_loss",
+        "smooth_l1_loss",
+        pair,
+        peers=torch_loss("smooth_l1_loss") | optax_loss("huber_loss") | keras_loss("huber", True),
+    ),
+    Case(
+        "huber_loss, delta=0.5",
+        "huber_loss",
+        pair,
+        {"delta": 0.5},
+        peers=torch_loss("huber_loss", delta=0.5)
+        | optax_loss("huber_loss", delta=0.5)
+        | keras_loss("huber", True, delta=0.5),
+    ),
+    Case("poisson_nll_loss", "poisson_nll_loss", counted, peers=torch_loss("poisson_nll_loss")),
+    Case(
+        "poisson_nll_loss, full",
+        "poisson_nll_loss",
+        counted,
+        {"full": True},
+        peers=torch_loss("poisson_nll_loss", full=True),
+    ),
+    Case(
+        "poisson_nll_loss, rates",
+        "poisson_nll_loss",
+        rate_and_count,
+        {"log_input": False, "eps": 1e-7},
+        peers=torch_loss("poisson_nll_loss", log_input=False, eps=1e-7) | keras_loss("poisson", True),
+    ),
+    Case(
+        "gaussian_nll_loss",
+        "gaussian_nll_loss",
+        normal,
+        differentiated=(0, 2),
+        peers=torch_loss("gaussian_nll_loss"),
+    ),
+    Case(
+        "kl_div",
+        "kl_div",
+        log_and_probability,
+        peers=torch_loss("kl_div") | optax_of_one("kl_divergence"),
+    ),
+    Case(
+        "kl_div, log_target",
+        "kl_div",
+        two_logs,
+        {"log_target": True},
+        peers=torch_loss("kl_div", log_target=True) | optax_of_one("kl_divergence_with_log_targets"),
+    ),
+    Case(
+        "binary_cross_entropy",
+        "binary_cross_entropy",
+        two_probabilities,
+        peers=torch_loss("binary_cross_entropy") | keras_loss("binary_crossentropy", True),
+    ),
+    Case(
+        "binary_cross_entropy_with_logits",
+        "binary_cross_entropy_with_logits",
+        binary,
+        peers=torch_loss("binary_cross_entropy_with_logits")
+        | optax_loss("sigmoid_binary_cross_entropy")
+        | keras_loss("binary_crossentropy", True, from_logits=True),
+    ),
+    Case("nll_loss", "nll_loss", log_probabilities, peers=torch_loss("nll_loss")),
+    Case(
+        "cross_entropy",
+        "cross_entropy",
+        indexed,
+        peers=torch_loss("cross_entropy")
+        | optax_loss(WITH_INDICES)
+        | keras_loss("sparse_categorical_crossentropy", from_logits=True),
+    ),
+    Case(
+        "cross_entropy, confident",
+        "cross_entropy",
+        confident,
+        peers=torch_loss("cross_entropy")
+        | optax_loss(WITH_INDICES)
+        | keras_loss("sparse_categorical_crossentropy", from_logits=True),
+    ),
+    Case(
+        "cross_entropy, label_smoothing",
+        "cross_entropy",
+        indexed,
+        SMOOTHED,
+        peers=torch_loss("cross_entropy", **SMOOTHED),
+    ),
+    Case(
+        "cross_entropy, probabilities",
+        "cross_entropy",
+        soft,
+        peers=torch_loss("cross_entropy")
+        | optax_loss("softmax_cross_entropy")
+        | keras_loss("categorical_crossentropy", from_logits=True),
+    ),
+    Case(
+        "linear_cross_entropy",
+        "linear_cross_entropy",
+        layer,
+        shared=(1,),
+        peers=({"torch": torch_linear} if HAS_TORCH else {}) | optax_linear(WITH_INDICES),
+    ),
+    Case(
+        "adaptive_log_softmax_with_loss",
+        "adaptive_log_softmax_with_loss",
+        adaptive,
+        shared=(1, 2, 3),
+        peers={"torch": torch_adaptive} if HAS_TORCH else {},
+        ours=our_adaptive,
+    ),
+    Case(
+        "hinge_embedding_loss",
+        "hinge_embedding_loss",
+        with_sign,
+        SHARP,
+        {},
+        peers=torch_loss("hinge_embedding_loss"),
+    ),
+    Case(
+        "margin_ranking_loss",
+        "margin_ranking_loss",
+        pair_with_sign,
+        MARGIN | SHARP,
+        MARGIN,
+        (0, 1),
+        peers=torch_loss("margin_ranking_loss", **MARGIN),
+    ),
+    Case("soft_margin_loss", "soft_margin_loss", with_sign, peers=torch_loss("soft_margin_loss")),
+    Case("multi_margin_loss", "multi_margin_loss", indexed, SHARP, {}, peers=torch_loss("multi_margin_loss")),
+    Case(
+        "multi_margin_loss, p=2",
+        "multi_margin_loss",
+        indexed,
+        {"p": 2},
+        peers=torch_loss("multi_margin_loss", p=2),
+    ),
+    Case(
+        "multilabel_margin_loss",
+        "multilabel_margin_loss",
+        listed,
+        SHARP,
+        {},
+        peers=torch_loss("multilabel_margin_loss"),
+    ),
+    Case(
+        "multilabel_soft_margin_loss",
+        "multilabel_soft_margin_loss",
+        several,
+        peers=torch_loss("multilabel_soft_margin_loss") | optax_several(),
+    ),
+    *(
+        Case(
+            f"triplet_margin_loss{label}",
+            "triplet_margin_loss",
+            vectors,
+            ours_options | SHARP,
+            formula_options,
+            (0, 1, 2),
+            alike=(0, 1, 2),
+            peers=torch_loss("triplet_margin_loss", **ours_options),
+        )
+        for label, ours_options, formula_options in (
+            ("", {}, {}),
+            (", swap", {"swap": True}, {"swap": True}),
+            (", p=1", {"p": 1.0}, {"norm_degree": 1}),
+            (", p=3", {"p": 3.0}, {"norm_degree": 3}),
+        )
+    ),
+    Case(
+        "triplet_margin_with_distance_loss",
+        "triplet_margin_loss",
+        vectors,
+        SHARP,
+        {},
+        (0, 1, 2),
+        alike=(0, 1, 2),
+        peers=torch_loss("triplet_margin_with_distance_loss"),
+        ours=jaxloss.triplet_margin_with_distance_loss,
+    ),
+    Case(
+        "cosine_embedding_loss",
+        "cosine_embedding_loss",
+        vector_pair,
+        MARGIN | SHARP,
+        MARGIN,
+        (0, 1),
+        peers=torch_loss("cosine_embedding_loss", **MARGIN),
+    ),
+)

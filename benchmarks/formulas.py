@@ -1,0 +1,163 @@
+"""The formula of each loss for one sample, as its paper or PyTorch's documentation states it, in mpmath.
+
+Numbers are `mpf`, vectors lists of them, matrices lists of rows; class indices are `int`. No trick against overflow or
+cancellation: the precision is high enough to need none. Each kink reports how far it is away to `kinks`.
+"""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from mpmath import mp
+
+Number = Any
+Vector = Sequence[Any]
+Matrix = Sequence[Vector]
+
+
+_distances: list[Any] = []
+
+
+@contextlib.contextmanager
+def kinks() -> Iterator[list[Any]]:
+    """The arguments of the kinks that the formulas pass inside it: each is 0 at its kink."""
+    _distances.clear()
+    yield _distances
+
+
+def absolute(x: Number) -> Number:
+    _distances.append(x)
+    return abs(x)
+
+
+def positive_part(x: Number) -> Number:
+    _distances.append(x)
+    return max(x, mp.zero)
+
+
+def minimum(x: Number, y: Number) -> Number:
+    return x - positive_part(x - y)
+
+
+def softplus(x: Number) -> Number:
+    return mp.log(1 + mp.exp(x))
+
+
+def log_sum_exp(x: Vector) -> Number:
+    return mp.log(mp.fsum(mp.exp(each) for each in x))
+
+
+def product(vector: Vector, matrix: Matrix) -> Vector:
+    return [mp.fsum(v * m for v, m in zip(vector, column, strict=True)) for column in zip(*matrix, strict=True)]
+
+
+def norm(x: Vector, p: float) -> Number:
+    return mp.fsum((absolute(each) if p == 1 else abs(each)) ** p for each in x) ** (mp.one / p)
+
+
+def mse_loss(x: Number, y: Number) -> Number:
+    return (x - y) ** 2
+
+
+def l1_loss(x: Number, y: Number) -> Number:
+    return absolute(x - y)
+
+
+def smooth_l1_loss(x: Number, y: Number, beta: float = 1) -> Number:
+    d = abs(x - y)
+    return d**2 / (2 * beta) if d < beta else d - mp.mpf(beta) / 2
+
+
+def huber_loss(x: Number, y: Number, delta: float = 1) -> Number:
+    d = abs(x - y)
+    return d**2 / 2 if d < delta else delta * (d - mp.mpf(delta) / 2)
+
+
+def poisson_nll_loss(x: Number, y: Number, log_input: bool = True, eps: float = 1e-8, full: bool = False) -> Number:
+    stirling = y * mp.log(y) - y + mp.log(2 * mp.pi * y) / 2 if full and y > 1 else 0
+    return (mp.exp(x) - y * x if log_input else x - y * mp.log(x + eps)) + stirling
+
+
+def gaussian_nll_loss(x: Number, y: Number, v: Number, full: bool = False) -> Number:
+    return (mp.log(v) + (x - y) ** 2 / v + (mp.log(2 * mp.pi) if full else 0)) / 2
+
+
+def kl_div(x: Number, y: Number, log_target: bool = False) -> Number:
+    if log_target:
+        return mp.exp(y) * (y - x)
+    return y * (mp.log(y) - x) if y else mp.zero
+
+
+def binary_cross_entropy(x: Number, y: Number) -> Number:
+    return -(y * max(mp.log(x), -100) + (1 - y) * max(mp.log(1 - x), -100))
+
+
+def binary_cross_entropy_with_logits(x: Number, y: Number, pos_weight: float = 1) -> Number:
+    return (1 - y) * softplus(x) + pos_weight * y * softplus(-x)
+
+
+def nll_loss(x: Vector, t: int) -> Number:
+    return -x[t]
+
+
+def cross_entropy(x: Vector, t: Any, label_smoothing: float = 0) -> Number:
+    probabilities = t if isinstance(t, list) else [mp.mpf(j == t) for j in range(len(x))]
+    share = mp.mpf(label_smoothing) / len(x)
+    normaliser = log_sum_exp(x)
+    return mp.fsum(
+        ((1 - mp.mpf(label_smoothing)) * q + share) * (normaliser - each)
+        for q, each in zip(probabilities, x, strict=True)
+    )
+
+
+def linear_cross_entropy(h: Vector, kernel: Matrix, t: int) -> Number:
+    return cross_entropy(product(h, kernel), t)
+
+
+def adaptive_log_softmax_with_loss(h: Vector, head: Matrix, down: Matrix, up: Matrix, t: int) -> Number:
+    """One tail; the head's last column stands for it."""
+    scores, frequent = product(h, head), len(head[0]) - 1
+    if t < frequent:
+        return cross_entropy(scores, t)
+    return cross_entropy(scores, frequent) + cross_entropy(product(product(h, down), up), t - frequent)
+
+
+def hinge_embedding_loss(x: Number, y: Number, margin: float = 1) -> Number:
+    return x if y == 1 else positive_part(margin - x)
+
+
+def margin_ranking_loss(x: Number, z: Number, y: Number, margin: float = 0) -> Number:
+    return positive_part(margin - y * (x - z))
+
+
+def soft_margin_loss(x: Number, y: Number) -> Number:
+    return softplus(-y * x)
+
+
+def multi_margin_loss(x: Vector, t: int, p: int = 1, margin: float = 1) -> Number:
+    return mp.fsum(positive_part(margin - x[t] + each) ** p for j, each in enumerate(x) if j != t) / len(x)
+
+
+def multilabel_margin_loss(x: Vector, t: Sequence[int]) -> Number:
+    labels = t[: t.index(-1)] if -1 in t else t
+    wrong = [j for j in range(len(x)) if j not in labels]
+    return mp.fsum(positive_part(1 - (x[i] - x[j])) for i in labels for j in wrong) / len(x)
+
+
+def multilabel_soft_margin_loss(x: Vector, y: Vector) -> Number:
+    return mp.fsum(map(binary_cross_entropy_with_logits, x, y)) / len(x)
+
+
+def triplet_margin_loss(
+    a: Vector, p: Vector, n: Vector, margin: float = 1, norm_degree: float = 2, eps: float = 1e-6, swap: bool = False
+) -> Number:
+    def distance(x: Vector, y: Vector) -> Number:
+        return norm([u - v + mp.mpf(eps) for u, v in zip(x, y, strict=True)], norm_degree)
+
+    farther = minimum(distance(a, n), distance(p, n)) if swap else distance(a, n)
+    return positive_part(distance(a, p) - farther + margin)
+
+
+def cosine_embedding_loss(x: Vector, z: Vector, y: Number, margin: float = 0) -> Number:
+    cosine = mp.fsum(u * v for u, v in zip(x, z, strict=True)) / (norm(x, 2) * norm(z, 2))
+    return 1 - cosine if y == 1 else positive_part(cosine - margin)

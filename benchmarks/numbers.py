@@ -1,0 +1,94 @@
+"""Families of numbers that losses are tried on, rounded to a dtype: random, structured and adversarial ones."""
+
+import dataclasses
+from typing import Protocol
+
+import jax.numpy as jnp
+import numpy as np
+
+
+class Numbers(Protocol):
+    """Float64 arrays that hold numbers of one dtype, to be made into the arguments of a loss."""
+
+    generator: np.random.Generator
+
+    def real(self, *shape: int) -> np.ndarray:
+        """Any numbers."""
+        ...
+
+    def near(self, x: np.ndarray) -> np.ndarray:
+        """What such numbers are compared with."""
+        ...
+
+    def probability(self, *shape: int) -> np.ndarray:
+        """Numbers in (0, 1)."""
+        ...
+
+
+@dataclasses.dataclass
+class Random:
+    """Normal and uniform numbers."""
+
+    generator: np.random.Generator
+    dtype: str
+
+    def real(self, *shape: int) -> np.ndarray:
+        return self.generator.normal(size=shape) * 3
+
+    def near(self, x: np.ndarray) -> np.ndarray:
+        return self.real(*x.shape)
+
+    def probability(self, *shape: int) -> np.ndarray:
+        return self.generator.uniform(size=shape).clip(1e-3, 1 - 1e-2)
+
+
+@dataclasses.dataclass
+class Structured:
+    """Quarters, near-ties (cancellation), and probabilities that all but reach 0, 1/2 or 1."""
+
+    generator: np.random.Generator
+    dtype: str
+
+    def real(self, *shape: int) -> np.ndarray:
+        quarters = self.generator.integers(1, 40, size=shape) / 4
+        return quarters * self.generator.choice([-1, 1], size=shape)
+
+    def near(self, x: np.ndarray) -> np.ndarray:
+        steps = self.generator.choice([-3, -2, -1, 1, 2, 3], size=x.shape)
+        return x * (1 + steps * float(jnp.finfo(self.dtype).eps))
+
+    def probability(self, *shape: int) -> np.ndarray:
+        eps = float(jnp.finfo(self.dtype).eps)
+        k = self.generator.integers(1, 8, size=shape)
+        choices = np.stack([k / 8, 1 - k * eps, 0.5 + k * eps, k * eps**2])
+        return np.take_along_axis(choices, self.generator.integers(0, 4, size=(1, *shape)), 0)[0]
+
+
+@dataclasses.dataclass
+class Adversarial:
+    """Magnitudes from subnormals to a sixteenth of the largest number, all exponents alike; of float64 the middle."""
+
+    generator: np.random.Generator
+    dtype: str
+
+    def real(self, *shape: int) -> np.ndarray:
+        info = jnp.finfo(self.dtype)
+        low, high = max(float(np.log2(float(info.smallest_subnormal))), -330), min(info.maxexp - 5, 330)
+        signs = self.generator.choice([-1, 1], size=shape)
+        # Every fourth one saturates an exponential, which few of all exponents do.
+        saturating = self.generator.uniform(8, 120 if info.maxexp < 1024 else 800, size=shape)
+        magnitudes = np.exp2(self.generator.uniform(low, high, size=shape))
+        return signs * np.where(self.generator.integers(0, 4, size=shape) == 0, saturating, magnitudes)
+
+    def near(self, x: np.ndarray) -> np.ndarray:
+        return self.real(*x.shape)
+
+    def probability(self, *shape: int) -> np.ndarray:
+        info = jnp.finfo(self.dtype)
+        low = max(float(np.log2(float(info.smallest_subnormal))), -330)
+        small = np.exp2(self.generator.uniform(low, -1, size=shape))
+        large = 1 - np.maximum(small, float(info.epsneg))
+        return np.where(self.generator.integers(0, 2, size=shape) == 0, small, large)
+
+
+FAMILIES = (Random, Structured, Adversarial)
