@@ -6,7 +6,7 @@ import math
 import pathlib
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -14,7 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxloss
-from benchmarks.measuring import HAS_OPTAX, Row, temporaries
+from benchmarks.measuring import HAS_OPTAX, temporaries
+from benchmarks.results import Note, Row, Rows
 
 FEATURES, CONTEXT, BATCH = 128, 4, 2048
 PICTURE = pathlib.Path("language_model.png")
@@ -114,28 +115,28 @@ def train(loss: Callable[..., Any], parameters: dict[str, Any], data: Corpus, ep
     return Run(perplexities, seconds, float(np.median(steps)), kept)
 
 
-def language_model(quick: bool) -> Iterator[Row]:
-    """Words of Python's manual, by Optax's Adam: test perplexity, ms a step (units of plain), MiB of temporaries."""
+def language_model(quick: bool) -> Rows:
+    """Words of Python's manual, by Optax's Adam: after as many steps."""
     if not HAS_OPTAX:
-        yield ["left out, as it trains with Optax"]
+        yield Note("left out, as it trains with Optax")
         return
     data = corpus()
     n_words = len(data.counts)
     cutoffs = jaxloss.adaptive_softmax_cutoffs(data.counts, FEATURES, batch_size=BATCH)
-    yield [f"{len(data.train[1])} words to train on, {n_words} different ones, cutoffs {cutoffs}"]
+    yield Note(f"{len(data.train[1])} words to train on, {n_words} different ones, cutoffs {cutoffs}")
     runs = {}
     for name, loss, layout in (
         ("plain cross_entropy", plain, None),
         ("linear_cross_entropy", jaxloss.linear_cross_entropy, None),
         ("adaptive softmax", jaxloss.adaptive_log_softmax_with_loss, cutoffs),
     ):
-        run = runs[name] = train(loss, initial(n_words, layout), data, 1 if quick else 6)
-        relative = run.step / runs["plain cross_entropy"].step
-        numbers = (f"{run.perplexities[-1]:.1f}", f"{run.step * 1e3:.0f} ({relative:.2f})", f"{run.bytes_ / 2**20:.0f}")
-        yield [name, *numbers]
+        runs[name] = train(loss, initial(n_words, layout), data, 1 if quick else 6)
+    yield Row("perplexity of the test text", {name: run.perplexities[-1] for name, run in runs.items()}, "1")
+    yield Row("a step", {name: run.step * 1e3 for name, run in runs.items()}, "ms")
+    yield Row("temporaries", {name: run.bytes_ / 2**20 for name, run in runs.items()}, "MiB")
     if importlib.util.find_spec("matplotlib"):
         draw(runs)
-        yield [f"drawn in {PICTURE}"]
+        yield Note(f"drawn in {PICTURE}")
 
 
 def draw(runs: dict[str, Run]) -> None:

@@ -1,6 +1,6 @@
 """Output layers of many classes: time and temporaries of value and gradient, beside what there is."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxloss
-from benchmarks.measuring import HAS_CCE, HAS_TORCH, Candidates, Row, jitted, medians, row, temporaries
+from benchmarks.measuring import HAS_CCE, HAS_TORCH, Candidates, jitted, product_rate, temporaries, timed
+from benchmarks.results import Row, Rows
 
 Arrays = tuple[jax.Array, jax.Array, jax.Array]
 
@@ -28,8 +29,8 @@ def by_both(function: Callable[..., Any]) -> Callable[..., Any]:
     return jax.value_and_grad(function, (0, 1))
 
 
-def large_output(quick: bool) -> Iterator[Row]:
-    """Output layers, value+gradient by hidden and kernel: ms, and MiB of temporaries."""
+def large_output(quick: bool) -> Rows:
+    """Output layers, value and gradient by hidden and kernel; the share is that of plain matrix products."""
     shapes = [(2048, 256, 32000), (4096, 128, 50257), (1024, 64, 100_000), (1024, 64, 1_000_000)]
     for n, d, c in [(512, 64, 8000), (512, 64, 80_000)] if quick else shapes:
         hidden, kernel, target = layer(n, d, c)
@@ -43,9 +44,11 @@ def large_output(quick: bool) -> Iterator[Row]:
         candidates: Candidates = {name: jitted(f, *arrays) for name, (f, arrays) in calls.items()}
         if HAS_TORCH and n * c < 2**28:
             candidates = {**candidates, "torch": torch_layer(hidden, kernel, target)}
-        yield row(f"({n}, {d}, {c}), ms", medians(candidates, 3 if quick else 5, 1), 1e-3)
-        kept = (f"{name} {temporaries(f, arrays) / 2**20:.1f}" for name, (f, arrays) in calls.items())
-        yield [f"({n}, {d}, {c}), MiB", *kept]
+        # Three products: the logits, and the gradients by hidden and kernel.
+        seconds = 6 * n * d * c / product_rate()
+        yield timed(f"({n}, {d}, {c})", candidates, 3 if quick else 5, seconds=seconds)
+        kept = {name: temporaries(f, arrays) / 2**20 for name, (f, arrays) in calls.items()}
+        yield Row(f"({n}, {d}, {c})", kept, "MiB")
 
 
 def torch_layer(hidden: Any, kernel: Any, target: Any) -> Callable[[], object]:
@@ -63,8 +66,8 @@ def torch_layer(hidden: Any, kernel: Any, target: Any) -> Callable[[], object]:
     return call
 
 
-def chunk_sizes(quick: bool) -> Iterator[Row]:
-    """linear_cross_entropy, value+gradient, by rows in a chunk: ms (units of the default)."""
+def chunk_sizes(quick: bool) -> Rows:
+    """linear_cross_entropy, value and gradient, by rows in a chunk."""
     for n, d, c in [(512, 64, 8000)] if quick else [(4096, 256, 4096), (2048, 256, 32000), (1024, 64, 200_000)]:
         arrays = layer(n, d, c)
         candidates = {"jaxloss": jitted(by_both(jaxloss.linear_cross_entropy), *arrays)}
@@ -72,14 +75,11 @@ def chunk_sizes(quick: bool) -> Iterator[Row]:
             if size * c < 2**26:
                 function = by_both(lambda h, k, t, size=size: jaxloss.linear_cross_entropy(h, k, t, chunk_size=size))
                 candidates[f"{size} rows"] = jitted(function, *arrays)
-        measured = medians(candidates, 3 if quick else 5, 1)
-        ours = measured["jaxloss"]
-        sizes = (f"{name} {t / ours:.2f}" for name, t in measured.items() if name != "jaxloss")
-        yield [f"({n}, {d}, {c}), ms", f"{ours * 1e3:.4g}", *sizes]
+        yield timed(f"({n}, {d}, {c})", candidates, 3 if quick else 5)
 
 
-def adaptive_softmax(quick: bool) -> Iterator[Row]:
-    """Adaptive softmax under Zipf's law, value+gradient by hidden and all parameters: ms, and MiB of temporaries."""
+def adaptive_softmax(quick: bool) -> Rows:
+    """Adaptive softmax under Zipf's law, value and gradient by hidden and all parameters, and its temporaries."""
     n, d, c, cutoffs = (512, 64, 20_000, (500, 4000)) if quick else (4096, 256, 100_000, (2000, 10_000))
     frequencies = 1 / np.arange(1, c + 1)
     target = np.random.default_rng(0).choice(c, size=n, p=frequencies / frequencies.sum()).astype(np.int32)
@@ -98,9 +98,9 @@ def adaptive_softmax(quick: bool) -> Iterator[Row]:
     candidates: Candidates = {name: jitted(f, *arguments) for name, (f, arguments) in calls.items()}
     if HAS_TORCH:
         candidates = {**candidates, "torch": torch_adaptive(hidden, softmax, target)}
-    yield row(f"({n}, {d}, {c}), cutoffs {cutoffs}, ms", medians(candidates, 3 if quick else 5, 1), 1e-3)
-    kept = (f"{name} {temporaries(f, arguments) / 2**20:.1f}" for name, (f, arguments) in calls.items())
-    yield [f"({n}, {d}, {c}), cutoffs {cutoffs}, MiB", *kept]
+    yield timed(f"({n}, {d}, {c}), cutoffs {cutoffs}", candidates, 3 if quick else 5)
+    kept = {name: temporaries(f, arguments) / 2**20 for name, (f, arguments) in calls.items()}
+    yield Row(f"({n}, {d}, {c}), cutoffs {cutoffs}", kept, "MiB")
 
 
 def torch_adaptive(hidden: Any, softmax: jaxloss.AdaptiveSoftmax, target: Any) -> Callable[[], object]:

@@ -4,22 +4,26 @@ A turn begins with calls that are not timed, for `SETTLING` seconds: the threads
 (PyTorch's do, which doubled the time of whoever came next), and its arrays have left the cache.
 """
 
+import functools
 import importlib.util
-import statistics
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
-HAS_TORCH = importlib.util.find_spec("torch") is not None
-HAS_OPTAX = importlib.util.find_spec("optax") is not None
-HAS_CCE = importlib.util.find_spec("jax_cce") is not None
-HAS_KERAS = importlib.util.find_spec("keras") is not None
+from benchmarks.results import Row
+
+PEERS = {"torch": "torch", "optax": "optax", "keras": "keras", "jax_cce": "jax-cce"}
+"""Modules that some benchmark compares with, and what installs them."""
+
+HAS_TORCH, HAS_OPTAX, HAS_KERAS, HAS_CCE = (importlib.util.find_spec(module) is not None for module in PEERS)
 
 SETTLING = 0.03
-Row = list[str]
 Candidates = Mapping[str, Callable[[], object]]
+UNITS = {"µs": 1e-6, "ms": 1e-3, "s": 1.0}
 
 
 def jitted(function: Callable[..., Any], *arrays: Any) -> Callable[[], object]:
@@ -32,12 +36,12 @@ def temporaries(function: Callable[..., Any], arrays: tuple[Any, ...]) -> int:
     return jax.jit(function).lower(*arrays).compile().memory_analysis().temp_size_in_bytes
 
 
-def medians(candidates: Candidates, rounds: int, calls: int) -> dict[str, float]:
-    """Seconds a call of each candidate, after one call that compiles it."""
+def rounds(candidates: Candidates, number: int, calls: int) -> dict[str, np.ndarray]:
+    """Seconds a call of each candidate in each round, after one call that compiles it."""
     for call in candidates.values():
         call()
     seconds: dict[str, list[float]] = {name: [] for name in candidates}
-    for _ in range(rounds):
+    for _ in range(number):
         for name, call in candidates.items():
             start = time.perf_counter()
             while time.perf_counter() < start + SETTLING:
@@ -46,11 +50,42 @@ def medians(candidates: Candidates, rounds: int, calls: int) -> dict[str, float]
             for _ in range(calls):
                 call()
             seconds[name].append((time.perf_counter() - start) / calls)
-    return {name: statistics.median(times) for name, times in seconds.items()}
+    return {name: np.asarray(times) for name, times in seconds.items()}
 
 
-def row(label: str, measured: Mapping[str, float], unit: float) -> list[str]:
-    """A table's row: our time, and for each peer its time and ours in units of it."""
-    ours = measured["jaxloss"]
-    peers = (f"{name} {t / unit:.4g} ({ours / t:.2f})" for name, t in measured.items() if name != "jaxloss")
-    return [label, f"{ours / unit:.4g}", *peers]
+def timed(
+    label: str,
+    candidates: Candidates,
+    number: int,
+    calls: int = 1,
+    unit: str = "ms",
+    seconds: float | None = None,
+    **fields: Any,
+) -> Row:
+    """The medians of that many rounds; `seconds` is what the machine's roofline would take for the same."""
+    times = rounds(candidates, number, calls)
+    quartiles = {name: np.quantile(each, [0.25, 0.5, 0.75]) / UNITS[unit] for name, each in times.items()}
+    medians = {name: float(q[1]) for name, q in quartiles.items()}
+    spread = {name: float(q[2] - q[0]) / 2 for name, q in quartiles.items()}
+    share = {} if seconds is None else {name: seconds / UNITS[unit] / median for name, median in medians.items()}
+    return Row(label, medians, unit, spread, share, **fields)
+
+
+@functools.cache
+def bandwidth() -> float:
+    """Bytes a second that a plain sum reads of two arrays, the best of several rounds."""
+    n = 2**24
+    x, y = jnp.ones(n), jnp.ones(n)
+    readers = {"sum": jitted(lambda x, y: jnp.sum(x + y), x, y), "dot": jitted(jnp.vdot, x, y)}
+    if jax.default_backend() == "cpu":
+        first, second = np.asarray(x), np.asarray(y)
+        readers["numpy"] = lambda: np.dot(first, second)
+    return 8 * n / min(np.min(times) for times in rounds(readers, 5, 3).values())
+
+
+@functools.cache
+def product_rate() -> float:
+    """Floating-point operations a second of a float32 matrix product, the best of several rounds."""
+    n = 2048
+    x = jnp.ones((n, n))
+    return 2 * n**3 / np.min(rounds({"product": jitted(jnp.matmul, x, x)}, 5, 1)["product"])

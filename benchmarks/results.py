@@ -1,7 +1,19 @@
-"""What a benchmark yields."""
+"""What a benchmark yields, how it is printed and kept, and what moved against what was kept before."""
 
 import dataclasses
-from collections.abc import Mapping
+import datetime
+import importlib.metadata
+import json
+import math
+import os
+import pathlib
+import platform
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+
+VERSIONS_OF = ("jaxloss", "jax", "jaxlib", "numpy", "optax", "torch", "keras", "jax-cce")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -10,12 +22,123 @@ class Row:
 
     Args:
       label: what was measured.
-      measured: candidate to number; less is better.
+      measured: candidate to number, less being better; `jaxloss` comes first and is set in relation to the others.
       unit: of the numbers.
       spread: candidate to half of the range that the middle half of its rounds lies in, in the same unit.
+      share: candidate to its part of what the machine can do, by its roofline.
+      series: of a growth plot, to which the row belongs.
+      size: its abscissa there.
     """
 
     label: str
     measured: Mapping[str, float]
     unit: str
     spread: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    share: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    series: str = ""
+    size: float = 0.0
+
+    def cells(self) -> list[str]:
+        """The label, then each candidate: its number, the first's in units of it in brackets, its share."""
+        (first, *_) = self.measured.values()
+        cells = [f"{self.label}, {self.unit}"]
+        for i, (name, number) in enumerate(self.measured.items()):
+            cell = f"{name} {number:.4g}"
+            cell += f" ± {self.spread[name]:.2g}" if name in self.spread else ""
+            is_peer = "jaxloss" in self.measured and i > 0
+            cell += f" ({first / number:.2f})" if is_peer and number > 0 and math.isfinite(first / number) else ""
+            cells.append(cell + (f", {self.share[name]:.0%} of the roofline" if name in self.share else ""))
+        return cells
+
+
+@dataclasses.dataclass(frozen=True)
+class Note:
+    """A line of text between the rows."""
+
+    text: str
+
+    def cells(self) -> list[str]:
+        return [self.text]
+
+
+Rows = Iterator[Row | Note]
+
+
+def environment() -> dict[str, str]:
+    """The hardware, the versions and the day, as a reader of the numbers needs them."""
+    versions = {}
+    for package in VERSIONS_OF:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            versions[package] = "not installed"
+    device = jax.devices()[0]
+    return {
+        "date": datetime.date.today().isoformat(),
+        "device": f"{device.platform}: {device.device_kind}, {jax.device_count()} of them",
+        "processor": f"{processor()}, {os.cpu_count()} cores",
+        "Python": f"{platform.python_version()} on {platform.system()}",
+        **versions,
+    }
+
+
+def processor() -> str:
+    information = pathlib.Path("/proc/cpuinfo")
+    lines = information.read_text().splitlines() if information.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+@dataclasses.dataclass
+class Results:
+    """All rows of a run, by benchmark."""
+
+    environment: Mapping[str, str]
+    headings: dict[str, str] = dataclasses.field(default_factory=dict)
+    rows: dict[str, list[Row | Note]] = dataclasses.field(default_factory=dict)
+
+    def measured(self, benchmark: str) -> list[Row]:
+        return [row for row in self.rows.get(benchmark, []) if isinstance(row, Row)]
+
+    def save(self, folder: pathlib.Path) -> None:
+        """`results.json` for programs, and `results.md` for people."""
+        folder.mkdir(parents=True, exist_ok=True)
+        kept = {name: [dataclasses.asdict(row) for row in rows] for name, rows in self.rows.items()}
+        document = {"environment": dict(self.environment), "headings": self.headings, "rows": kept}
+        (folder / "results.json").write_text(json.dumps(document, indent=1) + "\n")
+        (folder / "results.md").write_text(self.markdown())
+
+    @classmethod
+    def load(cls, path: pathlib.Path) -> "Results":
+        document = json.loads(path.read_text())
+
+        def row(fields: dict[str, Any]) -> Row | Note:
+            return Note(**fields) if "text" in fields else Row(**fields)
+
+        rows = {name: [row(fields) for fields in kept] for name, kept in document["rows"].items()}
+        return cls(document["environment"], document["headings"], rows)
+
+    def markdown(self) -> str:
+        lines = ["# Benchmarks", "", *(f"- {name}: {value}" for name, value in self.environment.items())]
+        for name, rows in self.rows.items():
+            lines += ["", f"## {name}", "", self.headings[name], ""]
+            tables = [row.cells() for row in rows if isinstance(row, Row)]
+            width = max((len(cells) for cells in tables), default=0)
+            if tables:
+                lines += ["| what |" + " |" * (width - 1), "| --- |" + " --- |" * (width - 1)]
+                lines += ["| " + " | ".join(cells + [""] * (width - len(cells))) + " |" for cells in tables]
+                lines += [""]
+            lines += [row.text + "\n" for row in rows if isinstance(row, Note)]
+        return "\n".join(lines).rstrip() + "\n"
+
+
+def moved(before: Results, after: Results) -> Iterator[str]:
+    """A line for each number that changed by more than 10 % and by more than three times both spreads together."""
+    for name, rows in after.rows.items():
+        old = {row.label: row for row in before.measured(name)}
+        for row in (row for row in rows if isinstance(row, Row) and row.label in old):
+            for candidate in row.measured.keys() & old[row.label].measured.keys():
+                was, now = old[row.label].measured[candidate], row.measured[candidate]
+                noise = old[row.label].spread.get(candidate, 0.0) + row.spread.get(candidate, 0.0)
+                if abs(now - was) > max(3 * noise, 0.1 * abs(was)):
+                    yield f"{name}: {row.label}: {candidate} was {was:.4g} and is {now:.4g} {row.unit}"

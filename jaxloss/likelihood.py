@@ -119,10 +119,10 @@ def gaussian_nll_loss(
 @jax.custom_jvp
 def _gaussian(difference: Array, variance: Array, eps: Real) -> Array:
     clamped = jnp.maximum(variance, eps)
-    # Squared only after it is divided, as the square of an ordinary ratio's parts may overflow.
-    standardised = difference / jnp.sqrt(clamped)
-    value = (jnp.log(clamped) + standardised * standardised) / 2
-    return jnp.where(variance < 0, jnp.nan, value)
+    # Squared only after it is divided, as the square of an ordinary ratio's parts may overflow. The root of a negative
+    # variance is no number.
+    standardised = difference / jnp.sqrt(clamped * (1 - 2 * numerics.is_above(-variance, 0)))
+    return (jnp.log(clamped) + standardised * standardised) / 2
 
 
 @_gaussian.defjvp

@@ -1,13 +1,21 @@
 """Numeric primitives that are exact at the extremes: each holds one trick, once, with its reason.
 
 Derivatives are stated by `custom_jvp` where automatic differentiation of the formula would multiply a zero by an
-infinity; values use only operations that XLA fuses into its reductions (measured on XLA:CPU, 8 M elements: a sum
-over `minimum` and `abs` takes 4.3 ms where one over `where` or `clip` takes 12.6 and 20.6 ms).
+infinity; values use only operations that XLA:CPU fuses into its reductions, of which comparisons and `where` are none:
+what they give is written to memory first (measured, 16 M elements: a sum over `minimum` and `abs` takes 17 ms, one over
+`where` 60 ms).
 """
+
+import math
 
 import jax
 import jax.numpy as jnp
 from jax import Array
+
+
+def is_above(x: Array, bound: float) -> Array:
+    """1 where x is above the bound, by more than the smallest normal number, and else 0; as products fuse."""
+    return jnp.minimum(jnp.maximum(x - bound, 0) / jnp.finfo(x.dtype).tiny, 1)
 
 
 @jax.custom_jvp
@@ -47,9 +55,10 @@ def _square_jvp(primals, tangents):
 
 @jax.custom_jvp
 def exp_minus_product(x: Array, y: Array, z: Array) -> Array:
-    """e^x - y z, also where e^x alone overflows."""
-    rate, half = jnp.exp(x), jnp.exp(x / 2)
-    return jnp.where(rate == jnp.inf, half * (half - y / half * z), rate - y * z)
+    """e^x - y z, also where e^x alone overflows: then in units of e^(x - 64 log 2), so that only the result can."""
+    is_large = is_above(x, 80)
+    rate = jnp.exp(x - is_large * (64 * math.log(2)))
+    return (rate - y * (1 - is_large + is_large * 2.0**-64) * z) * (1 - is_large + is_large * 2.0**64)
 
 
 @exp_minus_product.defjvp
@@ -62,7 +71,7 @@ def _exp_minus_product_jvp(primals, tangents):
 @jax.custom_jvp
 def xlogx(x: Array) -> Array:
     """x log(x), 0 with derivative 0 at 0."""
-    return jnp.where(x == 0, 0, x * jnp.log(jnp.where(x == 0, 1, x)))
+    return x * jnp.log(x + (1 - is_above(jnp.abs(x), 0)))
 
 
 @xlogx.defjvp
@@ -87,23 +96,27 @@ def _softplus_jvp(primals, tangents):
 @jax.custom_jvp
 def logistic_cross_entropy(logits: Array, target: Array) -> Array:
     """y softplus(-x) + (1 - y) softplus(x), of which both hold the same logarithm."""
-    # Not max(x, 0) - x y, of which less than its rounding may be left.
-    linear = jnp.maximum(logits, 0) * (1 - target) + jnp.maximum(-logits, 0) * target
+    # Not max(x, 0) - x y, of which less than its rounding may be left. Both maxima are exact sums.
+    half = logits / 2
+    linear = (jnp.abs(half) + half) * (1 - target) + (jnp.abs(half) - half) * target
     return linear + jnp.log1p(jnp.exp(-jnp.abs(logits)))
 
 
 @logistic_cross_entropy.defjvp
 def _logistic_cross_entropy_jvp(primals, tangents):
     logits, target = primals
-    # Not sigmoid(x) - y, which is 0 for every confident right answer: here each term keeps its digits.
-    by_logits = (1 - target) * jax.nn.sigmoid(logits) - target * jax.nn.sigmoid(-logits)
+    # Not sigmoid(x) - y, which is 0 for every confident right answer: here each term keeps its digits. What it shares
+    # with the value, such as 1 - y, XLA:CPU would write to memory (measured: 1.6 times the time).
+    by_logits = -((target - 1) * jax.nn.sigmoid(logits) + target * jax.nn.sigmoid(-logits))
     return logistic_cross_entropy(logits, target), by_logits * tangents[0] - logits * tangents[1]
 
 
 @jax.custom_jvp
 def weighted(weight: Array, loss: Array) -> Array:
     """weight * loss, in which a weight of 0 gives 0 even where the loss overflowed to an infinity."""
-    return jnp.where((weight == 0) & jnp.isinf(loss), 0, weight * loss)
+    largest = jnp.finfo(loss.dtype).max
+    bound = largest * (1 + is_above(jnp.abs(weight), 0))  # of another weight than 0 infinity, which is none
+    return weight * jnp.maximum(jnp.minimum(loss, bound), -bound)
 
 
 @weighted.defjvp

@@ -1,0 +1,148 @@
+"""The line that one would write by hand for each loss, one number a sample, and its mean with weights and a mask."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+C = 16
+Line = Callable[..., Any]
+
+
+def mean(line: Line) -> Line:
+    """Of all samples."""
+    return lambda *arrays: jnp.mean(line(*arrays))
+
+
+def weighted_mean(line: Line) -> Line:
+    """Of the samples where a mask is true, each with a weight."""
+
+    def of(weights: Any, where: Any, *arrays: Any) -> Any:
+        return jnp.sum(jnp.where(where, weights * line(*arrays), 0)) / jnp.maximum(jnp.sum(where), 1)
+
+    return of
+
+
+def huber(x: Any, y: Any) -> Any:
+    size = jnp.abs(x - y)
+    return jnp.where(size < 1, size * size / 2, size - 0.5)
+
+
+def take(x: Any, t: Any) -> Any:
+    return jnp.take_along_axis(x, t[:, None], axis=-1)[:, 0]
+
+
+def distance(x: Any, y: Any) -> Any:
+    return jnp.sqrt(jnp.sum((x - y + 1e-6) ** 2, axis=-1))
+
+
+def triplet(a: Any, p: Any, n: Any) -> Any:
+    return jnp.maximum(distance(a, p) - distance(a, n) + 1, 0)
+
+
+def cosine(x: Any, z: Any, y: Any) -> Any:
+    lengths = jnp.linalg.norm(x, axis=-1) * jnp.linalg.norm(z, axis=-1)
+    cosines = jnp.sum(x * z, axis=-1) / lengths
+    return jnp.where(y == 1, 1 - cosines, jnp.maximum(cosines, 0))
+
+
+def multi_margin(x: Any, t: Any) -> Any:
+    margins = jnp.maximum(1 - take(x, t)[:, None] + x, 0)
+    return jnp.mean(jnp.where(jnp.arange(x.shape[-1]) == t[:, None], 0, margins), axis=-1)
+
+
+def multilabel_margin(x: Any, t: Any) -> Any:
+    counted = jnp.cumprod(t >= 0, axis=-1) == 1
+    listed = jnp.any((t[:, :, None] == jnp.arange(x.shape[-1])) & counted[:, :, None], axis=1)
+    scores = jnp.take_along_axis(x, jnp.maximum(t, 0), axis=-1)
+    terms = jnp.maximum(1 - scores[:, :, None] + x[:, None, :], 0)
+    return jnp.sum(jnp.where(counted[:, :, None] & ~listed[:, None, :], terms, 0), axis=(1, 2)) / x.shape[-1]
+
+
+def sigmoid_cross_entropy(x: Any, y: Any) -> Any:
+    return jnp.maximum(x, 0) - x * y + jnp.log1p(jnp.exp(-jnp.abs(x)))
+
+
+def cross_entropy(x: Any, t: Any) -> Any:
+    return jax.nn.logsumexp(x, axis=-1) - take(x, t)
+
+
+LINES: dict[str, Line] = {
+    "mse_loss": lambda x, y: (x - y) ** 2,
+    "l1_loss": lambda x, y: jnp.abs(x - y),
+    "smooth_l1_loss": huber,
+    "huber_loss": huber,
+    "poisson_nll_loss": lambda x, y: jnp.exp(x) - y * x,
+    "gaussian_nll_loss": lambda x, y, v: (jnp.log(jnp.maximum(v, 1e-6)) + (x - y) ** 2 / jnp.maximum(v, 1e-6)) / 2,
+    "kl_div": lambda x, y: jax.scipy.special.xlogy(y, y) - y * x,
+    "binary_cross_entropy": lambda x, y: (
+        -(y * jnp.maximum(jnp.log(x), -100) + (1 - y) * jnp.maximum(jnp.log1p(-x), -100))
+    ),
+    "binary_cross_entropy_with_logits": sigmoid_cross_entropy,
+    "nll_loss": lambda x, t: -take(x, t),
+    "cross_entropy": cross_entropy,
+    "linear_cross_entropy": lambda h, kernel, t: cross_entropy(h @ kernel, t),
+    "hinge_embedding_loss": lambda x, y: jnp.where(y == 1, x, jnp.maximum(1 - x, 0)),
+    "margin_ranking_loss": lambda x, z, y: jnp.maximum(-y * (x - z), 0),
+    "soft_margin_loss": lambda x, y: jax.nn.softplus(-y * x),
+    "multi_margin_loss": multi_margin,
+    "multilabel_margin_loss": multilabel_margin,
+    "multilabel_soft_margin_loss": lambda x, y: jnp.mean(sigmoid_cross_entropy(x, y), axis=-1),
+    "triplet_margin_loss": triplet,
+    "triplet_margin_with_distance_loss": triplet,
+    "cosine_embedding_loss": cosine,
+}
+
+ELEMENTWISE = (
+    "mse_loss",
+    "l1_loss",
+    "smooth_l1_loss",
+    "huber_loss",
+    "margin_ranking_loss",
+    "hinge_embedding_loss",
+    "soft_margin_loss",
+    "binary_cross_entropy_with_logits",
+    "binary_cross_entropy",
+    "kl_div",
+    "poisson_nll_loss",
+    "gaussian_nll_loss",
+)
+
+
+def arguments(name: str, n: int) -> tuple[Any, ...]:
+    """Valid float32 arguments of n samples, vectors and class scores of C entries."""
+    generator = np.random.default_rng(0)
+
+    def normal(*shape: int) -> Any:
+        return jnp.asarray(generator.normal(size=shape), jnp.float32)
+
+    def uniform(*shape: int) -> Any:
+        return jnp.asarray(generator.uniform(0.01, 0.99, size=shape), jnp.float32)
+
+    def signs() -> Any:
+        return jnp.asarray(generator.choice([-1, 1], size=n), jnp.float32)
+
+    def classes(*shape: int) -> Any:
+        return jnp.asarray(generator.integers(0, C, size=shape), jnp.int32)
+
+    makers: dict[str, Callable[[], tuple[Any, ...]]] = {
+        "gaussian_nll_loss": lambda: (normal(n), normal(n), uniform(n)),
+        "kl_div": lambda: (jnp.log(uniform(n)), uniform(n)),
+        "binary_cross_entropy": lambda: (uniform(n), uniform(n)),
+        "binary_cross_entropy_with_logits": lambda: (normal(n), uniform(n)),
+        "nll_loss": lambda: (jax.nn.log_softmax(normal(n, C)), classes(n)),
+        "cross_entropy": lambda: (normal(n, C), classes(n)),
+        "linear_cross_entropy": lambda: (normal(n, 8), normal(8, C), classes(n)),
+        "hinge_embedding_loss": lambda: (normal(n), signs()),
+        "margin_ranking_loss": lambda: (normal(n), normal(n), signs()),
+        "soft_margin_loss": lambda: (normal(n), signs()),
+        "multi_margin_loss": lambda: (normal(n, C), classes(n)),
+        "multilabel_margin_loss": lambda: (normal(n, C), classes(n, C).at[:, 3:].set(-1)),
+        "multilabel_soft_margin_loss": lambda: (normal(n, C), uniform(n, C)),
+        "triplet_margin_loss": lambda: (normal(n, C), normal(n, C), normal(n, C)),
+        "triplet_margin_with_distance_loss": lambda: (normal(n, C), normal(n, C), normal(n, C)),
+        "cosine_embedding_loss": lambda: (normal(n, C), normal(n, C), signs()),
+    }
+    return makers.get(name, lambda: (normal(n), normal(n)))()

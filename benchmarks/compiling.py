@@ -1,0 +1,97 @@
+"""What is paid once: tracing and compiling, the import, temporary memory, and lines of code."""
+
+import ast
+import inspect
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import jaxloss
+from benchmarks import by_hand
+from benchmarks.measuring import temporaries
+from benchmarks.results import Row, Rows
+
+
+def compile_times(quick: bool) -> Rows:
+    """Value and gradient with weights, a mask and a mean, beside a line by hand with the same: to trace, to compile."""
+    n = 32
+    weights, where = jnp.ones(n), jnp.arange(n) % 3 > 0
+    for name, line in by_hand.LINES.items():
+        arrays = by_hand.arguments(name, n)
+
+        def ours(w: Any, m: Any, *arrays: Any, name: str = name) -> Any:
+            return getattr(jaxloss, name)(*arrays, weights=w, where=m)
+
+        seconds: dict[str, list[tuple[float, float]]] = {"jaxloss": [], "by hand": []}
+        for _ in range(3 if quick else 9):
+            for candidate, function in (("jaxloss", ours), ("by hand", by_hand.weighted_mean(line))):
+                jax.clear_caches()
+                seconds[candidate].append(traced_and_compiled(function, (weights, where, *arrays)))
+        for i, step in enumerate(("trace", "compile")):
+            quartiles = {k: np.quantile([s[i] for s in v], [0.25, 0.5, 0.75]) * 1e3 for k, v in seconds.items()}
+            spread = {k: float(q[2] - q[0]) / 2 for k, q in quartiles.items()}
+            yield Row(f"{name}, {step}", {k: float(q[1]) for k, q in quartiles.items()}, "ms", spread)
+
+
+def traced_and_compiled(function: Callable[..., Any], arrays: tuple[Any, ...]) -> tuple[float, float]:
+    """Seconds for each step."""
+    start = time.perf_counter()
+    lowered = jax.jit(jax.value_and_grad(function, 2)).lower(*arrays)
+    middle = time.perf_counter()
+    lowered.compile()
+    return middle - start, time.perf_counter() - middle
+
+
+def memory(quick: bool) -> Rows:
+    """Temporaries of value and of value and gradient, with weights and a mask."""
+    n, c = 4096, 256 if quick else 1024
+    x, y, labels = jnp.ones((n, c)), jnp.zeros((n, c)), jnp.zeros(n, int)
+    weights, where = jnp.ones(n), jnp.arange(n) % 3 > 0
+    wide = (jnp.broadcast_to(weights[:, None], x.shape), jnp.broadcast_to(where[:, None], x.shape))
+    for name, arrays in (("mse_loss", (*wide, x, y)), ("cross_entropy", (weights, where, x, labels))):
+
+        def ours(w: Any, m: Any, *arrays: Any, name: str = name) -> Any:
+            return getattr(jaxloss, name)(*arrays, weights=w, where=m)
+
+        functions = {"jaxloss": ours, "by hand": by_hand.weighted_mean(by_hand.LINES[name])}
+        for lift, what in ((lambda f: f, "value"), (lambda f: jax.value_and_grad(f, 2), "value+gradient")):
+            measured = {key: temporaries(lift(f), arrays) / 2**20 for key, f in functions.items()}
+            yield Row(f"{name}, {what}", measured, "MiB")
+
+
+def importing(quick: bool) -> Rows:
+    """What `import jaxloss` adds to `import jax`."""
+    script = "import jax, time; s = time.perf_counter(); import jaxloss; print(time.perf_counter() - s)"
+    command = [sys.executable, "-c", script]
+    seconds = [float(subprocess.check_output(command, text=True)) for _ in range(3 if quick else 7)]
+    yield Row("import jaxloss", {"jaxloss": float(np.median(seconds)) * 1e3}, "ms")
+
+
+def kernels(quick: bool) -> Rows:
+    """Lines of each loss's kernel, without signature and docstring, then those of the helpers in its module."""
+    del quick
+    for name, function in sorted(vars(jaxloss).items()):
+        if inspect.isfunction(function) and hasattr(function, "__wrapped__") and name != "data_checks":
+            module = ast.parse(inspect.getsource(inspect.getmodule(function)))  # pyright: ignore
+            functions = {f.name: f for f in module.body if isinstance(f, ast.FunctionDef)}
+            called, new = {name}, {name}
+            while new:
+                names = {n.id for f in new for n in ast.walk(functions[f]) if isinstance(n, ast.Name)}
+                # The rule of a derivative is called by nobody.
+                names |= {f"{f}_jvp" for f in new}
+                new = (names & functions.keys()) - called
+                called |= new
+            helpers = {f: float(lines(functions[f])) for f in sorted(called - {name})}
+            yield Row(name, {"kernel": float(lines(functions[name])), **helpers}, "lines")
+
+
+def lines(function: ast.FunctionDef) -> int:
+    first = function.body[1] if ast.get_docstring(function) else function.body[0]
+    last = function.body[-1]
+    return (last.end_lineno or last.lineno) - first.lineno + 1

@@ -1,0 +1,124 @@
+"""How long calls take: dispatch, elementwise losses by size, cross-entropy by shape, and what the machine can do."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import jaxloss
+from benchmarks import by_hand
+from benchmarks.measuring import HAS_OPTAX, HAS_TORCH, Candidates, bandwidth, jitted, product_rate, timed
+from benchmarks.results import Note, Row, Rows
+
+
+def torch_call(name: str, arrays: tuple[Any, ...], gradient: bool) -> Callable[[], object]:
+    import torch
+
+    tensors = [torch.tensor(np.asarray(array)) for array in arrays]
+    tensors = [tensor.long() if not tensor.is_floating_point() else tensor for tensor in tensors]
+    tensors[0].requires_grad_(gradient)
+    loss = getattr(torch.nn.functional, name)
+
+    def call() -> object:
+        if not gradient:
+            return loss(*tensors)
+        tensors[0].grad = None
+        return loss(*tensors).backward()
+
+    return call
+
+
+def compiled_call(function: Callable[..., Any], *arguments: Any) -> Callable[[], object]:
+    compiled = jax.jit(function)
+    return lambda: compiled(*arguments)
+
+
+def roofline(quick: bool) -> Rows:
+    """What this machine can do: time to read 1 GiB in a sum, and to multiply and add 10⁹ times in a matrix product."""
+    del quick
+    yield Row("reading 1 GiB", {"sum": 2**30 / bandwidth() * 1e3}, "ms")
+    yield Row("10⁹ multiply-adds", {"matrix product": 2e9 / product_rate() * 1e3}, "ms")
+    yield Note(f"{bandwidth() / 1e9:.1f} GB/s and {product_rate() / 1e9:.0f} GFLOP/s")
+
+
+def dispatch(quick: bool) -> Rows:
+    """Eager calls on arrays of 8 x 4, where all time is overhead."""
+    x, y, labels = jnp.ones((8, 4)), jnp.zeros((8, 4)), jnp.zeros(8, int)
+
+    def huber(x: Any, y: Any, delta: Any) -> Any:
+        size = jnp.abs(x - y)
+        return jnp.mean(jnp.where(size < delta, size**2 / 2, delta * (size - delta / 2)))
+
+    cases: dict[str, dict[str, Callable[[], object]]] = {
+        "mse_loss": {
+            "jaxloss": lambda: jaxloss.mse_loss(x, y),
+            "by hand, jitted": compiled_call(by_hand.mean(by_hand.LINES["mse_loss"]), x, y),
+        },
+        "huber_loss(delta=2.0)": {
+            "jaxloss": lambda: jaxloss.huber_loss(x, y, delta=2.0),
+            "by hand, jitted": compiled_call(huber, x, y, 2.0),
+        },
+        "cross_entropy": {
+            "jaxloss": lambda: jaxloss.cross_entropy(x, labels),
+            "by hand, jitted": compiled_call(by_hand.mean(by_hand.cross_entropy), x, labels),
+        },
+    }
+    if HAS_OPTAX:
+        from optax import losses
+
+        cases["mse_loss"]["optax"] = lambda: losses.squared_error(x, y).mean()
+        cases["huber_loss(delta=2.0)"]["optax"] = lambda: losses.huber_loss(x, y, delta=2.0).mean()
+        cases["cross_entropy"]["optax"] = lambda: losses.softmax_cross_entropy_with_integer_labels(x, labels).mean()
+    for name, candidates in cases.items():
+        if HAS_TORCH:
+            candidates["torch"] = torch_call(name.split("(")[0], (x, labels if "cross" in name else y), False)
+        yield timed(name, candidates, 5 if quick else 15, 200, "µs")
+
+
+def elementwise(quick: bool) -> Rows:
+    """Mean of an elementwise loss by the number of elements; the share is that of the read bandwidth of a plain sum."""
+    largest = 2**20 if quick else 2**24
+    for name in by_hand.ELEMENTWISE:
+        sizes = [2**10, 2**15, largest] if quick else [2**10, 2**14, 2**18, 2**22, largest]
+        for n in sizes if name in ("mse_loss", "binary_cross_entropy_with_logits") else [largest]:
+            arrays = by_hand.arguments(name, n)
+            for gradient in (False, True):
+                lift = jax.value_and_grad if gradient else lambda f: f
+                candidates: Candidates = {
+                    "jaxloss": jitted(lift(getattr(jaxloss, name)), *arrays),
+                    "by hand": jitted(lift(by_hand.mean(by_hand.LINES[name])), *arrays),
+                }
+                if HAS_TORCH:
+                    candidates = {**candidates, "torch": torch_call(name, arrays, gradient)}
+                what = "value+gradient" if gradient else "value"
+                # The gradient is written, as long as one array.
+                least = 4 * n * (len(arrays) + gradient) / bandwidth()
+                label, seconds = f"{name}, {n} elements, {what}", least if n == largest else None
+                calls = max(1, min(100, 2**18 // n))
+                yield timed(label, candidates, 5, calls, seconds=seconds, series=f"{name}, {what}", size=n)
+
+
+def cross_entropy(quick: bool) -> Rows:
+    """Class indices, value and gradient, by samples and by classes."""
+    shapes = [(65536, 10), (8192, 1000), (2048, 8192), (1024, 32000)]
+    growth = [(n, 1000) for n in (64, 512, 4096, 32768)] + [(256, c) for c in (10, 100, 1000, 10_000, 100_000)]
+    for n, c in [(16384, 10), (2048, 1000), (256, 100), (256, 10_000)] if quick else shapes + growth:
+        logits = jax.random.normal(jax.random.key(0), (n, c)) * 3
+        target = jax.random.randint(jax.random.key(1), (n,), 0, c)
+        candidates: Candidates = {"jaxloss": jitted(jax.value_and_grad(jaxloss.cross_entropy), logits, target)}
+        if HAS_OPTAX:
+            from optax import losses
+
+            optax_loss = losses.softmax_cross_entropy_with_integer_labels
+            mean = jax.value_and_grad(lambda x, t, f=optax_loss: f(x, t).mean())
+            candidates = {**candidates, "optax": jitted(mean, logits, target)}
+        if HAS_TORCH:
+            candidates = {**candidates, "torch": torch_call("cross_entropy", (logits, target), gradient=True)}
+        series = {1000: "1000 classes, by samples"}.get(c, "") if n != 256 else "256 samples, by classes"
+        size = n if "by samples" in series else c
+        # Logits are read once for the maximum and once for the sum, and the gradient is written.
+        seconds = 12 * n * c / bandwidth()
+        calls = max(1, min(20, 2**20 // (n * c)))
+        yield timed(f"({n}, {c})", candidates, 5 if quick else 9, calls, seconds=seconds, series=series, size=size)
