@@ -17,7 +17,7 @@ from jaxloss.checks import Interval
 from jaxloss.class_axis import ClassAxis
 from jaxloss.declaration import Declaration
 from jaxloss.dtypes import compute_dtype, promote
-from jaxloss.meshes import by_automatic_axes, explicit_mesh
+from jaxloss.meshes import by_automatic_axes, explicit_mesh, vary_over, varying_axes
 from jaxloss.notation import Operand, Pattern, match
 from jaxloss.reductions import Samples
 
@@ -33,6 +33,9 @@ def run(declaration: Declaration, plan: Mapping[str, Any], values: Mapping[str, 
 
     def reduced(values: Mapping[str, Any]) -> Any:
         samples = call.rows(values, is_summed) if declaration.by_rows else call.samples(values)
+        if 0 in call.matched.batch_shape:
+            # Of nothing: a derivative by what is empty is no program that XLA takes inside shard_map.
+            samples = jax.tree.map(lambda x: vary_over(jnp.zeros(x.shape, x.dtype), varying_axes(x)), samples)
         if reduction == "samples":
             return samples.losses, reductions.normalisers(samples)
         return reductions.reduce(samples, reduction)
@@ -259,7 +262,11 @@ class Call:
 
 def _unless(usable: Array | None, value: Array) -> Array:
     """The value of a sample whose indices all are in their ranges; of any other NaN, with no gradient."""
-    return value if usable is None else jnp.where(usable, value, jnp.nan)
+    if usable is None:
+        return value
+    # Without jit this constant, which nobody sees, would be an error under jax_debug_nans.
+    with jax.debug_nans(False):
+        return jnp.where(usable, value, jnp.nan)
 
 
 def _fill_unless(harmless: Array, value: Array, fill: int) -> Array:
