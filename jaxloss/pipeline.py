@@ -161,7 +161,7 @@ class Call:
         values = jax.tree.map(functools.partial(cut, counted=counted), values)
         with checks.sparing(counted):
             self._check_data(values)
-            values, usable = self._usable(values)
+            values, usable = self._usable(values, counted)
             result = self._call_kernel(values)
         dtype = compute_dtype(values.values())
         value, normaliser = result if isinstance(result, tuple) else (result, None)
@@ -177,7 +177,7 @@ class Call:
             vmap_batch(self._check_sample, self.operands, self.matched, -1)(values)
         values = spread_batch(self.operands, self.matched, values)
         counted = self._counted(values)
-        values, usable = self._usable(values)
+        values, usable = self._usable(values, counted)
         harmless = counted if usable is None else usable if counted is None else counted & usable
         for operand in self.operands:
             name = operand.name
@@ -219,14 +219,19 @@ class Call:
                 if name in values:
                     checks.require_inside(self.name, name, values[name], domain)
 
-    def _usable(self, values: dict[str, Array]) -> tuple[dict[str, Array], Array | None]:
-        """The values with every index in its range, and which samples, by their batch axes, had them all there."""
+    def _usable(self, values: dict[str, Array], counted: Array | None) -> tuple[dict[str, Array], Array | None]:
+        """The values with every index in its range, and which samples, by their batch axes, had them all there.
+
+        A sample that does not count is usable: a NaN that is masked later would be an error under jax_debug_nans.
+        """
         usable, batch_rank = None, len(self.matched.batch_shape) if self.declaration.by_rows else 0
         for name, domain in self.ranges.items():
             inside = domain.contains(values[name])
             inside = jnp.all(inside, axis=tuple(range(batch_rank, inside.ndim)))
             usable = inside if usable is None else usable & inside
             values = values | {name: domain.clip_index(values[name])}
+        if usable is not None and counted is not None:
+            usable = usable | ~counted
         return values, usable
 
     def _without_padding(self, values: dict[str, Array]) -> dict[str, Array]:

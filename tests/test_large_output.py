@@ -48,7 +48,6 @@ def test_chunks_change_nothing(chunk_size, reduction):
             np.testing.assert_allclose(one, other, rtol=1e-11, atol=1e-13)
 
 
-@pytest.mark.nans
 def test_weights_of_ignored_rows_have_no_gradient():
     hidden, kernel, _, target = layer()
     target[3] = -100

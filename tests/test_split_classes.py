@@ -83,7 +83,6 @@ def pair(losses, normalisers):
 REDUCTIONS = ("none", "sum", "mean", "weighted_mean", "batchmean", "total", "pair")
 
 
-@pytest.mark.nans
 @pytest.mark.parametrize("fused", [True, False], ids=["linear_cross_entropy", "cross_entropy"])
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("reduction", REDUCTIONS)
@@ -116,7 +115,6 @@ CASES = [
 ]
 
 
-@pytest.mark.nans
 @pytest.mark.parametrize(("fused", "target", "options", "check_vma"), CASES)
 def test_rows_and_classes_split_by_hand(fused, target, options, check_vma):
     def local(hidden, *arguments):
@@ -129,7 +127,6 @@ def test_rows_and_classes_split_by_hand(fused, target, options, check_vma):
     check_split(fused, options, TARGETS[target], "mean", local, devices, in_specs, SAME, check_vma=check_vma)
 
 
-@pytest.mark.nans
 def test_losses_one_by_one_with_rows_and_classes_split_by_hand():
     def local(*arguments):
         extra = {"axis_name": "classes", "n_classes": C, "reduction": "none"}
@@ -234,7 +231,6 @@ def test_split_classes_take_their_share_of_the_memory():
     assert compiled_split(8, 512, 32, 2**16, chunk_size=None).memory_analysis().temp_size_in_bytes <= whole
 
 
-@pytest.mark.nans
 def test_padding_is_no_class_on_one_device_either():
     target = np.array([0, 2, -100])
     logits = np.array([[1.0, 2.0, 0.5], [0.0, 1.0, 3.0], [0.0, 0.0, 0.0]], np.float32)
