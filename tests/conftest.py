@@ -17,7 +17,8 @@ jax.config.update("jax_compilation_cache_dir", str(pathlib.Path(__file__).parent
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
-# No part of jit's cache key: programs are the same with and without it. Set here, it holds in threads and doctests too.
+# No part of jit's cache key. Set globally, jax 0.10 looks at eager operations and at each program's first call alone: a
+# later call goes past the check, which only `with jax.debug_nans(True)` puts there too.
 jax.config.update("jax_debug_nans", True)
 
 hypothesis.settings.register_profile("jaxloss", deadline=None, max_examples=25, print_blob=True, derandomize=True)
