@@ -11,6 +11,7 @@ import jax.extend
 import jax.numpy as jnp
 from jax import Array, lax
 
+from jaxloss.checks import require_array
 from jaxloss.dtypes import compute_dtype
 from jaxloss.meshes import equally_varying, vary_over, varying_axes, wide_zeros_like
 from jaxloss.reductions import Total
@@ -45,7 +46,7 @@ def accumulated(loss: Loss) -> Callable[[Any, Any], Total]:
     Raises:
       ValueError: the arrays of `batches` have no common leading axis, or none of an entry; or, inside `shard_map`,
         `loss` closes over what is differentiated and the same on all devices.
-      TypeError: `loss` returns no Total.
+      TypeError: `loss` is not callable or returns no Total, or a leaf of `parameters` or `batches` is no array.
 
     Reference:
       Unsloth and Hugging Face Transformers, "Fixing gradient accumulation", 2024 (the mean of means is not the mean).
@@ -60,6 +61,15 @@ def accumulated(loss: Loss) -> Callable[[Any, Any], Total]:
       >>> print([f"{number:.4f}" for number in jax.value_and_grad(mean)(2.0)])
       ['0.6667', '-0.6667']
     """
+
+    if not callable(loss):
+        raise TypeError(f"accumulated: takes a loss of (parameters, micro-batch), got {type(loss).__name__}")
+
+    def checked_total(parameters: Any, batches: Any) -> Total:
+        for name, tree in (("parameters", parameters), ("batches", batches)):
+            for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+                require_array("accumulated", name + jax.tree_util.keystr(path), leaf)
+        return total(parameters, batches)
 
     @jax.jit
     @functools.wraps(loss)
@@ -80,7 +90,7 @@ def accumulated(loss: Loss) -> Callable[[Any, Any], Total]:
             traced = _Traced(loss, parameters, batches)
         return _total(traced, (parameters, traced.captured), batches)
 
-    return total
+    return checked_total
 
 
 class _Traced:

@@ -12,10 +12,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 
 from jaxloss import chunks, products
-from jaxloss.checks import Vector, require_array
+from jaxloss.checks import Vector, require_array, require_key
 from jaxloss.cutoffs import check_div_value, check_sizes, tail_features
 from jaxloss.dtypes import compute_dtype, product_dtype
 from jaxloss.meshes import equally_varying
@@ -88,7 +89,7 @@ class AdaptiveSoftmax:
 
         Raises:
           ValueError: a number out of its range, or cutoffs out of order.
-          TypeError: a cutoff that is no integer.
+          TypeError: a cutoff that is no integer, or a key that is none.
 
         Reference:
           PyTorch documentation, `torch.nn.AdaptiveLogSoftmaxWithLoss`.
@@ -96,9 +97,12 @@ class AdaptiveSoftmax:
         Example:
           As the class.
         """
+        require_key("AdaptiveSoftmax.init", key)
         bounds = _bounds("AdaptiveSoftmax.init", cutoffs, n_classes)
         check_sizes("AdaptiveSoftmax.init", in_features=in_features)
         check_div_value("AdaptiveSoftmax.init", div_value)
+        if not isinstance(typing.cast("Any", head_bias), bool | np.bool_):
+            raise TypeError(f"AdaptiveSoftmax.init: head_bias takes True or False, got {type(head_bias).__name__}")
         keys = iter(jax.random.split(key, 2 * len(bounds)))
 
         def uniform(rows: int, *shape: int) -> Array:

@@ -2,7 +2,8 @@
 
 import contextlib
 import contextvars
-from collections.abc import Generator
+import inspect
+from collections.abc import Callable, Generator
 from typing import Any
 
 import jax
@@ -64,8 +65,10 @@ class Interval:
 
     def check_number(self, function: str, argument: str, value: Any) -> None:
         """Raises a ValueError for a Python number outside the interval, a TypeError for what is none."""
-        if not isinstance(value, float | int | np.number) or isinstance(value, np.complexfloating):
+        if not isinstance(value, float | int | np.number) or isinstance(value, bool | np.complexfloating):
             raise TypeError(f"{function}: {argument} takes a number, got {type(value).__name__}")
+        if isinstance(value, int) and abs(value) >= 2**1024:
+            raise ValueError(f"{function}: {argument} is beyond float64: {value}")
         if not self.contains(value):
             raise ValueError(f"{function}: {argument} is {value} but lies in {self.notation}")
 
@@ -90,17 +93,72 @@ def require_array(function: str, name: str, value: Any) -> None:
         raise ValueError(f"{function}: {name} is {value}, which no integer of JAX holds")
 
 
-def require_floating(function: str, array: Array) -> None:
-    """Raises a TypeError for an array that is not floating."""
+def as_floating(function: str, name: str, value: Any) -> Array:
+    """The argument as an array; raises a TypeError where it is not floating."""
+    require_array(function, name, value)
+    array = jnp.asarray(value)
     if not jnp.issubdtype(array.dtype, jnp.floating):
-        raise TypeError(f"{function}: takes floating arrays, got dtype {array.dtype}")
+        raise TypeError(f"{function}: takes floating arrays, got dtype {array.dtype} for {name}")
+    return array
 
 
-def require_vectors(function: str, array: Array) -> None:
-    """Raises an error for an array that is not floating, or has no last axis with an entry."""
-    require_floating(function, array)
+def as_vectors(function: str, name: str, value: Any) -> Array:
+    """The argument as a floating array; raises a ValueError where it has no last axis with an entry."""
+    array = as_floating(function, name, value)
     if not array.ndim or not array.shape[-1]:
-        raise ValueError(f"{function}: takes vectors of at least one entry, got shape {array.shape}")
+        raise ValueError(f"{function}: takes vectors of at least one entry, got shape {array.shape} for {name}")
+    return array
+
+
+def as_real(function: str, name: str, value: Any, dtype: Any) -> Array:
+    """The argument, integer or floating, as an array of that dtype."""
+    if not isinstance(value, Array | np.ndarray):
+        _REAL.check_number(function, name, value)
+        return jnp.asarray(float(value), dtype)
+    require_array(function, name, value)
+    if not any(jnp.issubdtype(value.dtype, kind) for kind in (jnp.integer, jnp.floating)):
+        raise TypeError(f"{function}: {name} has dtype {value.dtype} but takes real numbers")
+    return jnp.asarray(value, dtype)
+
+
+_REAL = Interval("[-inf, inf]")
+
+
+def require_broadcast(function: str, **arrays: Array) -> None:
+    """Raises a ValueError that names the shapes, where they do not broadcast."""
+    try:
+        jnp.broadcast_shapes(*(array.shape for array in arrays.values()))
+    except ValueError:
+        shapes = " and ".join(f"{name} {array.shape}" for name, array in arrays.items())
+        raise ValueError(f"{function}: takes shapes that broadcast, got {shapes}") from None
+
+
+def require_key(function: str, key: Any) -> None:
+    """Raises a TypeError for what is not one key of `jax.random`, of the new kind or the old."""
+    if isinstance(key, Array | np.ndarray):
+        if dtypes.is_key(key.dtype) and key.ndim == 0:
+            return
+        if key.dtype == np.uint32 and key.shape == jax.eval_shape(jax.random.PRNGKey, 0).shape:
+            return
+        got = f"dtype {key.dtype} and shape {key.shape}"
+    else:
+        got = type(key).__name__
+    raise TypeError(f"{function}: key takes one key such as jax.random.key(0), got {got}")
+
+
+def require_pairwise(function: str, name: str, value: Callable[..., Any], takes: str) -> None:
+    """Raises a TypeError for a callable that does not ask for two arguments, such as `jnp.mean` with an axis second."""
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    try:
+        signature = inspect.signature(value)
+        signature.bind(None, None)
+        parameters = list(signature.parameters.values())
+        fits = all(p.default is p.empty for p in [p for p in parameters if p.kind in kinds][:2])
+    except (TypeError, ValueError):  # what is written in C may show no signature
+        fits = False
+    if not fits:
+        called = getattr(value, "__name__", type(value).__name__)
+        raise TypeError(f"{function}: {name} takes a callable of the two arguments ({takes}), got {called}")
 
 
 _data_checks = jax.make_user_context(default_value=False)
@@ -131,7 +189,7 @@ def data_checks(enabled: bool) -> Generator[None]:
       >>> import jax, jax.numpy as jnp, jaxloss
       >>> from jax.experimental import checkify
       >>> checked = checkify.checkify(jax.jit(jaxloss.cross_entropy))
-      >>> with jaxloss.data_checks(True):
+      >>> with jaxloss.data_checks(True), jax.debug_nans(False):  # the loss is NaN
       ...     error, loss = checked(jnp.zeros((2, 3)), jnp.array([0, 3]))
       >>> print(error.get().partition(" (")[0])
       cross_entropy: target is 3 but lies in [0, 3)

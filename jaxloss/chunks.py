@@ -69,6 +69,9 @@ def losses(row: Row, chunk_size: int, layer: Layer) -> Array:
 
 def weighted_sum(row: Row, chunk_size: int, layer: Layer, weights: Array) -> Array:
     """The sum of the losses of all rows, each times its weight."""
+    if 0 in layer.hidden.shape[:-1]:
+        # No loop would tell over which axes of a mesh the gradients vary.
+        return wide_zeros((), layer.hidden, _axes_of_losses(layer) | varying_axes(weights))
     return _weighted_sum(row, chunk_size, *_equally_varying(layer, weights))
 
 

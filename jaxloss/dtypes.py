@@ -46,6 +46,11 @@ def is_known(dtype: np.dtype[Any]) -> bool:
     )
 
 
+def is_key(dtype: Any) -> bool:
+    """Whether it is that of the keys of `jax.random.key`."""
+    return jnp.issubdtype(dtype, jax.dtypes.prng_key)
+
+
 def holds(number: int) -> bool:
     """Whether JAX's widest integers, which are 32-bit ones unless 64-bit ones were asked for, hold this one."""
     return abs(number) < (2**63 if jax.config.read("jax_enable_x64") else 2**31)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxloss import kinks, numerics, vectors
-from jaxloss.checks import Real, Vector
+from jaxloss.checks import Real, Vector, require_pairwise
 from jaxloss.lift import loss
 from jaxloss.options import AxisOptions
 
@@ -109,7 +109,7 @@ def triplet_margin_with_distance_loss(
 
     Raises:
       ValueError: shapes do not fit, or `kink_width` is negative.
-      TypeError: an array is not floating, or `distance_function` is not callable.
+      TypeError: an array is not floating, or `distance_function` no callable of two arguments.
 
     Reference:
       Balntas et al., BMVC 2016, as `triplet_margin_loss`.
@@ -124,6 +124,7 @@ def triplet_margin_with_distance_loss(
     """
     if distance_function is _pairwise_distance:
         return _triplet_margin(anchor, positive, negative, margin, 2.0, _EPS, swap, kink_width)
+    require_pairwise("triplet_margin_with_distance_loss", "distance_function", distance_function, "two vectors")
     return _triplet(anchor, positive, negative, distance_function, margin, swap, kink_width)
 
 

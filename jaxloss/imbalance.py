@@ -30,7 +30,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxloss.checks import Interval, Real, Vector
+from jaxloss.checks import Interval, Real, Vector, as_real, require_array, require_key
 from jaxloss.dtypes import as_index, compute_dtype, narrow_index
 
 
@@ -100,7 +100,7 @@ class BalancedSampler:
           The sampler.
 
         Raises:
-          TypeError: `target` is not integer, or is traced.
+          TypeError: `target` is not integer, or is traced; `key` is none.
           ValueError: `target` is not a vector, holds a class outside [0, n_classes), or lacks a class.
 
         Reference:
@@ -109,10 +109,11 @@ class BalancedSampler:
         Example:
           As the class.
         """
+        require_key("BalancedSampler.init", key)
         _require_vector("BalancedSampler.init", "target", target, (np.integer,), "one class index a sample")
         try:
             classes = np.asarray(target)
-        except jax.errors.TracerArrayConversionError:
+        except (jax.errors.TracerArrayConversionError, jax.errors.ConcretizationTypeError):
             takes = "target is traced but its counts decide shapes; make the sampler outside jit"
             raise TypeError(f"BalancedSampler.init: {takes}") from None
         if n_classes is None:
@@ -124,10 +125,10 @@ class BalancedSampler:
         length = np.bincount(classes, minlength=n_classes)
         if not length.all():
             raise ValueError(f"BalancedSampler.init: target has no sample of class {np.argmin(length)} to be drawn")
-        start = np.cumsum(length) - length
+        start, longest = np.cumsum(length) - length, int(length.max())
         arrays = (np.argsort(classes, kind="stable"), start, length, np.zeros(n_classes))
         order, start, length, position = (jnp.asarray(a, jnp.int32) for a in arrays)
-        return BalancedSampler(key, order, start, length, position, jnp.uint32(0), int(length.max()))
+        return BalancedSampler(key, order, start, length, position, jnp.uint32(0), longest)
 
     def draw(self, n_rounds: int = 1) -> tuple[Array, BalancedSampler]:
         """The next rounds, and the sampler after them.
@@ -197,6 +198,7 @@ def class_counts(target: object, n_classes: int) -> Array:
         raise TypeError(f"class_counts: target is a {type(target).__name__} but takes an array of class indices")
     if not jnp.issubdtype(target.dtype, jnp.integer):
         raise TypeError(f"class_counts: target has dtype {target.dtype} but takes integer class indices")
+    require_array("class_counts", "target", target)
     n_classes = _whole_number("class_counts", "n_classes", n_classes, least=1)
     classes = as_index(jnp.ravel(jnp.asarray(narrow_index(target))))
     outside = (classes < 0) | (classes >= n_classes)
@@ -260,12 +262,12 @@ def effective_number_weights(counts: Vector, *, beta: Real = 0.999) -> Array:
       >>> [round(float(weight), 4) for weight in effective_number_weights(jnp.array([90.0, 10.0]), beta=0.9)]
       [0.7889, 1.2111]
     """
+    counts, present = _counts("effective_number_weights", counts)
     if not isinstance(beta, Array | np.ndarray):
         Interval("[0, 1)").check_number("effective_number_weights", "beta", beta)
         log_beta = math.log(beta) if beta else -math.inf  # in float64, as float32 knows few numbers just below 1
     else:
-        log_beta = jnp.log(beta)
-    counts, present = _counts("effective_number_weights", counts)
+        log_beta = jnp.log(_as_number("effective_number_weights", "beta", beta, counts))
     # 1 - beta^n, which for a beta near 1 is a difference of two numbers near 1.
     weights = jnp.where(present, -1 / jnp.expm1(jnp.where(present, counts, 1) * log_beta), 0)
     total = weights.sum()
@@ -301,10 +303,12 @@ def logit_adjustment(counts: Vector, *, temperature: Real = 1.0) -> Array:
       >>> print(logit_adjustment(jnp.array([90.0, 10.0])).round(4))
       [-0.1054 -2.3026]
     """
+    counts, _ = _counts("logit_adjustment", counts)
     if not isinstance(temperature, Array | np.ndarray):
         Interval("(-inf, inf)").check_number("logit_adjustment", "temperature", temperature)
-    counts, _ = _counts("logit_adjustment", counts)
-    return jnp.asarray(temperature * jnp.log(counts / counts.sum()))
+    return jnp.asarray(
+        _as_number("logit_adjustment", "temperature", temperature, counts) * jnp.log(counts / counts.sum())
+    )
 
 
 def _counts(function: str, counts: Vector) -> tuple[Array, Array]:
@@ -314,6 +318,15 @@ def _counts(function: str, counts: Vector) -> tuple[Array, Array]:
     counts = counts.astype(compute_dtype([counts]))
     counts = jnp.where(counts < 0, jnp.nan, counts)
     return counts, counts != 0
+
+
+def _as_number(function: str, name: str, value: Real, counts: Array) -> Array:
+    """The option in the dtype of the counts: a number, or one a class."""
+    number = as_real(function, name, value, counts.dtype)
+    if number.ndim and number.shape != counts.shape:
+        takes = f"a number or shape {counts.shape}, one a class"
+        raise ValueError(f"{function}: {name} has shape {number.shape} but takes {takes}")
+    return number
 
 
 def _whole_number(function: str, argument: str, value: object, least: int) -> int:
@@ -330,5 +343,6 @@ def _require_vector(function: str, argument: str, value: object, kinds: tuple[ty
         raise TypeError(f"{function}: {argument} is a {type(value).__name__} but takes an array of {takes}")
     if not any(jnp.issubdtype(value.dtype, kind) for kind in kinds):
         raise TypeError(f"{function}: {argument} has dtype {value.dtype} but takes {takes}")
+    require_array(function, argument, value)
     if value.ndim != 1 or not value.size:
         raise ValueError(f"{function}: {argument} has shape {value.shape} but takes {takes}, (n,)")

@@ -15,7 +15,7 @@ import numpy as np
 from jax import Array, lax
 
 from jaxloss import numerics
-from jaxloss.checks import Interval, Real, Vector, require_floating, require_vectors
+from jaxloss.checks import Interval, Real, Vector, as_floating, as_real, as_vectors, require_broadcast
 
 _WIDTHS = Interval("[0, inf)")
 
@@ -85,8 +85,8 @@ def maximum(x: Real, y: Real, kink_width: Real | None = None) -> Array:
       max(x, y), exactly.
 
     Raises:
-      TypeError: `x` or `y` is not floating.
-      ValueError: `kink_width` is a negative Python number.
+      TypeError: `x` or `y` is not floating, or their dtypes differ.
+      ValueError: shapes do not broadcast, or `kink_width` is a negative Python number.
 
     Reference:
       As `positive_part`: max(x, y) = y + max(x - y, 0).
@@ -97,7 +97,11 @@ def maximum(x: Real, y: Real, kink_width: Real | None = None) -> Array:
       >>> [float(slope) for slope in jax.grad(kinks.maximum, argnums=(0, 1))(2.0, 2.0)]
       [0.5, 0.5]
     """
-    y, _ = _with_width("kinks.maximum", y, kink_width)
+    x, y = as_floating("kinks.maximum", "x", x), as_floating("kinks.maximum", "y", y)
+    require_broadcast("kinks.maximum", x=x, y=y)
+    if x.dtype != y.dtype:
+        raise TypeError(f"kinks.maximum: takes two arrays of one dtype, got {x.dtype} and {y.dtype}")
+    x, y = jnp.broadcast_arrays(x, y)
     x, width = _with_width("kinks.maximum", x, kink_width)
     return _maximum(*jnp.broadcast_arrays(x, y), width)
 
@@ -127,9 +131,10 @@ def max(x: Vector, kink_width: Real | None = None) -> Array:
       >>> print(jax.grad(kinks.max)(jnp.array([2.0, 1.0, 2.0])))
       [0.5 0.  0.5]
     """
-    x = jnp.asarray(x)
-    require_vectors("kinks.max", x)
-    return _max(x, resolve_width("kinks.max", x, kink_width))
+    x = as_vectors("kinks.max", "x", x)
+    width = resolve_width("kinks.max", x, kink_width)
+    require_broadcast("kinks.max", x=x, kink_width=width)
+    return _max(x, width)
 
 
 def ramp(x: Array, width: Array) -> Array:
@@ -145,7 +150,8 @@ def ramp(x: Array, width: Array) -> Array:
       Numbers in [-1, 1].
 
     Raises:
-      TypeError: dtypes differ, under strict promotion.
+      TypeError: `x` is not floating, or `width` no real number.
+      ValueError: shapes do not broadcast.
 
     Reference:
       The cubic Hermite polynomial between -1 and 1 with slope 0 at both ends.
@@ -156,6 +162,9 @@ def ramp(x: Array, width: Array) -> Array:
       >>> print(kinks.ramp(jnp.array([-2.0, 0.0, 0.5]), jnp.array(1.0)))
       [-1.      0.      0.6875]
     """
+    x = as_floating("kinks.ramp", "x", x)
+    width = as_real("kinks.ramp", "width", width, x.dtype)
+    require_broadcast("kinks.ramp", x=x, width=width)
     # The width shapes the derivative and not the value: how the derivative changes with it is nobody's question.
     width = lax.stop_gradient(width)
     # A width below the smallest normal number would make x / width overflow to inf, or 0 / 0.
@@ -187,20 +196,19 @@ def resolve_width(function: str, x: Real, kink_width: Real | None) -> Array:
       >>> print(kinks.resolve_width("f", jnp.ones(3), None))
       1.1920929e-07
     """
-    x = jnp.asarray(x)
-    require_floating(function, x)
-    dtype = x.dtype
+    dtype = as_floating(function, "x", x).dtype
     if kink_width is None:
         return jnp.asarray(jnp.finfo(dtype).eps, dtype)
     if not isinstance(kink_width, Array | np.ndarray):
         _WIDTHS.check_number(function, "kink_width", kink_width)
-    return jnp.asarray(kink_width, dtype)
+    return as_real(function, "kink_width", kink_width, dtype)
 
 
 def _with_width(function: str, x: Real, kink_width: Real | None) -> tuple[Array, Array]:
     """x, broadcast against its widths, and those."""
-    x = jnp.asarray(x)
+    x = as_floating(function, "x", x)
     width = resolve_width(function, x, kink_width)
+    require_broadcast(function, x=x, kink_width=width)
     return jnp.broadcast_to(x, jnp.broadcast_shapes(x.shape, width.shape)), width
 
 

@@ -6,7 +6,7 @@ The whole pipeline of `jaxloss.pipeline` runs under one `jit`; in front of it st
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ParamSpec
+from typing import Any, ParamSpec, cast
 
 import jax
 from jax import Array
@@ -97,8 +97,14 @@ def loss(
       >>> print(tweedie_loss(log_rate, claims, years, where=~jnp.isnan(log_rate)))
       5.0
     """
-    if any(callable(text) for text in notations):
+    if not _are_texts(notations):
         raise TypeError("loss: takes notations such as '(c),()->()' and makes a decorator; write @loss('(c),()->()')")
+    for name, value in {"indices": indices, "domains": domains, "parameters": parameters}.items():
+        _require_texts(name, value)
+    if not isinstance(cast("Any", static), list | tuple) or not _are_texts(static):
+        raise TypeError(f"loss: static takes a sequence of the names of options, got {static!r:.60}")
+    if split is not None and not _are_texts([split]):
+        raise TypeError(f"loss: split takes the name of an axis, got {split!r:.60}")
     patterns = tuple(map(Pattern.parse, notations))
 
     def decorate(kernel: Kernel[P]) -> Callable[P, Array | Any]:
@@ -124,6 +130,15 @@ def loss(
         return function
 
     return decorate
+
+
+def _are_texts(values: Sequence[Any]) -> bool:
+    return all(isinstance(value, str) for value in values)
+
+
+def _require_texts(name: str, value: Any) -> None:
+    if value is not None and not (isinstance(value, Mapping) and _are_texts(list(value.values()))):
+        raise TypeError(f"loss: {name} takes a dict of texts such as {{'target': '[0, c)'}}, got {value!r:.60}")
 
 
 class Lifted:

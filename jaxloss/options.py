@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypedDict
 import numpy as np
 
 from jaxloss import reductions
-from jaxloss.checks import Boolean, Interval, Real
+from jaxloss.checks import Boolean, Interval, Real, require_pairwise
 
 
 class ReductionOptions(TypedDict, total=False):
@@ -22,7 +22,7 @@ class ReductionOptions(TypedDict, total=False):
       reduction: "mean" (the default; sum of losses over sum of normalisers, which is their count save in losses with
         class weights), "sum", "none" (one loss a sample, 0 in masked places), "weighted_mean" (the normalisers
         weighted as well), "batchmean" (the sum over the length of the leading axis), "total" (a `jaxloss.Total`, for
-        exact means over several batches), or a callable that takes (weighted losses, normalisers).
+        exact means over several batches), or a callable that takes the two arguments (weighted losses, normalisers).
     """
 
     weights: Real | None
@@ -111,8 +111,10 @@ class Binder:
             if value is default:
                 continue
             if name == "reduction":
-                reduction = value if callable(value) else None
-                plan.append((name, "samples" if callable(value) else self._reduction(value)))
+                if callable(value):
+                    require_pairwise(self._function, name, value, "weighted losses, normalisers")
+                    reduction = value
+                plan.append((name, "samples" if reduction is not None else self._reduction(value)))
             elif name in self._static:
                 value = self._static_value(name, value, default)
                 if value != default:

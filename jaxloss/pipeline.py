@@ -17,7 +17,7 @@ from jaxloss.checks import Interval
 from jaxloss.class_axis import ClassAxis
 from jaxloss.declaration import Declaration
 from jaxloss.dtypes import compute_dtype, promote
-from jaxloss.meshes import by_automatic_axes, explicit_mesh
+from jaxloss.meshes import by_automatic_axes, explicit_mesh, vary_over, varying_axes
 from jaxloss.notation import Operand, Pattern, match
 from jaxloss.reductions import Samples
 
@@ -33,6 +33,9 @@ def run(declaration: Declaration, plan: Mapping[str, Any], values: Mapping[str, 
 
     def reduced(values: Mapping[str, Any]) -> Any:
         samples = call.rows(values, is_summed) if declaration.by_rows else call.samples(values)
+        if 0 in call.matched.batch_shape:
+            # Of nothing: a derivative by what is empty is no program that XLA takes inside shard_map.
+            samples = jax.tree.map(lambda x: vary_over(jnp.zeros(x.shape, x.dtype), varying_axes(x)), samples)
         if reduction == "samples":
             return samples.losses, reductions.normalisers(samples)
         return reductions.reduce(samples, reduction)
@@ -158,7 +161,7 @@ class Call:
         values = jax.tree.map(functools.partial(cut, counted=counted), values)
         with checks.sparing(counted):
             self._check_data(values)
-            values, usable = self._usable(values)
+            values, usable = self._usable(values, counted)
             result = self._call_kernel(values)
         dtype = compute_dtype(values.values())
         value, normaliser = result if isinstance(result, tuple) else (result, None)
@@ -174,7 +177,7 @@ class Call:
             vmap_batch(self._check_sample, self.operands, self.matched, -1)(values)
         values = spread_batch(self.operands, self.matched, values)
         counted = self._counted(values)
-        values, usable = self._usable(values)
+        values, usable = self._usable(values, counted)
         harmless = counted if usable is None else usable if counted is None else counted & usable
         for operand in self.operands:
             name = operand.name
@@ -216,14 +219,19 @@ class Call:
                 if name in values:
                     checks.require_inside(self.name, name, values[name], domain)
 
-    def _usable(self, values: dict[str, Array]) -> tuple[dict[str, Array], Array | None]:
-        """The values with every index in its range, and which samples, by their batch axes, had them all there."""
+    def _usable(self, values: dict[str, Array], counted: Array | None) -> tuple[dict[str, Array], Array | None]:
+        """The values with every index in its range, and which samples, by their batch axes, had them all there.
+
+        A sample that does not count is usable: a NaN that is masked later would be an error under jax_debug_nans.
+        """
         usable, batch_rank = None, len(self.matched.batch_shape) if self.declaration.by_rows else 0
         for name, domain in self.ranges.items():
             inside = domain.contains(values[name])
             inside = jnp.all(inside, axis=tuple(range(batch_rank, inside.ndim)))
             usable = inside if usable is None else usable & inside
             values = values | {name: domain.clip_index(values[name])}
+        if usable is not None and counted is not None:
+            usable = usable | ~counted
         return values, usable
 
     def _without_padding(self, values: dict[str, Array]) -> dict[str, Array]:
@@ -259,7 +267,11 @@ class Call:
 
 def _unless(usable: Array | None, value: Array) -> Array:
     """The value of a sample whose indices all are in their ranges; of any other NaN, with no gradient."""
-    return value if usable is None else jnp.where(usable, value, jnp.nan)
+    if usable is None:
+        return value
+    # Without jit this constant, which nobody sees, would be an error under jax_debug_nans.
+    with jax.debug_nans(False):
+        return jnp.where(usable, value, jnp.nan)
 
 
 def _fill_unless(harmless: Array, value: Array, fill: int) -> Array:

@@ -14,6 +14,8 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxloss import numerics
+from jaxloss.checks import require_array, require_broadcast
+from jaxloss.dtypes import is_known
 
 Name = Literal["none", "sum", "mean", "weighted_mean", "batchmean", "total"]
 Reduction = Name | Callable[[Array, Array], Any]
@@ -58,13 +60,16 @@ class Total:
     def zero(dtype: Any = None) -> "Total":
         """The identity of `+`: nothing seen yet. `dtype` is that of the losses, by default JAX's default float."""
         # One array each, as a donated carry must not hold the same buffer twice.
-        dtype = jnp.result_type(float) if dtype is None else dtype
+        dtype = jnp.result_type(float) if dtype is None else _floating_dtype(dtype)
         return Total(jnp.zeros((), dtype), jnp.zeros((), dtype))
 
     def __add__(self, other: object) -> "Total":
         if not isinstance(other, Total):
             return NotImplemented
-        return Total(self.loss + other.loss, self.normaliser + other.normaliser)
+        mine, its = self._checked("+"), other._checked("+")
+        for one, another in zip(mine, its, strict=True):
+            require_broadcast("Total.+", one=one, other=another)
+        return Total(mine[0] + its[0], mine[1] + its[1])
 
     def __radd__(self, other: object) -> "Total":
         # Python's sum() starts from 0.
@@ -72,11 +77,45 @@ class Total:
 
     def mean(self) -> Array:
         """Mean loss over all that was added up; 0, with zero gradient, where nothing was counted."""
-        return numerics.ratio(self.loss, self.normaliser)
+        return numerics.ratio(*self._checked("mean"))
 
     def psum(self, axis_name: Any) -> "Total":
         """The total over every device along `axis_name`, inside `shard_map`, `pmap` or a named `vmap`."""
-        return jax.lax.psum(self, axis_name)
+        parts = self._checked("psum")
+        try:
+            return Total(*jax.lax.psum(parts, axis_name))
+        except (NameError, TypeError, ValueError):
+            message = (
+                f"Total.psum: there is no axis {axis_name!r} here; give one that shard_map, pmap or vmap maps over"
+            )
+            raise ValueError(message) from None
+
+    def _checked(self, method: str) -> tuple[Array, Array]:
+        """Both parts as arrays; raises an error where they are no numbers, or not of one shape.
+
+        Not when it is made: as a pytree its parts may be anything.
+        """
+        parts: list[Array] = []
+        for name in ("loss", "normaliser"):
+            part = getattr(self, name)
+            require_array(f"Total.{method}", name, part)
+            parts.append(jnp.asarray(part))
+            dtype = parts[-1].dtype
+            is_number = any(jnp.issubdtype(dtype, kind) for kind in (jnp.floating, jnp.integer))
+            if not is_number or dtype.itemsize == 1:  # which JAX does not promote
+                raise TypeError(f"Total.{method}: {name} has dtype {dtype} but takes real numbers of 16 bits or more")
+        require_broadcast(f"Total.{method}", loss=parts[0], normaliser=parts[1])
+        return parts[0], parts[1]
+
+
+def _floating_dtype(dtype: Any) -> Any:
+    try:
+        given = None if isinstance(dtype, Array) else jnp.dtype(dtype)
+    except (TypeError, ValueError):
+        given = None
+    if given is None or not (is_known(given) and jnp.issubdtype(given, jnp.floating)):
+        raise TypeError(f"Total.zero: dtype takes a floating dtype, got {dtype!r:.60}")
+    return given
 
 
 @jax.tree_util.register_dataclass

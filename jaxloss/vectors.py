@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxloss import kinks, numerics
-from jaxloss.checks import Interval, Real, Vector, require_vectors
+from jaxloss.checks import Interval, Real, Vector, as_real, as_vectors, require_broadcast
 
 _POWERS = Interval("[1, inf]")
 
@@ -44,9 +44,7 @@ def norm(x: Vector, p: float = 2.0, kink_width: Real | None = None) -> Array:
       >>> print(vectors.norm(jnp.array([3e30, 4e30])), jax.grad(vectors.norm)(jnp.zeros(2)))
       5e+30 [0. 0.]
     """
-    x = jnp.asarray(x)
-    require_vectors("vectors.norm", x)
-    width = kinks.resolve_width("vectors.norm", x, kink_width)
+    x, width = _with_width("vectors.norm", as_vectors("vectors.norm", "x", x), kink_width)
     _POWERS.check_number("vectors.norm", "p", p)
     width = width[..., None] if width.ndim else width
     if p == 1:
@@ -84,12 +82,16 @@ def distance(x: Vector, y: Vector, *, p: float = 2.0, eps: Real = 0.0, kink_widt
       >>> print(vectors.distance(jnp.array([1.0, 2.0]), jnp.array([4.0, 6.0])))
       5.0
     """
-    x, y = jnp.asarray(x), jnp.asarray(y)
-    _require_alike("vectors.distance", x, y)
-    width = kinks.resolve_width("vectors.distance", x, kink_width)
+    x, y = _alike("vectors.distance", x, y)
+    x, width = _with_width("vectors.distance", x, kink_width)
+    _POWERS.check_number("vectors.distance", "p", p)
+    added = as_real("vectors.distance", "eps", eps, x.dtype)
+    require_broadcast("vectors.distance", x=x, eps=added)
+    if jnp.broadcast_shapes(x.shape, added.shape) != x.shape:
+        raise ValueError(f"vectors.distance: eps has shape {added.shape} but takes one that broadcasts to {x.shape}")
     scale = unit(x, y)
     by_scale = scale[..., None]
-    return scale * norm(x / by_scale - y / by_scale + eps / by_scale, p, width / scale)
+    return scale * norm(x / by_scale - y / by_scale + added / by_scale, p, width / scale)
 
 
 def cosine_similarity(x: Vector, y: Vector) -> Array:
@@ -117,9 +119,7 @@ def cosine_similarity(x: Vector, y: Vector) -> Array:
       >>> print(vectors.cosine_similarity(jnp.array([3e-30, 4e-30]), jnp.array([4e30, 3e30])).round(4))
       0.96
     """
-    x, y = jnp.asarray(x), jnp.asarray(y)
-    _require_alike("vectors.cosine_similarity", x, y)
-    return _cosine(x, y)
+    return _cosine(*_alike("vectors.cosine_similarity", x, y))
 
 
 def cosine_distance(x: Vector, y: Vector) -> Array:
@@ -147,16 +147,24 @@ def cosine_distance(x: Vector, y: Vector) -> Array:
       >>> print(vectors.cosine_distance(jnp.array([1.0, 0.0]), jnp.array([1.0, 1e-5])))
       4.9999997e-11
     """
-    x, y = jnp.asarray(x), jnp.asarray(y)
-    _require_alike("vectors.cosine_distance", x, y)
-    return _cosine_distance(x, y)
+    return _cosine_distance(*_alike("vectors.cosine_distance", x, y))
 
 
-def _require_alike(function: str, x: Array, y: Array) -> None:
-    require_vectors(function, x)
-    require_vectors(function, y)
+def _alike(function: str, x: Vector, y: Vector) -> tuple[Array, Array]:
+    x, y = as_vectors(function, "x", x), as_vectors(function, "y", y)
     if x.shape != y.shape:
         raise ValueError(f"{function}: takes two arrays of one shape, got {x.shape} and {y.shape}")
+    if x.dtype != y.dtype:
+        raise TypeError(f"{function}: takes two arrays of one dtype, got {x.dtype} and {y.dtype}")
+    return x, y
+
+
+def _with_width(function: str, x: Array, kink_width: Real | None) -> tuple[Array, Array]:
+    width = kinks.resolve_width(function, x, kink_width)
+    if width.ndim and width.shape != x.shape[:-1]:
+        takes = f"a number or shape {x.shape[:-1]}, one a vector"
+        raise ValueError(f"{function}: kink_width has shape {width.shape} but takes {takes}")
+    return x, width
 
 
 def unit(*vectors: Vector) -> Array:
@@ -172,7 +180,8 @@ def unit(*vectors: Vector) -> Array:
       The unit `(...)`, no part of any derivative.
 
     Raises:
-      TypeError: there is no vector.
+      TypeError: there is no vector, one is not floating, or their dtypes differ.
+      ValueError: a vector has no entry, or shapes do not broadcast.
 
     Reference:
       As `norm`.
@@ -183,9 +192,15 @@ def unit(*vectors: Vector) -> Array:
       >>> print(vectors.unit(jnp.array([1.0, 2.0])), vectors.unit(jnp.array([1e30, 0.0])))
       1.0 1.8446744e+19
     """
-    dtype = jnp.result_type(*vectors)
+    if not vectors:
+        raise TypeError("vectors.unit: takes at least one vector")
+    arrays = [as_vectors("vectors.unit", f"vectors[{i}]", vector) for i, vector in enumerate(vectors)]
+    require_broadcast("vectors.unit", **{f"vectors[{i}]": array[..., 0] for i, array in enumerate(arrays)})
+    dtype = arrays[0].dtype
+    if any(array.dtype != dtype for array in arrays):
+        raise TypeError(f"vectors.unit: takes vectors of one dtype, got {', '.join(str(a.dtype) for a in arrays)}")
     huge = jnp.asarray(2.0 ** (jnp.finfo(dtype).maxexp // 2), dtype)
-    largest = functools.reduce(jnp.maximum, [jnp.max(jnp.abs(vector), axis=-1) for vector in vectors])
+    largest = functools.reduce(jnp.maximum, [jnp.max(jnp.abs(vector), axis=-1) for vector in arrays])
     return lax.stop_gradient(jnp.where(largest > huge, huge, 1))
 
 

@@ -86,6 +86,7 @@ def test_width_may_be_traced_and_has_no_gradient():
     np.testing.assert_allclose(schedule(0.2), 0.6875)
 
 
+@pytest.mark.nans
 def test_nan_is_kept():
     assert np.isnan(kinks.abs(jnp.nan))
     assert np.isnan(jax.grad(kinks.positive_part)(jnp.nan))

@@ -128,6 +128,7 @@ def test_promotion():
     assert jaxloss.mse_loss(1.0, 2).dtype == jnp.float32
 
 
+@pytest.mark.nans
 def test_a_large_unsigned_label_is_not_wrapped_into_a_class():
     for label in (np.uint32(2**32 - 100), np.int64(2**32 + 1), np.int64(2**32 - 100), np.uint64(2**63)):
         assert np.isnan(jaxloss.cross_entropy(jnp.zeros((1, 3)), np.array([label])))
@@ -144,6 +145,7 @@ def test_users_own_loss_with_a_normaliser():
     assert per_length(x, n, where=jnp.array([True, False]), reduction="total").normaliser == 2
 
 
+@pytest.mark.nans
 def test_users_own_loss_with_an_index_to_ignore():
     @jaxloss.loss("(c),()->()", indices={"target": "[0, c)"})
     def score(logits, target, *, ignore_index=-1, **options):

@@ -13,6 +13,7 @@ import jaxloss
 README = (pathlib.Path(__file__).parent.parent / "README.md").read_text()
 
 
+@pytest.mark.nans
 def test_python_blocks_run():
     blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     assert len(blocks) >= 5

@@ -345,6 +345,7 @@ def test_nothing_counted_is_zero_with_zero_gradient(row):
 
 
 @each_row
+@pytest.mark.nans
 def test_nan_stays_in_its_own_sample(row):
     arrays = draw(row)
     expected = np.array(row.loss(*arrays, reduction="none"))
@@ -356,6 +357,7 @@ def test_nan_stays_in_its_own_sample(row):
 
 
 @each_row
+@pytest.mark.nans
 def test_a_label_out_of_range_is_nan_for_its_sample_alone(row):
     if not row.has_indices:
         return
@@ -398,11 +400,19 @@ def test_data_checks(row):
     assert "debug" not in clean
 
 
-@each_row
-def test_exports(row):
+@each_variant
+def test_exports(row, options):
+    """Value and gradient, with the mask and the weights that training has."""
     arrays = draw(row)
-    exported = jax.export.deserialize(jax.export.export(jax.jit(row.loss))(*arrays).serialize())
-    np.testing.assert_allclose(exported.call(*arrays), row.loss(*arrays), rtol=1e-6)
+    weights, where = weights_and_mask()
+
+    @jax.jit
+    def both(*arrays):
+        return jax.value_and_grad(row.loss)(*arrays, **options, weights=weights, where=where)
+
+    exported = jax.export.deserialize(jax.export.export(both)(*arrays).serialize())
+    for got, expected in zip(exported.call(*arrays), both(*arrays), strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-6)
 
 
 @each_row

@@ -188,6 +188,7 @@ def test_explicit_axes_need_no_context_and_not_the_same_sharding():
     assert jax.typeof(losses).sharding.spec == PartitionSpec("data")
 
 
+@pytest.mark.nans
 def test_data_checks_see_sharded_data():
     with jaxloss.data_checks(True), jax.set_mesh(mesh(4, 2, kind=AxisType.Explicit)) as _:
         logits = jax.device_put(np.zeros((8, 3), np.float32), PartitionSpec("data"))
