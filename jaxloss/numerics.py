@@ -62,12 +62,13 @@ def _exp_minus_product_jvp(primals, tangents):
 @jax.custom_jvp
 def xlogx(x: Array) -> Array:
     """x log(x), 0 with derivative 0 at 0."""
-    return jnp.where(x == 0, 0, x * jnp.log(jnp.where(x == 0, 1, x)))
+    return jnp.where(x == 0, 0, x * jnp.log(x))
 
 
 @xlogx.defjvp
 def _xlogx_jvp(primals, tangents):
     (x,) = primals
+    # The inner guard is for the second derivative, as 0 times the infinite slope of log(0) is no number.
     slope = jnp.where(x == 0, 0, jnp.log(jnp.where(x == 0, 1, x)) + 1)
     return xlogx(x), slope * tangents[0]
 

@@ -58,15 +58,23 @@ CASES = (
 
 @functools.cache
 def program(function, n):
-    return jax.jit(jax.value_and_grad(function, tuple(range(n))))
+    """Value, slopes, and the slope in the direction of all arguments in forward mode."""
+
+    @jax.jit
+    def run(*arguments):
+        value, slopes = jax.value_and_grad(function, tuple(range(n)))(*arguments)
+        return value, slopes, jax.jvp(function, arguments, (jnp.float32(1),) * n)[1]
+
+    return run
 
 
 @pytest.mark.parametrize(("function", "arguments", "value", "slopes"), CASES)
 def test_values_and_slopes(function, arguments, value, slopes):
-    got, gradient = program(function, len(arguments))(*map(jnp.float32, arguments))
+    got, gradient, forward = program(function, len(arguments))(*map(jnp.float32, arguments))
     # A difference of two numbers near the largest is left with the digits in which they differ.
     np.testing.assert_allclose(got, value, rtol=1e-4 if abs(value) > 1e37 else 2e-6)
     np.testing.assert_allclose(gradient, slopes, rtol=2e-6)
+    np.testing.assert_allclose(forward, np.sum(np.float32(slopes)), rtol=2e-6)
 
 
 def test_nan_is_kept():
@@ -84,3 +92,9 @@ def test_a_weight_of_zero_has_the_slope_of_the_loss_as_its_own():
 def test_overflow_times_nothing_is_nothing():
     _, pull = jax.vjp(numerics.square, jnp.float32(INF))
     assert pull(jnp.float32(0)) == (0,)
+
+
+def test_the_second_derivative_of_xlogx_is_finite_at_0_and_right_elsewhere():
+    curvature = jax.grad(jax.grad(numerics.xlogx))
+    assert curvature(jnp.float32(0)) == 0
+    assert curvature(jnp.float32(4)) == 0.25
