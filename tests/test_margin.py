@@ -105,3 +105,9 @@ def test_masked_samples_may_have_any_target():
     assert np.isfinite(value)
     assert np.isfinite(gradient).all()
     assert not gradient[1, 1].any()
+
+
+def test_a_squared_hinge_has_no_kink_to_smooth():
+    slope = jax.grad(jaxloss.multi_margin_loss)
+    logits, target = jnp.array([1.0, 0.25, -0.5]), jnp.array(0)
+    np.testing.assert_allclose(slope(logits, target, p=2, kink_width=1.0), [-1 / 6, 1 / 6, 0], rtol=1e-6)
