@@ -92,6 +92,8 @@ def test_a_weight_of_zero_has_the_slope_of_the_loss_as_its_own():
 def test_overflow_times_nothing_is_nothing():
     _, pull = jax.vjp(numerics.square, jnp.float32(INF))
     assert pull(jnp.float32(0)) == (0,)
+    weight_and_loss, by_loss = (jnp.float32(0), jnp.float32(INF)), (jnp.float32(0), jnp.float32(1))
+    assert jax.jvp(numerics.weighted, weight_and_loss, by_loss)[1] == 0
 
 
 def test_the_second_derivative_of_xlogx_is_finite_at_0_and_right_elsewhere():
