@@ -51,6 +51,7 @@ CHOSEN = {
     "margin": ("test_margin", "margin or hinge"),
     "embedding": ("test_vectors and triplet", OF_VECTORS),
     "classification": ("test_likelihood or test_split_classes", "cross_entropy"),
+    "classification.nll": ("test_likelihood", "nll_loss and not poisson and not gaussian"),
     "classification.binary_cross_entropy": ("test_likelihood", "binary_cross_entropy"),
     "class_axis": ("test_split_classes", "cross_entropy"),
     "imbalance": ("test_imbalance", "nll_loss"),
@@ -69,8 +70,8 @@ def stages(mutant: Mutant) -> list[tuple[str, ...]]:
     module, public = mutant.module, re.sub(r"^_|(_by_where)?(_jvp)?$", "", mutant.function)
     names = (f"{module}.{mutant.function}", f"{module}.{public.removesuffix('_loss')}", f"{module}.{public}", module)
     own, losses = CHOSEN[next(name for name in names if name in CHOSEN)]
-    if module in ("margin", "likelihood") and not mutant.function.startswith("_") and mutant.function:
-        losses = public  # no other needs its kernel
+    if module in ("margin", "likelihood") and mutant.function.endswith(("_loss", "_div")):
+        losses = mutant.function  # no other needs its kernel
     paths = [str(TESTS / f"{file}.py") for file in re.findall(r"test_\w+", own)]
     rows = [str(TESTS / "test_recorded.py"), str(TESTS / "test_registry.py")]
     return [(*paths, "-k", f"jaxloss.{module} or ({own})"), (*rows, "-k", losses)]
