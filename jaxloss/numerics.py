@@ -15,7 +15,7 @@ from jax import Array
 
 def is_above(x: Array, bound: float) -> Array:
     """1 where x is above the bound, by more than the smallest normal number, and else 0; as products fuse."""
-    return jnp.minimum(jnp.maximum(x - bound, 0) / jnp.finfo(x.dtype).tiny, 1)
+    return jnp.minimum(jnp.maximum(x - bound, 0) / float(jnp.finfo(x.dtype).tiny), 1)
 
 
 @jax.custom_jvp
@@ -77,6 +77,7 @@ def xlogx(x: Array) -> Array:
 @xlogx.defjvp
 def _xlogx_jvp(primals, tangents):
     (x,) = primals
+    # The inner guard is for the second derivative, as 0 times the infinite slope of log(0) is no number.
     slope = jnp.where(x == 0, 0, jnp.log(jnp.where(x == 0, 1, x)) + 1)
     return xlogx(x), slope * tangents[0]
 

@@ -206,6 +206,7 @@ PUBLIC = {
 }
 
 
+@pytest.mark.nans
 @pytest.mark.filterwarnings("ignore:overflow encountered in cast", "ignore:Data type alias")
 @pytest.mark.parametrize("name", PUBLIC)
 @settings(max_examples=40)

@@ -33,6 +33,7 @@ def test_scores_are_those_of_each_sample(function, reference):
     np.testing.assert_allclose(half, expected, rtol=1e-2)
 
 
+@pytest.mark.nans
 @each_score
 def test_a_target_out_of_range_is_nan_for_its_sample_alone(function, reference):
     del reference
@@ -106,3 +107,9 @@ def test_masked_samples_may_have_any_target():
     assert np.isfinite(value)
     assert np.isfinite(gradient).all()
     assert not gradient[1, 1].any()
+
+
+def test_a_squared_hinge_has_no_kink_to_smooth():
+    slope = jax.grad(jaxloss.multi_margin_loss)
+    logits, target = jnp.array([1.0, 0.25, -0.5]), jnp.array(0)
+    np.testing.assert_allclose(slope(logits, target, p=2, kink_width=1.0), [-1 / 6, 1 / 6, 0], rtol=1e-6)

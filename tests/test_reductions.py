@@ -89,7 +89,17 @@ def test_counts_are_exact_beyond_what_float32_can_count_by_ones():
     assert reductions.reduce(counted, "total").normaliser == n
 
 
-@pytest.mark.nans
+@pytest.mark.parametrize(("n", "as_integers"), [(2**31 - 1, True), (2**31, False)])
+def test_samples_are_counted_as_integers_where_these_can_hold_the_count(n, as_integers):
+    losses, counted = jax.ShapeDtypeStruct((n,), jnp.float32), jax.ShapeDtypeStruct((n,), bool)
+    program = jax.make_jaxpr(lambda *pair: reductions.reduce(Samples(*pair), "total").normaliser)(losses, counted)
+    assert ("i32[] = reduce_sum" in str(program)) == as_integers
+
+
+def test_a_callable_reduction_gets_a_normaliser_of_1_where_none_is_given():
+    np.testing.assert_array_equal(jaxloss.l1_loss(jnp.zeros(3), 0.0, reduction=lambda _, n: n), jnp.ones(3))
+
+
 @pytest.mark.parametrize("reduction", ["mean", "weighted_mean", "sum", "batchmean"])
 def test_weighting_keeps_zero_times_overflow_zero(reduction):
     losses = jnp.array([jnp.inf, 2.0])

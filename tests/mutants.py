@@ -1,0 +1,160 @@
+"""Whether the tests notice: each operator, constant, comparison or guard of the package changed, one at a time.
+
+    python -m tests.mutants [module ...] [--workers N] [--sample N] [--list]
+
+A mutant is a copy of the package with one change, met by the tests that concern it, the cheapest first, until one
+fails. Mutants that differ in no value are listed, with the reason, in `equivalent_mutants.toml`.
+"""
+
+import argparse
+import contextlib
+import functools
+import multiprocessing
+import os
+import pathlib
+import random
+import re
+import shutil
+import sys
+import tempfile
+import tomllib
+from concurrent.futures import ThreadPoolExecutor
+
+from tests.mutations import PACKAGE, Mutant, mutants
+
+TESTS = PACKAGE.with_name("tests")
+SECONDS = 300  # beyond which a mutant hangs, and counts as killed
+LEAST_KILLED = 0.95
+NO_TEST = 5  # pytest's exit code
+
+OF_VECTORS = "triplet_margin or cosine_embedding"
+OF_LAYERS = "linear_cross_entropy or adaptive_log_softmax"
+# By module, or module and function where that spares many tests: the files that are all about it, and the losses whose
+# rows among the recorded values and in the registry meet it.
+CHOSEN = {
+    "kinks": ("test_kinks", "l1_loss or hinge_embedding or margin_ranking"),
+    "kinks.max": ("test_kinks or test_margin", "multilabel_margin"),
+    "kinks._max": ("test_kinks or test_margin", "triplet_margin_loss"),
+    "numerics": ("test_numerics", "mse_loss or margin_ranking or kl_div"),
+    "numerics.exp_minus_product": ("test_numerics", "poisson"),
+    "numerics.xlogx": ("test_numerics", "kl_div"),
+    "numerics.softplus": ("test_numerics", "soft_margin_loss or logits"),
+    "numerics.logistic_cross_entropy": ("test_numerics", "logits"),
+    "reductions": ("test_reductions or test_accumulation", "l1_loss or nll_loss"),
+    "vectors": ("test_vectors", OF_VECTORS),
+    "vectors.cosine_similarity": ("test_vectors and cosine", "cosine_embedding"),
+    "regression": ("test_recorded and (mse_loss or l1_loss)", "mse_loss or l1_loss or huber"),
+    "regression.huber": ("test_regression or (test_recorded and huber)", "huber"),
+    "regression.smooth_l1": ("test_recorded and smooth_l1", "smooth_l1"),
+    "likelihood": ("test_likelihood", "poisson or gaussian or kl_div"),
+    "likelihood.gaussian": ("test_likelihood", "gaussian"),
+    "margin": ("test_margin", "margin or hinge"),
+    "embedding": ("test_vectors and triplet", OF_VECTORS),
+    "classification": ("test_likelihood or test_split_classes", "cross_entropy"),
+    "classification.nll": ("test_likelihood", "nll_loss and not poisson and not gaussian"),
+    "classification.binary_cross_entropy": ("test_likelihood", "binary_cross_entropy"),
+    "class_axis": ("test_split_classes", "cross_entropy"),
+    "imbalance": ("test_imbalance", "nll_loss"),
+    "cutoffs": ("test_adaptive_softmax and cutoffs", "adaptive_log_softmax"),
+    "adaptive_softmax": ("test_adaptive_softmax", "adaptive_log_softmax"),
+    "large_output": ("test_large_output", "linear_cross_entropy"),
+    "chunks": ("test_large_output", OF_LAYERS),
+    "blocks": ("test_large_output or test_adaptive_softmax", OF_LAYERS),
+    "products": ("test_large_output", OF_LAYERS),
+}
+MODULES = tuple(key for key in CHOSEN if "." not in key)
+
+
+def stages(mutant: Mutant) -> list[tuple[str, ...]]:
+    """Arguments of pytest: the tests of the module itself, then the rows of the losses that meet it."""
+    module, public = mutant.module, re.sub(r"^_|(_by_where)?(_jvp)?$", "", mutant.function)
+    names = (f"{module}.{mutant.function}", f"{module}.{public.removesuffix('_loss')}", f"{module}.{public}", module)
+    own, losses = CHOSEN[next(name for name in names if name in CHOSEN)]
+    if module in ("margin", "likelihood") and mutant.function.endswith(("_loss", "_div")):
+        losses = mutant.function  # no other needs its kernel
+    paths = [str(TESTS / f"{file}.py") for file in re.findall(r"test_\w+", own)]
+    rows = [str(TESTS / "test_recorded.py"), str(TESTS / "test_registry.py")]
+    return [(*paths, "-k", f"jaxloss.{module} or ({own})"), (*rows, "-k", losses)]
+
+
+def run_tests(folder: str, arguments: tuple[str, ...]) -> None:
+    """In a process of its own: the tests of the working tree against the package in the folder."""
+    import pytest
+
+    with open(os.devnull, "w") as nothing, contextlib.redirect_stdout(nothing), contextlib.redirect_stderr(nothing):
+        sys.path.insert(0, folder)
+        __import__("jaxloss")
+        sys.exit(int(pytest.main(["-x", "-n", "0", "-p", "no:cacheprovider", *arguments])))
+
+
+def passes(context: multiprocessing.context.ForkServerContext, mutant: Mutant) -> bool:
+    """Whether all tests that concern a mutant pass with it."""
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.copytree(PACKAGE, f"{folder}/jaxloss")
+        path = pathlib.Path(folder, "jaxloss", f"{mutant.module}.py")
+        path.write_text(mutant.source)
+        for arguments in stages(mutant):
+            process = context.Process(target=run_tests, args=(folder, (str(path), *arguments)))
+            process.start()
+            process.join(SECONDS)
+            if process.is_alive():
+                process.kill()
+                process.join()
+            if process.exitcode == NO_TEST:
+                raise RuntimeError(f"no test is chosen by {arguments}")
+            if process.exitcode != 0:
+                return False
+    return True
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Whether the tests notice each change of the package.")
+    parser.add_argument("modules", nargs="*", default=MODULES, metavar="module", help=", ".join(MODULES))
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--sample", type=int, help="so many mutants a module, drawn at random")
+    parser.add_argument("--list", action="store_true", help="only say what the mutants are")
+    options = parser.parse_args()
+
+    from rich.progress import Progress
+
+    # Forked from a process that has imported what all need: two of the seconds that a mutant takes. Programs are
+    # compiled to be run once, so that compiling them well is waste.
+    os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["jax.test_util", "jax.experimental.checkify", "pytest"])
+    listed = tomllib.loads((TESTS / "equivalent_mutants.toml").read_text())
+    killed = total = 0
+    with Progress() as progress, ThreadPoolExecutor(options.workers) as pool:
+        say = functools.partial(progress.print, markup=False, highlight=False, soft_wrap=True)
+        for module in options.modules:
+            equivalent = {(entry["before"], entry["after"]) for entry in listed.get(module, ())}
+            every = list(mutants(module))
+            for before, after in equivalent - {(m.before, m.after) for m in every}:
+                say(f"{module}: no longer a mutant: {before}  ->  {after}")
+            chosen = [m for m in every if (m.before, m.after) not in equivalent]
+            if options.sample is not None:
+                chosen = random.Random(0).sample(chosen, min(options.sample, len(chosen)))
+            if options.list:
+                for mutant in chosen:
+                    say(str(mutant))
+                continue
+            task = progress.add_task(module, total=len(chosen))
+            survivors = 0
+            for mutant, survives in zip(chosen, pool.map(functools.partial(passes, context), chosen), strict=True):
+                if survives:
+                    survivors += 1
+                    say(str(mutant))
+                progress.advance(task)
+            if not survivors and not passes(context, unchanged(module)):
+                raise RuntimeError(f"{module}: its tests fail without a change as well")
+            killed, total = killed + len(chosen) - survivors, total + len(chosen)
+            say(f"{module}: {len(chosen) - survivors} of {len(chosen)} killed, {len(equivalent)} more are equivalent")
+    return int(killed < LEAST_KILLED * total)
+
+
+def unchanged(module: str) -> Mutant:
+    return Mutant(module, "", 0, "", "", (PACKAGE / f"{module}.py").read_text())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,103 @@
+"""Numeric primitives by themselves: value and slopes at an ordinary place, and at those that each is there for."""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxloss import numerics
+
+INF, LARGEST = math.inf, float(jnp.finfo(jnp.float32).max)
+LOG2, TINY = math.log(2), math.exp(-50)
+
+
+def logistic(x):
+    return 1 / (1 + math.exp(-x))
+
+
+CASES = (
+    # function, arguments, value, slopes
+    (numerics.finite, (2,), 2, (1,)),
+    (numerics.finite, (INF,), LARGEST, (1,)),
+    (numerics.finite, (-INF,), -LARGEST, (1,)),
+    (numerics.difference, (3, 1), 2, (1, -1)),
+    (numerics.difference, (INF, INF), 0, (1, -1)),
+    (numerics.difference, (-INF, INF), -INF, (1, -1)),
+    (numerics.square, (3,), 9, (6,)),
+    (numerics.square, (-INF,), INF, (-LARGEST,)),
+    (numerics.exp_minus_product, (1, 2, 3), math.e - 6, (math.e, -3, -2)),
+    (numerics.exp_minus_product, (89, 4e36, 80), math.exp(89) - 3.2e38, (LARGEST, -80, -4e36)),
+    (numerics.exp_minus_product, (-INF, 2, 3), -6, (0, -3, -2)),
+    (numerics.xlogx, (0,), 0, (0,)),
+    (numerics.xlogx, (2,), 2 * LOG2, (LOG2 + 1,)),
+    (numerics.xlogx, (1,), 0, (1,)),
+    (numerics.softplus, (0,), LOG2, (0.5,)),
+    (numerics.softplus, (1,), math.log1p(math.e), (logistic(1),)),
+    (numerics.softplus, (-50,), TINY, (TINY,)),
+    (numerics.softplus, (1e4,), 1e4, (1,)),
+    (numerics.logistic_cross_entropy, (0, 0.25), LOG2, (0.25, 0)),
+    (numerics.logistic_cross_entropy, (3, 0.25), math.log1p(math.exp(3)) - 0.75, (logistic(3) - 0.25, -3)),
+    (numerics.logistic_cross_entropy, (50, 1), TINY, (-TINY, -50)),
+    (numerics.logistic_cross_entropy, (-50, 0), TINY, (TINY, 50)),
+    (numerics.weighted, (2, 3), 6, (3, 2)),
+    (numerics.weighted, (0, 3), 0, (3, 0)),
+    (numerics.weighted, (0, INF), 0, (LARGEST, 0)),
+    (numerics.weighted, (1, INF), INF, (LARGEST, 1)),
+    (numerics.weighted, (2, -INF), -INF, (-LARGEST, 2)),
+    (numerics.ratio, (6, 4), 1.5, (0.25, -0.375)),
+    (numerics.ratio, (0, 0), 0, (1, 0)),
+    (numerics.ratio, (0, 2), 0, (0.5, 0)),
+    (numerics.ratio, (INF, 2), INF, (0.5, -LARGEST / 2)),
+    (numerics.ratio, (INF, INF), INF, (0, 0)),
+    (numerics.ratio, (2e-30, 1e-30), 2, (1e30, -2e30)),
+)
+
+
+@functools.cache
+def program(function, n):
+    """Value, slopes, and the slope in the direction of all arguments in forward mode."""
+
+    @jax.jit
+    def run(*arguments):
+        value, slopes = jax.value_and_grad(function, tuple(range(n)))(*arguments)
+        return value, slopes, jax.jvp(function, arguments, (jnp.float32(1),) * n)[1]
+
+    return run
+
+
+@pytest.mark.parametrize(("function", "arguments", "value", "slopes"), CASES)
+def test_values_and_slopes(function, arguments, value, slopes):
+    got, gradient, forward = program(function, len(arguments))(*map(jnp.float32, arguments))
+    # A difference of two numbers near the largest is left with the digits in which they differ.
+    np.testing.assert_allclose(got, value, rtol=1e-4 if abs(value) > 1e37 else 2e-6)
+    np.testing.assert_allclose(gradient, slopes, rtol=2e-6)
+    np.testing.assert_allclose(forward, np.sum(np.float32(slopes)), rtol=2e-6)
+
+
+@pytest.mark.nans
+def test_nan_is_kept():
+    for function, arguments, _, _ in CASES:
+        assert np.isnan(function(*(jnp.float32(math.nan) for _ in arguments)))
+
+
+def test_a_weight_of_zero_has_the_slope_of_the_loss_as_its_own():
+    def by_loss(weight):
+        return jax.grad(numerics.weighted, 1)(weight, jnp.float32(3))
+
+    assert jax.grad(by_loss)(jnp.float32(0)) == 1
+
+
+def test_overflow_times_nothing_is_nothing():
+    _, pull = jax.vjp(numerics.square, jnp.float32(INF))
+    assert pull(jnp.float32(0)) == (0,)
+    weight_and_loss, by_loss = (jnp.float32(0), jnp.float32(INF)), (jnp.float32(0), jnp.float32(1))
+    assert jax.jvp(numerics.weighted, weight_and_loss, by_loss)[1] == 0
+
+
+def test_the_second_derivative_of_xlogx_is_finite_at_0_and_right_elsewhere():
+    curvature = jax.grad(jax.grad(numerics.xlogx))
+    assert curvature(jnp.float32(0)) == 0
+    assert curvature(jnp.float32(4)) == 0.25
