@@ -182,7 +182,7 @@ def errors(case: Case, dtype: str, samples: int) -> dict[str, dict[str, float]]:
     generator = np.random.default_rng(0)
     libraries = {"jaxloss": case.call, **case.peers}
     runs = {name: (by_torch if name == "torch" else by_jax)(loss, case, dtype) for name, loss in libraries.items()}
-    worst: dict[str, dict[str, float]] = {q: {} for q in ("value, well-conditioned", "value", "gradient")}
+    worst: dict[str, dict[str, float]] = {q: {} for q in ("value (well-conditioned)", "value", "gradient")}
     for family in FAMILIES:
         drawn = case.draw(family(generator, dtype), samples)
         arrays = tuple(a.astype(jnp.dtype(dtype)).astype(float) if a.dtype.kind == "f" else a for a in drawn)
@@ -202,7 +202,7 @@ def errors(case: Case, dtype: str, samples: int) -> dict[str, dict[str, float]]:
                 note(worst["value"], library, found)
                 if truth.unit <= (1 + WELL_CONDITIONED) * truth.last_place:
                     found = error(float(losses[k]), truth.value, truth.last_place, largest)
-                    note(worst["value, well-conditioned"], library, found)
+                    note(worst["value (well-conditioned)"], library, found)
                 if truth.gradient is not None:
                     entries = np.concatenate([r[k] for r in rows])
                     for got, wanted, unit in zip(entries, truth.gradient, truth.units, strict=True):

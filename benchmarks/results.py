@@ -122,14 +122,32 @@ class Results:
         lines = ["# Benchmarks", "", *(f"- {name}: {value}" for name, value in self.environment.items())]
         for name, rows in self.rows.items():
             lines += ["", f"## {name}", "", self.headings[name], ""]
-            tables = [row.cells() for row in rows if isinstance(row, Row)]
-            width = max((len(cells) for cells in tables), default=0)
-            if tables:
-                lines += ["| what |" + " |" * (width - 1), "| --- |" + " --- |" * (width - 1)]
-                lines += ["| " + " | ".join(cells + [""] * (width - len(cells))) + " |" for cells in tables]
-                lines += [""]
+            measured = self.measured(name)
+            if measured:
+                lines += [*(pivoted(measured) if name == "accuracy" else listed(measured)), ""]
             lines += [row.text + "\n" for row in rows if isinstance(row, Note)]
         return "\n".join(lines).rstrip() + "\n"
+
+
+def listed(rows: list[Row]) -> list[str]:
+    """A table with one line a row."""
+    cells = [row.cells() for row in rows]
+    width = max(map(len, cells))
+    head = ["| what |" + " |" * (width - 1), "| --- |" + " --- |" * (width - 1)]
+    return head + ["| " + " | ".join(each + [""] * (width - len(each))) + " |" for each in cells]
+
+
+def pivoted(rows: list[Row]) -> list[str]:
+    """A table with one line for what several rows measured, whose labels end in ", " and the quantity; ours first."""
+    table: dict[str, dict[str, str]] = {}
+    for row in rows:
+        what, _, quantity = row.label.rpartition(", ")
+        numbers = [f"{'' if name == 'jaxloss' else name} {number:.2g}".strip() for name, number in row.measured.items()]
+        table.setdefault(what, {})[quantity] = ", ".join(numbers)
+    quantities = list(dict.fromkeys(quantity for cells in table.values() for quantity in cells))
+    head = ["| what | " + " | ".join(quantities) + " |", "| --- |" + " --- |" * len(quantities)]
+    lines = ([what, *(cells.get(quantity, "") for quantity in quantities)] for what, cells in table.items())
+    return head + ["| " + " | ".join(cells) + " |" for cells in lines]
 
 
 def moved(before: Results, after: Results) -> Iterator[str]:

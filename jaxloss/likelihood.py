@@ -60,11 +60,27 @@ def poisson_nll_loss(
     """
     if not log_input:
         checks.require_inside("poisson_nll_loss", "prediction", prediction, _RATES)
-    log_rate = prediction if log_input else jnp.log(prediction + eps)
     per_count, constant = _stirling(target) if full else (0, 0)
-    if log_input:
-        return numerics.exp_minus_product(prediction, target, log_rate - per_count) + constant
-    return jnp.asarray(prediction - target * (log_rate - per_count) + constant)
+    if not log_input:
+        return jnp.asarray(prediction - target * (jnp.log(prediction + eps) - per_count) + constant)
+    if not full:
+        return numerics.exp_minus_product(prediction, target, prediction)
+    small = numerics.exp_minus_product(prediction, target, prediction)
+    return jnp.where(target > 1, _excess(prediction, jnp.where(target > 1, target, 2)) + constant, small)
+
+
+@jax.custom_jvp
+def _excess(log_rate: Array, count: Array) -> Array:
+    """rate - count log(rate / count) - count: near the likeliest rate no part is much larger than the whole."""
+    surplus = log_rate - jnp.log(count)
+    return count * (jnp.expm1(surplus) - surplus)
+
+
+@_excess.defjvp
+def _excess_jvp(primals, tangents):
+    log_rate, count = primals
+    by_log_rate = numerics.finite(jnp.exp(log_rate)) - count
+    return _excess(*primals), by_log_rate * tangents[0] + (jnp.log(count) - log_rate) * tangents[1]
 
 
 def _stirling(count: Real) -> tuple[Array, Array]:
