@@ -1,10 +1,13 @@
-"""The documentation's tables name every criterion of PyTorch, and only functions that exist."""
+"""The documentation's tables name every criterion of PyTorch, and only calls that are what they say."""
 
+import functools
 import inspect
 import pathlib
 import re
 
 import jax
+import numpy as np
+import optax.losses
 import pytest
 
 import jaxloss
@@ -77,3 +80,38 @@ def test_examples_of_scaling_run_and_give_what_they_say():
     with jax.numpy_dtype_promotion("standard"):
         for block in blocks:
             exec(block, namespace)
+
+
+def optax_rows():
+    table = (DOCS / "from_optax.md").read_text()
+    rows = re.findall(r"^\| `(\w+)\(([^)]*)\)` \| `(.*?)` \|", table, re.MULTILINE)
+    return [row for row in rows if row[0] != "smooth_labels"]  # which makes a target
+
+
+@pytest.mark.parametrize(("name", "arguments", "ours"), optax_rows(), ids=lambda cell: cell[:30])
+def test_what_the_table_gives_for_a_loss_of_optax_is_that_loss(name, arguments, ours):
+    generator = np.random.default_rng(0)
+    logits, signs = generator.normal(size=(6, 4)).astype(np.float32), generator.choice([-1.0, 1.0], size=(6, 4))
+    soft = np.asarray(jax.nn.softmax(generator.normal(size=(6, 4)).astype(np.float32)))
+    indices = generator.integers(0, 4, size=6).astype(np.int32)
+    x, y = logits, generator.normal(size=(6, 4)).astype(np.float32)
+    if "integer" in name or "multiclass" in name:
+        y = indices
+    elif "entropy" in name:
+        y = soft
+    elif name.startswith("kl"):
+        x, y = np.asarray(jax.nn.log_softmax(logits)), np.log(soft) if "log" in name else soft
+    elif name in ("hinge_loss", "perceptron_loss"):
+        y = signs.astype(np.float32)
+    values = {"x": x, "y": y, "a": x, "p": y, "n": np.roll(x, 1, axis=0)}
+    losses = {
+        key: functools.partial(function, reduction="none")
+        if "reduction" in inspect.signature(function).parameters
+        else function
+        for key, function in vars(jaxloss).items()
+        if inspect.isfunction(function)
+    }
+    got = eval(ours, {**values, **losses, "vectors": jaxloss.vectors})
+    with jax.numpy_dtype_promotion("standard"):
+        expected = eval(f"{name}({arguments})", {**values, **vars(optax.losses)})
+    np.testing.assert_allclose(got, expected, rtol=2e-5, atol=2e-6)

@@ -289,6 +289,7 @@ def test_half_precision_computes_in_float32(row, dtype):
     )
 
 
+@pytest.mark.nans
 @each_variant
 @pytest.mark.parametrize("poison", [math.nan, math.inf, -math.inf])
 def test_what_stands_in_masked_samples_has_no_effect(row, options, poison):
@@ -377,6 +378,7 @@ def test_a_label_out_of_range_is_nan_for_its_sample_alone(row):
         np.testing.assert_array_equal(row.loss(*arrays, target.astype(dtype), reduction="none"), clean)
 
 
+@pytest.mark.nans
 @each_row
 def test_data_checks(row):
     arrays = draw(row)
