@@ -23,7 +23,7 @@ NAMES: tuple[str, ...] = ("none", "sum", "mean", "weighted_mean", "batchmean", "
 
 
 @jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, repr=False, eq=False)
 class Total:
     r"""What a batch leaves behind for a mean over many: its summed loss and its summed normaliser.
 
@@ -49,6 +49,8 @@ class Total:
       >>> import jax.numpy as jnp, jaxloss
       >>> long = jaxloss.l1_loss(jnp.array([1.0, 2.0, 3.0]), 0.0, reduction="total")
       >>> short = jaxloss.l1_loss(jnp.array([6.0]), 0.0, reduction="total")
+      >>> long + short
+      Total(loss=12, normaliser=4, mean=3)
       >>> print((long + short).mean(), (long.mean() + short.mean()) / 2)
       3.0 4.0
     """
@@ -89,6 +91,14 @@ class Total:
                 f"Total.psum: there is no axis {axis_name!r} here; give one that shard_map, pmap or vmap maps over"
             )
             raise ValueError(message) from None
+
+    def __repr__(self) -> str:
+        """The two sums and, where they are numbers to be seen, their mean."""
+        try:
+            loss, normaliser = float(self.loss), float(self.normaliser)
+            return f"Total(loss={loss:.6g}, normaliser={normaliser:.6g}, mean={float(self.mean()):.6g})"
+        except (TypeError, ValueError, jax.errors.JAXTypeError):  # no numbers, many, or traced ones
+            return f"Total(loss={self.loss!r}, normaliser={self.normaliser!r})"
 
     def _checked(self, method: str) -> tuple[Array, Array]:
         """Both parts as arrays; raises an error where they are no numbers, or not of one shape.

@@ -86,6 +86,11 @@ def test_width_may_be_traced_and_has_no_gradient():
     np.testing.assert_allclose(schedule(0.2), 0.6875)
 
 
+def test_a_slope_has_no_gradient_by_its_width_and_none_at_a_kink_without_width():
+    assert jax.grad(lambda width: jax.grad(kinks.abs)(0.25, width))(0.5) == 0
+    assert jax.grad(jax.grad(kinks.abs))(0.0, 0.0) == 0
+
+
 @pytest.mark.nans
 def test_nan_is_kept():
     assert np.isnan(kinks.abs(jnp.nan))

@@ -89,6 +89,15 @@ def test_counts_are_exact_beyond_what_float32_can_count_by_ones():
     assert reductions.reduce(counted, "total").normaliser == n
 
 
+def test_a_total_prints_its_sums_and_their_mean_also_where_they_are_traced_or_many():
+    assert repr(Total(jnp.float32(3), jnp.float32(2))) == "Total(loss=3, normaliser=2, mean=1.5)"
+    assert repr(Total.zero()) == "Total(loss=0, normaliser=0, mean=0)"
+    assert "mean" not in repr(Total(jnp.ones(2), jnp.ones(2)))
+    shown = []
+    jax.eval_shape(lambda total: shown.append(repr(total)), Total.zero())
+    assert "Trace" in shown[0]
+
+
 @pytest.mark.parametrize(("n", "as_integers"), [(2**31 - 1, True), (2**31, False)])
 def test_samples_are_counted_as_integers_where_these_can_hold_the_count(n, as_integers):
     losses, counted = jax.ShapeDtypeStruct((n,), jnp.float32), jax.ShapeDtypeStruct((n,), bool)
