@@ -67,6 +67,8 @@ def test_the_largest_of_two_shares_its_derivative_as_the_larger_of_two():
         np.testing.assert_allclose(pair, jax.grad(kinks.maximum, (0, 1))(x, y, 0.5), rtol=1e-6)
     shares = jax.grad(kinks.max)(jnp.array([2.0, 2.0, 2.0, 1.0]))
     np.testing.assert_allclose(shares, [1 / 3, 1 / 3, 1 / 3, 0], rtol=1e-6)
+    rows = jax.grad(lambda x: kinks.max(x).sum())(jnp.array([[2.0, 2.0, 1.0], [0.0, 1.0, 0.0]]))
+    np.testing.assert_allclose(rows, [[0.5, 0.5, 0], [0, 1, 0]], rtol=1e-6)
 
 
 @pytest.mark.parametrize(("direction", "error"), [((0, 1), 1e-8), ((0, 0.1, 1), 0.01), ((0, 0.9, 1), 0.01)])
@@ -84,6 +86,13 @@ def test_width_may_be_traced_and_has_no_gradient():
     schedule = jax.jit(lambda w: jax.grad(kinks.abs)(jnp.float32(0.1), w))
     assert schedule(0.0) == 1
     np.testing.assert_allclose(schedule(0.2), 0.6875)
+
+
+def test_the_value_beside_a_gradient_is_the_value():
+    assert jax.value_and_grad(kinks.maximum)(2.0, 1.0) == (2, 1)
+    assert jax.value_and_grad(kinks.positive_part)(2.0) == (2, 1)
+    assert jax.value_and_grad(kinks.abs)(-2.0) == (2, -1)
+    assert jax.value_and_grad(kinks.max)(jnp.array([2.0, 1.0]))[0] == 2
 
 
 def test_a_slope_has_no_gradient_by_its_width_and_none_at_a_kink_without_width():
