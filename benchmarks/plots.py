@@ -112,5 +112,6 @@ def accuracy(results: Results) -> Any:
         panel.spines[["top", "right"]].set_visible(False)
     panels[0].set_yticks(range(len(names)), names, fontsize="small")
     panels[0].invert_yaxis()
-    panels[1].legend(frameon=False, loc="lower right")
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, frameon=False, loc="outside upper center", ncols=len(labels))
     return figure

@@ -245,8 +245,11 @@ def multi_margin_loss(
       0.1875
     """
     shortfall = kinks.positive_part(margin - logits[target] + logits, 0.0 if p == 2 else kink_width)
-    terms = numerics.square(shortfall) if p == 2 else shortfall
-    cost = numerics.weighted(jnp.where(_is_wrong(logits, target), 1 / logits.size, 0), terms).sum()
+    # A square may overflow where its part in the mean does not: it is made smaller before, by a power of two of which
+    # the square is at least C.
+    scale = 2.0 ** (((logits.size - 1).bit_length() + 1) // 2) if p == 2 else 1.0
+    terms = numerics.square(shortfall / scale) if p == 2 else shortfall
+    cost = numerics.weighted(jnp.where(_is_wrong(logits, target), scale**2 / logits.size, 0), terms).sum()
     return cost if class_weights is None else numerics.weighted(class_weights[target], cost)
 
 

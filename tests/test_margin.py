@@ -113,3 +113,10 @@ def test_a_squared_hinge_has_no_kink_to_smooth():
     slope = jax.grad(jaxloss.multi_margin_loss)
     logits, target = jnp.array([1.0, 0.25, -0.5]), jnp.array(0)
     np.testing.assert_allclose(slope(logits, target, p=2, kink_width=1.0), [-1 / 6, 1 / 6, 0], rtol=1e-6)
+
+
+def test_a_squared_margin_overflows_only_where_its_mean_does():
+    logits = jnp.zeros(4).at[1].set(3e19)  # of which the square is beyond float32, and a quarter of it is not
+    value, gradient = jax.value_and_grad(jaxloss.multi_margin_loss)(logits, jnp.array(0), p=2)
+    np.testing.assert_allclose(value, 9e38 / 4, rtol=1e-6)
+    np.testing.assert_allclose(gradient, [-1.5e19, 1.5e19, 0.5, 0.5], rtol=1e-6)
