@@ -58,7 +58,10 @@ def exp_minus_product(x: Array, y: Array, z: Array) -> Array:
     """e^x - y z, also where e^x alone overflows: then in units of e^(x - 64 log 2), so that only the result can."""
     is_large = is_above(x, 80)
     rate = jnp.exp(x - is_large * (64 * math.log(2)))
-    return (rate - y * (1 - is_large + is_large * 2.0**-64) * z) * (1 - is_large + is_large * 2.0**64)
+    product = y * (1 - is_large + is_large * 2.0**-64) * z
+    # Infinity minus infinity is no number: of a large x the exponential is the larger one.
+    product = jnp.minimum(product, jnp.finfo(x.dtype).max * (2 - is_large))
+    return (rate - product) * (1 - is_large + is_large * 2.0**64)
 
 
 @exp_minus_product.defjvp

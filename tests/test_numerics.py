@@ -101,3 +101,16 @@ def test_the_second_derivative_of_xlogx_is_finite_at_0_and_right_elsewhere():
     curvature = jax.grad(jax.grad(numerics.xlogx))
     assert curvature(jnp.float32(0)) == 0
     assert curvature(jnp.float32(4)) == 0.25
+
+
+def test_an_exponential_less_a_product_is_no_nan_however_large_both_are():
+    large = jnp.float32([80, 89, 100, 1e30, 4e37])
+    x, y = (v.ravel() for v in jnp.meshgrid(large, large))
+    with jax.disable_jit():  # as fusion may hide an infinity
+        values = numerics.exp_minus_product(x, y, x)
+    assert not np.isnan(values).any()
+    assert (values[x > 1000] == np.inf).all()
+    got = numerics.exp_minus_product(jnp.float32(92), jnp.float32(1e38), jnp.float32(92))
+    np.testing.assert_allclose(
+        got, np.exp(92.0) - float(np.float32(1e38)) * 92, rtol=1e-4
+    )  # both terms are 45 times it
