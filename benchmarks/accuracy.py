@@ -219,8 +219,8 @@ def note(worst: dict[str, float], library: str, found: float) -> None:
 def accuracy(quick: bool) -> Iterator[Row]:
     """Largest error in units of the last place: value and gradient, every loss and dtype."""
     for case in CASES:
-        for dtype in DTYPES[1:3] if quick else DTYPES:
+        for dtype in ("float32",) if quick else DTYPES:
             with jax.enable_x64(dtype == "float64"):
-                for quantity, measured in errors(case, dtype, 8 if quick else 40).items():
+                for quantity, measured in errors(case, dtype, 6 if quick else 40).items():
                     if measured:
                         yield Row(f"{case.label}, {dtype}, {quantity}", measured, "ulp")
