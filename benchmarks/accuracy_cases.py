@@ -213,6 +213,11 @@ SMOOTHED, MARGIN = {"label_smoothing": 0.125}, {"margin": 0.25}
 # The derivative at a kink as the textbook has it, as peers have no width.
 SHARP = {"kink_width": 0.0}
 WITH_INDICES = "softmax_cross_entropy_with_integer_labels"
+OF_INDICES = (
+    torch_loss("cross_entropy")
+    | optax_loss(WITH_INDICES)
+    | keras_loss("sparse_categorical_crossentropy", from_logits=True)
+)
 
 CASES = (
     Case(
@@ -294,22 +299,8 @@ CASES = (
         | keras_loss("binary_crossentropy", True, from_logits=True),
     ),
     Case("nll_loss", "nll_loss", log_probabilities, peers=torch_loss("nll_loss")),
-    Case(
-        "cross_entropy",
-        "cross_entropy",
-        indexed,
-        peers=torch_loss("cross_entropy")
-        | optax_loss(WITH_INDICES)
-        | keras_loss("sparse_categorical_crossentropy", from_logits=True),
-    ),
-    Case(
-        "cross_entropy, confident",
-        "cross_entropy",
-        confident,
-        peers=torch_loss("cross_entropy")
-        | optax_loss(WITH_INDICES)
-        | keras_loss("sparse_categorical_crossentropy", from_logits=True),
-    ),
+    Case("cross_entropy", "cross_entropy", indexed, peers=OF_INDICES),
+    Case("cross_entropy, confident", "cross_entropy", confident, peers=OF_INDICES),
     Case(
         "cross_entropy, label_smoothing",
         "cross_entropy",

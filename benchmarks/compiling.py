@@ -14,7 +14,7 @@ import numpy as np
 
 import jaxloss
 from benchmarks import by_hand
-from benchmarks.measuring import temporaries
+from benchmarks.measuring import medians_and_spread, temporaries
 from benchmarks.results import Row, Rows
 
 
@@ -34,9 +34,8 @@ def compile_times(quick: bool) -> Rows:
                 jax.clear_caches()
                 seconds[candidate].append(traced_and_compiled(function, (weights, where, *arrays)))
         for i, step in enumerate(("trace", "compile")):
-            quartiles = {k: np.quantile([s[i] for s in v], [0.25, 0.5, 0.75]) * 1e3 for k, v in seconds.items()}
-            spread = {k: float(q[2] - q[0]) / 2 for k, q in quartiles.items()}
-            yield Row(f"{name}, {step}", {k: float(q[1]) for k, q in quartiles.items()}, "ms", spread)
+            medians, spread = medians_and_spread({k: [pair[i] for pair in v] for k, v in seconds.items()}, "ms")
+            yield Row(f"{name}, {step}", medians, "ms", spread)
 
 
 def traced_and_compiled(function: Callable[..., Any], arrays: tuple[Any, ...]) -> tuple[float, float]:

@@ -7,7 +7,7 @@ A turn begins with calls that are not timed, for `SETTLING` seconds: the threads
 import functools
 import importlib.util
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -53,6 +53,15 @@ def rounds(candidates: Candidates, number: int, calls: int) -> dict[str, np.ndar
     return {name: np.asarray(times) for name, times in seconds.items()}
 
 
+def medians_and_spread(
+    seconds: Mapping[str, Sequence[float] | np.ndarray], unit: str
+) -> tuple[dict[str, float], dict[str, float]]:
+    """By candidate, in that unit: the median, and half of the range of the middle half."""
+    quartiles = {name: np.quantile(each, [0.25, 0.5, 0.75]) / UNITS[unit] for name, each in seconds.items()}
+    medians = {name: float(q[1]) for name, q in quartiles.items()}
+    return medians, {name: float(q[2] - q[0]) / 2 for name, q in quartiles.items()}
+
+
 def timed(
     label: str,
     candidates: Candidates,
@@ -63,10 +72,7 @@ def timed(
     **fields: Any,
 ) -> Row:
     """The medians of that many rounds; `seconds` is what the machine's roofline would take for the same."""
-    times = rounds(candidates, number, calls)
-    quartiles = {name: np.quantile(each, [0.25, 0.5, 0.75]) / UNITS[unit] for name, each in times.items()}
-    medians = {name: float(q[1]) for name, q in quartiles.items()}
-    spread = {name: float(q[2] - q[0]) / 2 for name, q in quartiles.items()}
+    medians, spread = medians_and_spread(rounds(candidates, number, calls), unit)
     share = {} if seconds is None else {name: seconds / UNITS[unit] / median for name, median in medians.items()}
     return Row(label, medians, unit, spread, share, **fields)
 

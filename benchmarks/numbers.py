@@ -73,7 +73,7 @@ class Adversarial:
 
     def real(self, *shape: int) -> np.ndarray:
         info = jnp.finfo(self.dtype)
-        low, high = max(float(np.log2(float(info.smallest_subnormal))), -330), min(info.maxexp - 5, 330)
+        low, high = lowest_exponent(self.dtype), min(info.maxexp - 5, 330)
         signs = self.generator.choice([-1, 1], size=shape)
         # Every fourth one saturates an exponential, which few of all exponents do.
         saturating = self.generator.uniform(8, 120 if info.maxexp < 1024 else 800, size=shape)
@@ -85,10 +85,13 @@ class Adversarial:
 
     def probability(self, *shape: int) -> np.ndarray:
         info = jnp.finfo(self.dtype)
-        low = max(float(np.log2(float(info.smallest_subnormal))), -330)
-        small = np.exp2(self.generator.uniform(low, -1, size=shape))
+        small = np.exp2(self.generator.uniform(lowest_exponent(self.dtype), -1, size=shape))
         large = 1 - np.maximum(small, float(info.epsneg))
         return np.where(self.generator.integers(0, 2, size=shape) == 0, small, large)
+
+
+def lowest_exponent(dtype: str) -> float:
+    return max(float(np.log2(float(jnp.finfo(dtype).smallest_subnormal))), -330)
 
 
 FAMILIES = (Random, Structured, Adversarial)

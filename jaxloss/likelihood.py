@@ -63,10 +63,10 @@ def poisson_nll_loss(
     per_count, constant = _stirling(target) if full else (0, 0)
     if not log_input:
         return jnp.asarray(prediction - target * (jnp.log(prediction + eps) - per_count) + constant)
+    without = numerics.exp_minus_product(prediction, target, prediction)
     if not full:
-        return numerics.exp_minus_product(prediction, target, prediction)
-    small = numerics.exp_minus_product(prediction, target, prediction)
-    return jnp.where(target > 1, _excess(prediction, jnp.where(target > 1, target, 2)) + constant, small)
+        return without
+    return jnp.where(target > 1, _excess(prediction, jnp.where(target > 1, target, 2)) + constant, without)
 
 
 @jax.custom_jvp

@@ -44,7 +44,8 @@ def norm(x: Vector, p: float = 2.0, kink_width: Real | None = None) -> Array:
       >>> print(vectors.norm(jnp.array([3e30, 4e30])), jax.grad(vectors.norm)(jnp.zeros(2)))
       5e+30 [0. 0.]
     """
-    x, width = _with_width("vectors.norm", as_vectors("vectors.norm", "x", x), kink_width)
+    x = as_vectors("vectors.norm", "x", x)
+    width = _width("vectors.norm", x, kink_width)
     _POWERS.check_number("vectors.norm", "p", p)
     width = width[..., None] if width.ndim else width
     if p == 1:
@@ -83,7 +84,7 @@ def distance(x: Vector, y: Vector, *, p: float = 2.0, eps: Real = 0.0, kink_widt
       5.0
     """
     x, y = _alike("vectors.distance", x, y)
-    x, width = _with_width("vectors.distance", x, kink_width)
+    width = _width("vectors.distance", x, kink_width)
     _POWERS.check_number("vectors.distance", "p", p)
     added = as_real("vectors.distance", "eps", eps, x.dtype)
     require_broadcast("vectors.distance", x=x, eps=added)
@@ -159,12 +160,12 @@ def _alike(function: str, x: Vector, y: Vector) -> tuple[Array, Array]:
     return x, y
 
 
-def _with_width(function: str, x: Array, kink_width: Real | None) -> tuple[Array, Array]:
+def _width(function: str, x: Array, kink_width: Real | None) -> Array:
     width = kinks.resolve_width(function, x, kink_width)
     if width.ndim and width.shape != x.shape[:-1]:
         takes = f"a number or shape {x.shape[:-1]}, one a vector"
         raise ValueError(f"{function}: kink_width has shape {width.shape} but takes {takes}")
-    return x, width
+    return width
 
 
 def unit(*vectors: Vector) -> Array:

@@ -41,9 +41,6 @@ class Mutant:
     def __str__(self) -> str:
         return f"{self.module}:{self.line}: {self.before}  ->  {self.after}"
 
-    def tests(self) -> tuple[str, ...]:
-        """The arguments of pytest; a row's own loss is all that a public loss needs."""
-
 
 def edits(node: ast.AST, text: str, at: dict[ast.AST, tuple[int, int]]) -> Iterator[tuple[int, int, str]]:
     """The changes of one node, as (start, end, what stands there instead)."""
