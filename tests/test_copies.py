@@ -86,7 +86,9 @@ def test_a_sampler_is_copied_and_goes_on_alike(key):
         np.testing.assert_array_equal(one.draw(4)[0], expected)
 
 
-@pytest.mark.parametrize("function", [*dict.fromkeys(row.function for row in REGISTRY), users_own_loss], ids=lambda f: f.__name__)
+@pytest.mark.parametrize(
+    "function", [*dict.fromkeys(row.function for row in REGISTRY), users_own_loss], ids=lambda f: f.__name__
+)
 def test_losses_are_pickled_by_name(function):
     for one in (copy.copy(function), copy.deepcopy(function), pickle.loads(pickle.dumps(function))):
         assert one is function

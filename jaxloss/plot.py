@@ -1,0 +1,92 @@
+"""Pictures of losses. Needs matplotlib: `pip install 'jaxloss[plot]'`, then `import jaxloss.plot`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from cycler import cycler
+from jax import Array
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+
+STYLE: Mapping[str, Any] = {
+    # Of four greys and four dashes, so that print tells them apart.
+    "axes.prop_cycle": cycler(color=["#111111", "#0072b2", "#d55e00", "#999999"], linestyle=["-", "--", ":", "-."]),
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": "medium",
+    "figure.constrained_layout.use": True,
+    "figure.dpi": 90,
+    "image.cmap": "gray",
+    "legend.frameon": False,
+}
+"""Settings for `plt.rcParams.update(...)`: lines that differ in shade and dash, and no frames."""
+
+N_POINTS = 401  # odd: a kink in the middle is met
+
+
+def profile(
+    function: Callable[[Array], Array],
+    low: float,
+    high: float,
+    *,
+    xlabel: str = "prediction - target",
+    title: str | None = None,
+    axes: Axes | None = None,
+) -> Axes:
+    r"""Draw value, gradient and curvature of a loss against one number.
+
+    $$x \mapsto l(x),\ l'(x),\ l''(x)$$
+
+    The curvature at a kink is a spike, as narrow as the kink's ramp and as high as it is narrow: it runs out of the
+    picture, which shows what values and gradients need.
+
+    Args:
+      function: of one number, differentiable twice, to one number.
+      low: the left end of the axis, finite.
+      high: the right end, above `low`.
+      xlabel: what the number is.
+      title: over the panel; None is the name of the function, if it has one.
+      axes: the panel to draw in; None makes a figure.
+
+    Returns:
+      The panel, of matplotlib.
+
+    Raises:
+      ValueError: `low` is not below `high`, or the function does not give one number.
+
+    Reference:
+      Tufte, Envisioning Information, 1990, chapter 4: small multiples.
+
+    Example:
+      >>> import jaxloss, jaxloss.plot
+      >>> axes = jaxloss.plot.profile(lambda x: jaxloss.huber_loss(x, 0.0), -3, 3, title="huber_loss")
+      >>> axes.get_legend_handles_labels()[1]
+      ['value', 'gradient', 'curvature']
+    """
+    if not -np.inf < low < high < np.inf:
+        raise ValueError(f"profile: low is {low} and high is {high}, but low < high, both finite, are needed")
+    points = jnp.linspace(low, high, N_POINTS)
+    shape = jax.eval_shape(function, points[0]).shape
+    if shape != ():
+        raise ValueError(
+            f"profile: function gives shape {shape} for one number, but a loss of one number, (), is drawn"
+        )
+    gradient = jax.grad(function)
+    lines = {"value": function, "gradient": gradient, "curvature": jax.grad(gradient)}
+    drawn = {name: np.asarray(jax.vmap(line)(points)) for name, line in lines.items()}
+    if axes is None:
+        axes = plt.figure(figsize=(3.6, 2.8), layout="constrained").add_subplot()
+    for (name, line), style in zip(drawn.items(), STYLE["axes.prop_cycle"], strict=False):
+        axes.plot(points, line, label=name, **style)
+    needed = np.concatenate([drawn["value"], drawn["gradient"], np.percentile(drawn["curvature"], [2, 98])])
+    bottom, top = needed.min(), needed.max()
+    margin = 0.06 * max(top - bottom, 1e-6)
+    axes.set(xlabel=xlabel, title=title or getattr(function, "__name__", "").replace("<lambda>", ""))
+    axes.set(xlim=(low, high), ylim=(bottom - margin, top + margin))
+    axes.axhline(0, color="0.8", linewidth=0.8, zorder=0)
+    return axes

@@ -1,0 +1,47 @@
+"""Each notebook runs in a clean kernel, and is kept with outputs that are small and hold no error."""
+
+import json
+import pathlib
+import re
+
+import pytest
+
+FOLDER = pathlib.Path(__file__).parent.parent / "notebooks"
+NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
+LARGEST = 200_000
+each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+
+
+def texts(cells, kind):
+    return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == kind]
+
+
+@each_notebook
+def test_runs_in_a_clean_kernel(path):
+    nbclient = pytest.importorskip("nbclient")
+    nbformat = pytest.importorskip("nbformat")
+    notebook = nbformat.read(path, as_version=4)
+    nbclient.NotebookClient(
+        notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(FOLDER)}}
+    ).execute()
+
+
+@each_notebook
+def test_is_kept_as_run_and_small(path):
+    assert path.stat().st_size <= LARGEST
+    cells = json.loads(path.read_text())["cells"]
+    code = [cell for cell in cells if cell["cell_type"] == "code"]
+    assert [cell["execution_count"] for cell in code] == list(range(1, len(code) + 1)), "run all cells, in order"
+    outputs = [output for cell in code for output in cell["outputs"]]
+    assert not [output for output in outputs if output["output_type"] == "error" or output.get("name") == "stderr"]
+    assert [output for output in outputs if "image/png" in output.get("data", {})]
+
+
+@each_notebook
+def test_opens_with_what_one_learns_and_ends_with_what_to_read_next(path):
+    prose = texts(json.loads(path.read_text())["cells"], "markdown")
+    assert re.match(r"# \w.*\n\n\*\*You will learn\*\* ", prose[0])
+    *_, following = prose[-1].split("\n\n")
+    assert following.startswith("**Read next:** [")
+    for link in re.findall(r"\]\(([^)#]+)", "\n".join(prose)):
+        assert link.startswith("https://") or (FOLDER / link).exists(), f"{link} leads nowhere"

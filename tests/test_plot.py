@@ -1,0 +1,61 @@
+"""Pictures of losses draw what they say."""
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+
+import jaxloss
+
+mpl.use("Agg")
+
+
+@pytest.fixture
+def plot():
+    from matplotlib import pyplot as plt
+
+    import jaxloss.plot
+
+    yield jaxloss.plot
+    plt.close("all")
+
+
+def test_profile_draws_value_gradient_and_curvature(plot):
+    axes = plot.profile(lambda x: jaxloss.mse_loss(x, 1.0), -2, 2, xlabel="prediction")
+    value, gradient, curvature = (line.get_ydata() for line in axes.lines[:3])
+    x = axes.lines[0].get_xdata()
+    np.testing.assert_allclose(value, (x - 1) ** 2, rtol=1e-6)
+    np.testing.assert_allclose(gradient, 2 * (x - 1), rtol=1e-6)
+    np.testing.assert_allclose(curvature, np.full_like(x, 2), rtol=1e-6)
+    assert axes.get_xlabel() == "prediction"
+    assert axes.get_title() == ""
+    assert axes.get_xlim() == (-2, 2)
+    assert axes.get_ylim()[0] < -6 < 9 < axes.get_ylim()[1]
+
+
+def test_profile_draws_into_a_panel_and_lets_a_spike_run_out_of_it(plot):
+    from matplotlib import pyplot as plt
+
+    _, panels = plt.subplots(2)
+    axes = plot.profile(lambda x: jaxloss.l1_loss(x, 0.0), -1, 1, title="l1_loss", axes=panels[1])
+    assert axes is panels[1]
+    assert not panels[0].lines
+    assert axes.get_title() == "l1_loss"
+    assert np.max(axes.lines[2].get_ydata()) > 1e3 > axes.get_ylim()[1]
+
+
+def test_lines_differ_in_dash_and_in_lightness(plot):
+    cycle = list(plot.STYLE["axes.prop_cycle"])
+    assert len({entry["linestyle"] for entry in cycle}) == len(cycle)
+    grey = [np.dot(mpl.colors.to_rgb(entry["color"]), (0.299, 0.587, 0.114)) for entry in cycle]
+    assert np.min(np.diff(sorted(grey))) > 0.05
+
+
+@pytest.mark.parametrize("span", [(1, 1), (2, 1), (0, float("inf")), (float("nan"), 1)])
+def test_profile_wants_two_ends_in_order(plot, span):
+    with pytest.raises(ValueError, match=r"profile: low is .* and high is .*, but low < high"):
+        plot.profile(lambda x: jaxloss.mse_loss(x, 0.0), *span)
+
+
+def test_profile_wants_a_function_to_one_number(plot):
+    with pytest.raises(ValueError, match=r"profile: function gives shape \(2,\)"):
+        plot.profile(lambda x: jaxloss.mse_loss(x * np.ones(2, np.float32), np.zeros(2), reduction="none"), 0, 1)
