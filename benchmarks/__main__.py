@@ -68,11 +68,11 @@ def main() -> None:
                 results.rows[name].append(row)
                 console.print("| " + " | ".join(row.cells()) + " |")
             progress.advance(task)
-    results.save(options.out)
-    console.print(f"\nkept in {options.out / 'results.json'} and {options.out / 'results.md'}")
     if options.plot:
         for picture in plots.draw(results, options.out):
-            console.print(f"drawn in {picture}")
+            console.print(f"\ndrawn in {picture}")
+    results.save(options.out)
+    console.print(f"\nkept in {options.out / 'results.json'} and {options.out / 'results.md'}")
     if before is not None:
         lines = list(moved(before, results))
         console.print("\n".join(lines) if lines else "nothing moved by more than the noise")

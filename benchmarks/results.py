@@ -8,7 +8,7 @@ import math
 import os
 import pathlib
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -38,17 +38,21 @@ class Row:
     series: str = ""
     size: float = 0.0
 
-    def cells(self) -> list[str]:
-        """The label, then each candidate: its number, the first's in units of it in brackets, its share."""
+    def numbers(self) -> dict[str, str]:
+        """Of each candidate the number, the first's in units of it in brackets, and its share."""
         (first, *_) = self.measured.values()
-        cells = [f"{self.label}, {self.unit}"]
+        texts = {}
         for i, (name, number) in enumerate(self.measured.items()):
-            cell = f"{name} {number:.4g}"
-            cell += f" ± {self.spread[name]:.2g}" if name in self.spread else ""
+            text = f"{number:.4g}"
+            text += f" ± {self.spread[name]:.2g}" if name in self.spread else ""
             is_peer = "jaxloss" in self.measured and i > 0
-            cell += f" ({first / number:.2f})" if is_peer and number > 0 and math.isfinite(first / number) else ""
-            cells.append(cell + (f", {self.share[name]:.0%} of the roofline" if name in self.share else ""))
-        return cells
+            text += f" ({first / number:.2f})" if is_peer and number > 0 and math.isfinite(first / number) else ""
+            texts[name] = text + (f", {self.share[name]:.0%} of the roofline" if name in self.share else "")
+        return texts
+
+    def cells(self) -> list[str]:
+        """The label, then each candidate with its number."""
+        return [f"{self.label}, {self.unit}", *(f"{name} {text}" for name, text in self.numbers().items())]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,12 +105,12 @@ class Results:
         return [row for row in self.rows.get(benchmark, []) if isinstance(row, Row)]
 
     def save(self, folder: pathlib.Path) -> None:
-        """`results.json` for programs, and `results.md` for people."""
+        """`results.json` for programs, and `results.md` for people, with the pictures that the folder has."""
         folder.mkdir(parents=True, exist_ok=True)
         kept = {name: [dataclasses.asdict(row) for row in rows] for name, rows in self.rows.items()}
         document = {"environment": dict(self.environment), "headings": self.headings, "rows": kept}
         (folder / "results.json").write_text(json.dumps(document, indent=1) + "\n")
-        (folder / "results.md").write_text(self.markdown())
+        (folder / "results.md").write_text(self.markdown(sorted(folder.glob("*.png"))))
 
     @classmethod
     def load(cls, path: pathlib.Path) -> "Results":
@@ -118,8 +122,9 @@ class Results:
         rows = {name: [row(fields) for fields in kept] for name, kept in document["rows"].items()}
         return cls(document["environment"], document["headings"], rows)
 
-    def markdown(self) -> str:
+    def markdown(self, pictures: Iterable[pathlib.Path] = ()) -> str:
         lines = ["# Benchmarks", "", *(f"- {name}: {value}" for name, value in self.environment.items())]
+        lines += [f"\n![{path.stem}]({path.name})" for path in pictures]
         for name, rows in self.rows.items():
             lines += ["", f"## {name}", "", self.headings[name], ""]
             measured = self.measured(name)
@@ -130,24 +135,26 @@ class Results:
 
 
 def listed(rows: list[Row]) -> list[str]:
-    """A table with one line a row."""
-    cells = [row.cells() for row in rows]
-    width = max(map(len, cells))
-    head = ["| what |" + " |" * (width - 1), "| --- |" + " --- |" * (width - 1)]
-    return head + ["| " + " | ".join(each + [""] * (width - len(each))) + " |" for each in cells]
+    """A table with one line a row, and one column a candidate."""
+    candidates = list(dict.fromkeys(name for row in rows for name in row.measured))
+    lines = ([f"{row.label}, {row.unit}", *(row.numbers().get(name, "") for name in candidates)] for row in rows)
+    return table(["what", *candidates], lines)
 
 
 def pivoted(rows: list[Row]) -> list[str]:
     """A table with one line for what several rows measured, whose labels end in ", " and the quantity; ours first."""
-    table: dict[str, dict[str, str]] = {}
+    found: dict[str, dict[str, str]] = {}
     for row in rows:
         what, _, quantity = row.label.rpartition(", ")
         numbers = [f"{'' if name == 'jaxloss' else name} {number:.2g}".strip() for name, number in row.measured.items()]
-        table.setdefault(what, {})[quantity] = ", ".join(numbers)
-    quantities = list(dict.fromkeys(quantity for cells in table.values() for quantity in cells))
-    head = ["| what | " + " | ".join(quantities) + " |", "| --- |" + " --- |" * len(quantities)]
-    lines = ([what, *(cells.get(quantity, "") for quantity in quantities)] for what, cells in table.items())
-    return head + ["| " + " | ".join(cells) + " |" for cells in lines]
+        found.setdefault(what, {})[quantity] = ", ".join(numbers)
+    quantities = list(dict.fromkeys(quantity for cells in found.values() for quantity in cells))
+    lines = ([what, *(cells.get(quantity, "") for quantity in quantities)] for what, cells in found.items())
+    return table(["what", *quantities], lines)
+
+
+def table(head: list[str], lines: Iterable[list[str]]) -> list[str]:
+    return ["| " + " | ".join(cells) + " |" for cells in (head, ["---"] * len(head), *lines)]
 
 
 def moved(before: Results, after: Results) -> Iterator[str]:

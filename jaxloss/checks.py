@@ -219,12 +219,32 @@ def sparing(counted: Array | None) -> Generator[None]:
 
 
 def require(condition: Boolean, message: str, **values: Real) -> None:
-    """A data check: under `data_checks(True)` and `checkify`, a false condition raises `message`.
+    r"""A data check: under `jaxloss.data_checks` and `checkify`, a false condition raises `message`.
+
+    $$\bigwedge_i c_i$$
 
     Args:
-      condition: boolean array; all of it has to hold.
+      condition: boolean, any shape: $c$, all of which has to hold; in a kernel, where the sample counts.
       message: a format string in which `{name}` stands for the value given as `name=`.
       values: scalars, one for each name in the message.
+
+    Returns:
+      None.
+
+    Raises:
+      JaxRuntimeError: from `error.throw()` of `checkify`, if the condition did not hold.
+
+    Reference:
+      `jax.experimental.checkify.debug_check`, which it calls.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxloss
+      >>> from jax.experimental import checkify
+      >>> check = checkify.checkify(lambda x: jaxloss.checks.require(x > 0, "x is {x}", x=x))
+      >>> with jaxloss.data_checks(True):
+      ...     error, _ = check(jnp.float32(-1))
+      >>> print(error.get().split(" (")[0])
+      x is -1.0
     """
     if not data_checks_enabled():
         return

@@ -64,7 +64,7 @@ class BalancedSampler:
       A pytree of arrays, but for `epoch_rounds`, which is static.
 
     Raises:
-      See `init` and `draw`.
+      ValueError, TypeError: see `init` and `draw`.
 
     Reference:
       Fisher and Yates, Statistical Tables, 1938; Durstenfeld, Algorithm 235: random permutation, CACM 7, 1964.

@@ -96,7 +96,7 @@ def match(function: str, operands: Sequence[Operand], axis: int) -> Match:
             one, other = sorted((one, other), key=operands.index)
             raise ValueError(
                 f"{function}: {other.name} has shape {other.shape} beside {one.name} of shape {one.shape}: their batch "
-                f"axes {other.split(axis)[0]} and {one.split(axis)[0]} do not broadcast"
+                f"axes {other.split(axis)[0]} and {one.split(axis)[0]} do not broadcast{_axis_hint(one, other)}"
             )
         batch_shape.append(stretched[0] if stretched else 1)
     return Match(tuple(batch_shape), core_sizes)
@@ -122,9 +122,11 @@ def _core_sizes(function: str, operands: Sequence[Operand], axis: int) -> dict[s
         for name, length in zip(operand.core, operand.split(axis)[1], strict=True):
             owner = owners.setdefault(name, operand)
             if sizes.setdefault(name, length) != length:
+                turned = len(operand.core) == 2 and operand.shape[::-1][operand.core.index(name)] == sizes[name]
                 raise ValueError(
                     f"{function}: axis {name} has length {length} in {operand.name} of shape {operand.shape} "
-                    f"but {sizes[name]} in {owner.name} of shape {owner.shape}{operand.hint}"
+                    f"but {sizes[name]} in {owner.name} of shape {owner.shape}"
+                    f"{f'; use {operand.name}.T' if turned else operand.hint}"
                 )
             if length == 0:
                 raise ValueError(f"{function}: axis {name} of {operand.name} of shape {operand.shape} is empty")
@@ -141,6 +143,15 @@ def _rank_misfit(function: str, first: Operand, other: Operand, axis: int) -> st
     else:
         what = f"{first.name} has shape {first.shape}, and both take the same number of batch axes"
     return f"{function}: {other.name} has shape {other.shape} but {what}{_squeeze_hint(first, other, axis)}{other.hint}"
+
+
+def _axis_hint(first: Operand, other: Operand) -> str:
+    """Along which axis of the first the classes may lie, if the class indices would fit the others."""
+    if len(first.core) == 1 and other.unit == "class index":
+        for i in range(len(first.shape)):
+            if first.shape[:i] + first.shape[i + 1 :] == other.shape:
+                return f"; use axis={i} if the classes lie there"
+    return ""
 
 
 def _squeeze_hint(first: Operand, other: Operand, axis: int) -> str:

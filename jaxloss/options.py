@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypedDict
 
+import jax
 import numpy as np
 
 from jaxloss import reductions
@@ -133,6 +134,8 @@ class Binder:
         close = difflib.get_close_matches(name, self._defaults, n=1)
         if name == "weight" and "class_weights" in self._defaults:
             close = ["class_weights, one a class, or weights, one a sample"]
+        elif name == "dim" and "axis" in self._defaults:
+            close = ["axis"]
         meant = f"did you mean {close[0]}?" if close else f"it takes {', '.join(self._defaults)}"
         return f"{self._function}: there is no option {name}; {meant}"
 
@@ -156,7 +159,8 @@ class Binder:
             takes, fits = " or ".join(each.__name__ for each in types), not types or type(value) in types
         if not fits or not _is_hashable(value):
             takes = takes if not fits else "what can be hashed"
-            got = type(value).__name__
+            is_traced = isinstance(value, jax.Array)
+            got = "an array; set it by functools.partial, outside jit" if is_traced else type(value).__name__
             raise TypeError(f"{self._function}: {name} is compiled into the program and takes {takes}, got {got}")
         if isinstance(value, float | int) and not isinstance(value, bool):
             self._check_domain(name, value)

@@ -149,12 +149,34 @@ class Samples:
 
 @dataclasses.dataclass(frozen=True)
 class Rows:
-    """The losses of a batch that is computed as a whole, by the way they are needed.
+    r"""The losses of a batch that is computed as a whole, by the way they are needed: what a kernel `by_rows` returns.
+
+    $$\text{losses}() = l, \qquad \text{weighted\_sum}(w) = \sum_i w_i l_i$$
 
     Args:
       losses: gives the loss of each sample, of the shape of the batch.
       weighted_sum: gives their sum, each times its weight, of that shape; it may form gradients on the way.
       normalisers: of that shape, or None where each is 1.
+
+    Returns:
+      The three, for `jaxloss.loss` to reduce.
+
+    Raises:
+      TypeError: an argument is missing or one too many.
+
+    Reference:
+      Wijmans et al., Cut your losses in large-vocabulary language models, ICLR 2025: gradients formed beside losses.
+
+    Example:
+      >>> from typing import Unpack
+      >>> import jax.numpy as jnp, jaxloss
+      >>> from jaxloss.reductions import Rows
+      >>> @jaxloss.loss("(),()->()", by_rows=True)
+      ... def squared(prediction, target, **options: Unpack[jaxloss.ReductionOptions]):
+      ...     losses = (prediction - target) ** 2
+      ...     return Rows(lambda: losses, lambda weights: jnp.vdot(weights, losses))
+      >>> print(squared(jnp.array([1.0, 3.0]), jnp.zeros(2), weights=jnp.array([1.0, 2.0]), reduction="sum"))
+      19.0
     """
 
     losses: Callable[[], Array]

@@ -47,7 +47,10 @@ def test_results_are_kept_and_what_moved_beyond_the_noise_is_told(tmp_path):
     results(1.0).save(tmp_path)
     again = Results.load(tmp_path / "results.json")
     assert again == results(1.0)
-    assert "| x, ms | jaxloss 1 ± 0.1 | peer 2 (0.50) |" in (tmp_path / "results.md").read_text()
+    assert (
+        "| what | jaxloss | peer |\n| --- | --- | --- |\n| x, ms | 1 ± 0.1 | 2 (0.50) |"
+        in (tmp_path / "results.md").read_text()
+    )
     assert list(moved(again, results(1.2))) == []
     assert list(moved(again, results(1.7))) == ["speed: x: jaxloss was 1 and is 1.7 ms"]
 

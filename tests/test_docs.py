@@ -6,11 +6,12 @@ import pathlib
 import re
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax.losses
 import pytest
 
-import jaxloss
+import jaxloss.plot
 from jaxloss import imbalance
 from tests.registry import REGISTRY
 
@@ -34,7 +35,9 @@ def test_every_loss_has_a_row_and_every_row_a_function_that_exists():
 
 def public():
     """Every public function and class, by its full name."""
-    modules = {name: value for name, value in vars(jaxloss).items() if name in ("kinks", "vectors", "imbalance")}
+    modules = {
+        name: value for name, value in vars(jaxloss).items() if name in ("kinks", "vectors", "imbalance", "plot")
+    }
     found = {name: value for name, value in vars(jaxloss).items() if callable(value) and not name.startswith("_")}
     for name, module in modules.items():
         here = {
@@ -42,13 +45,14 @@ def public():
         }
         found |= {f"{name}.{key}": value for key, value in here.items() if callable(value) and key[0] != "_"}
     methods = {
-        "BalancedSampler.init": imbalance.BalancedSampler.init,
-        "BalancedSampler.draw": imbalance.BalancedSampler.draw,
+        "imbalance.BalancedSampler.init": imbalance.BalancedSampler.init,
+        "imbalance.BalancedSampler.draw": imbalance.BalancedSampler.draw,
         "AdaptiveSoftmax.init": jaxloss.AdaptiveSoftmax.init,
         "AdaptiveSoftmax.log_prob": jaxloss.AdaptiveSoftmax.log_prob,
         "AdaptiveSoftmax.predict": jaxloss.AdaptiveSoftmax.predict,
     }
-    return found | methods
+    beside = {"checks.require": jaxloss.checks.require, "reductions.Rows": jaxloss.reductions.Rows}
+    return found | methods | beside
 
 
 def test_docstrings_have_all_their_sections():
@@ -61,6 +65,41 @@ def test_docstrings_have_all_their_sections():
         missing = [section for section in SECTIONS if f"{section}:\n" not in text]
         assert not missing, f"{name} lacks {missing}"
         assert ">>>" in text or "As the class" in text, name
+
+
+def test_every_public_name_is_in_the_reference():
+    pages = [path.read_text() for path in sorted((DOCS / "reference").glob("*.md"))]
+    named = set(re.findall(r"^::: jaxloss\.([\w.]+)", "\n".join(pages), re.MULTILINE))
+    for page in pages:
+        members = re.search(r"^::: jaxloss\.(\w+)\n +options:\n +members: \[(.*)\]", page, re.MULTILINE)
+        named |= {f"{members[1]}.{member}" for member in members[2].split(", ")} if members else set()
+    named -= {"kinks", "vectors", "imbalance", "plot", "plot.STYLE"}
+    methods = {name for name in public() if name.rpartition(".")[0] in named}
+    assert set(public()) - methods == named
+
+
+def mistakes():
+    text = (DOCS / "mistakes.md").read_text()
+    pairs = re.findall(r"^([^\n]+)\n\n```python\n([^\n]+)\n```\n\n```text\n([^\n]+)\n```", text, re.MULTILINE)
+    assert len(pairs) == text.count("```text") >= 20
+    return pairs
+
+
+@pytest.mark.nans
+def test_prose_and_code_of_the_mistakes_page_runs():
+    blocks = re.findall(r"```python\n((?:(?!```).)*)```\n(?!\n```text)", (DOCS / "mistakes.md").read_text(), re.DOTALL)
+    assert len(blocks) == 3
+    namespace = {}
+    for block in blocks:
+        exec(block, namespace)
+
+
+@pytest.mark.parametrize(("mistake", "call", "message"), mistakes(), ids=lambda text: text[:40])
+def test_a_mistake_gets_the_message_that_the_page_shows(mistake, call, message):
+    given = {"logits": jnp.zeros((32, 10)), "target": jnp.zeros(32, int)}
+    with pytest.raises((TypeError, ValueError)) as error:
+        eval(call, {"jax": jax, "jnp": jnp, "jaxloss": jaxloss, **given})
+    assert f"{error.type.__name__}: {error.value}" == message
 
 
 def test_every_criterion_of_pytorch_has_a_row():

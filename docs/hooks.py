@@ -1,0 +1,65 @@
+"""What the site takes from outside docs/: the README as its front page, the changelog, and the notebooks as run."""
+
+import inspect
+import operator
+import pathlib
+import re
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
+from nbconvert import MarkdownExporter
+
+import jaxloss.plot
+
+ROOT = pathlib.Path(__file__).parent.parent
+WIDE = ("from_pytorch.md", "from_optax.md", "results/accuracy/results.md", "results/speed/results.md")
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    for source, page in (("README.md", "index.md"), ("CHANGELOG.md", "CHANGELOG.md"), ("CONTRIBUTING.md",) * 2):
+        files.append(File.generated(config, page, content=of_root((ROOT / source).read_text())))
+    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        markdown, resources = MarkdownExporter().from_filename(str(path))
+        pictures = {name: f"{path.stem}_{name}" for name in resources["outputs"]}
+        for name, picture in pictures.items():
+            files.append(File.generated(config, f"notebooks/{picture}", content=resources["outputs"][name]))
+            markdown = markdown.replace(f"![png]({name})", f"![]({picture})")
+        files.append(File.generated(config, f"notebooks/{path.stem}.md", content=markdown.replace(".ipynb)", ".md)")))
+    return files
+
+
+def on_page_markdown(markdown: str, page: Page, **_: object) -> str:
+    if page.file.src_uri in WIDE:
+        page.meta["hide"] = ["toc"]
+    markdown = markdown.replace("](../README.md", "](index.md")
+    return f"{markdown}\n{contents()}" if page.file.src_uri == "reference/index.md" else markdown
+
+
+def contents() -> str:
+    """What each page of the reference names, with the first sentence of its docstring."""
+    tables = []
+    for path in sorted((ROOT / "docs/reference").glob("*.md")):
+        page = path.read_text()
+        names = re.findall(r"^::: jaxloss\.([\w.]+)", page, re.MULTILINE)
+        if names in (["kinks"], ["vectors"], ["imbalance"], ["plot"]):
+            members = re.search(r"members: \[(.*)\]", page)[1].split(", ")
+            names = [f"{names[0]}.{member}" for member in members]
+        rows = [f"| [`{name}`][jaxloss.{name}] | {first_sentence(name)} |" for name in names]
+        if rows:
+            title = page.splitlines()[0].removeprefix("# ")
+            tables.append("\n".join([f"## {title}", "", "| name | what it is |", "| --- | --- |", *rows]))
+    return "\n\n".join(tables)
+
+
+def first_sentence(name: str) -> str:
+    return inspect.getdoc(operator.attrgetter(name)(jaxloss)).split("\n\n")[0].replace("\n", " ")
+
+
+def of_root(markdown: str) -> str:
+    """A file of the root, whose links are to lead on from the site's front page."""
+    markdown = re.sub(r"\]\(docs/", "](", markdown).replace(
+        "](LICENSE)", "](https://www.apache.org/licenses/LICENSE-2.0)"
+    )
+    markdown = markdown.replace("```python torch", "```python")
+    return re.sub(r"\]\((notebooks/\w+)\.ipynb", r"](\1.md", markdown)

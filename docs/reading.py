@@ -1,0 +1,45 @@
+"""What Griffe, which reads the package for the site without running it, is told beside."""
+
+import inspect
+import operator
+import re
+from typing import Any
+
+import griffe
+
+import jaxloss.plot
+
+
+class AsHelpShowsIt(griffe.Extension):
+    """Signatures as the decorator leaves them, links between docstrings, and examples under their heading."""
+
+    def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
+        if obj.docstring:
+            text = obj.docstring.value.replace("\nExample:\n", "\nExamples:\n")
+            obj.docstring.value = re.sub(r"`(jaxloss(?:\.\w+)+)`", linked, text)
+
+    def on_function(self, *, func: griffe.Function, **_: Any) -> None:
+        if not any(parameter.kind is griffe.ParameterKind.var_keyword for parameter in func.parameters):
+            return
+        function = getattr(jaxloss, func.name, None)
+        if function is not None and func.module.path == function.__module__:
+            func.returns = None  # the kernel's
+            func.parameters = griffe.Parameters(
+                *(
+                    griffe.Parameter(
+                        name,
+                        kind=griffe.ParameterKind[parameter.kind.name.lower()],
+                        default=None if parameter.default is parameter.empty else repr(parameter.default),
+                    )
+                    for name, parameter in inspect.signature(function).parameters.items()
+                )
+            )
+
+
+def linked(match: re.Match[str]) -> str:
+    """A name of the package in a docstring, as a link, if it is a public one."""
+    try:
+        operator.attrgetter(match[1].removeprefix("jaxloss."))(jaxloss)
+    except AttributeError:
+        return match[0]
+    return f"[`{match[1]}`][{match[1]}]"
