@@ -29,18 +29,18 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     return files
 
 
-def on_page_markdown(markdown: str, page: Page, **_: object) -> str:
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, **_: object) -> str:
     if page.file.src_uri in WIDE:
         page.meta["hide"] = ["toc"]
     markdown = markdown.replace("](../README.md", "](index.md")
-    return f"{markdown}\n{contents()}" if page.file.src_uri == "reference/index.md" else markdown
+    return f"{markdown}\n{contents(config)}" if page.file.src_uri == "reference/index.md" else markdown
 
 
-def contents() -> str:
+def contents(config: MkDocsConfig) -> str:
     """What each page of the reference names, with the first sentence of its docstring."""
     tables = []
-    for path in sorted((ROOT / "docs/reference").glob("*.md")):
-        page = path.read_text()
+    for path in next(pages for section in config.nav for title, pages in section.items() if title == "Reference"):
+        page = (ROOT / "docs" / path).read_text()
         names = re.findall(r"^::: jaxloss\.([\w.]+)", page, re.MULTILINE)
         if names in (["kinks"], ["vectors"], ["imbalance"], ["plot"]):
             members = re.search(r"members: \[(.*)\]", page)[1].split(", ")

@@ -1,4 +1,4 @@
-"""The README's promises: its Python blocks run, and its commands are the two that it is known by."""
+"""The README's promises: its Python blocks run, and its commands are those that it is known by."""
 
 import pathlib
 import re
@@ -36,6 +36,10 @@ def test_the_call_in_pytorch_is_the_call_here():
     np.testing.assert_allclose(*values, rtol=1e-6)
 
 
-def test_two_install_commands():
+def test_install_commands():
     commands = re.findall(r"^pip install.*", README, re.MULTILINE)
-    assert commands == ["pip install -e '.[demo]' && python -m jaxloss", "pip install -e '.[test]' && pytest"]
+    assert commands == [
+        "pip install -e '.[demo]' && python -m jaxloss",
+        "pip install -e '.[notebooks]' && jupyter lab notebooks",
+        "pip install -e '.[test]' && pytest",
+    ]

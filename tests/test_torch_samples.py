@@ -21,6 +21,7 @@ CLASS_WEIGHTED = (
     "multilabel_soft_margin_loss",
 )
 TWO_CASES = ("hinge_embedding_loss", "cosine_embedding_loss")
+N_FLOAT32 = 40  # of which the programs are those of float64 with another dtype, so that as many are enough
 LAYERS = ("linear_cross_entropy",)  # PyTorch's kernel is (C, D), ours (D, C)
 CLASS_AXIS_SECOND = ("nll_loss", "cross_entropy")
 
@@ -79,7 +80,8 @@ def admitted(name, arrays, options):
 def test_pytorchs_own_samples(name, dtype):
     torch = pytest.importorskip("torch")
     compared = refused = 0
-    for sample in sample_inputs(torch, name, getattr(torch, dtype)):
+    samples = sample_inputs(torch, name, getattr(torch, dtype))
+    for sample in samples[:: 1 if dtype == "float64" else -(-len(samples) // N_FLOAT32)]:
         arrays = [tensor.detach().numpy() for tensor in (sample.input, *sample.args)]
         if name in LAYERS and arrays[1].ndim == 2:
             arrays[1] = arrays[1].T
@@ -87,7 +89,8 @@ def test_pytorchs_own_samples(name, dtype):
         with jax.enable_x64(dtype == "float64"):
             if name in TWO_CASES and not np.isin(arrays[-1], (-1, 1)).all():
                 # One sample of PyTorch's has a random target, to which it adds up both cases.
-                assert np.isnan(getattr(jaxloss, name)(*arrays, **options))
+                with jax.debug_nans(False):
+                    assert np.isnan(getattr(jaxloss, name)(*arrays, **options))
                 refused += 1
             elif admitted(name, arrays, options):
                 compare(torch, name, sample, arrays, options)
