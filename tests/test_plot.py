@@ -43,6 +43,15 @@ def test_profile_draws_into_a_panel_and_lets_a_spike_run_out_of_it(plot):
     assert np.max(axes.lines[2].get_ydata()) > 1e3 > axes.get_ylim()[1]
 
 
+@pytest.mark.parametrize("margin", [-1.0, 0.0, 1.0])
+def test_profile_meets_a_kink_at_a_round_number(plot, margin):
+    axes = plot.profile(lambda x: jaxloss.margin_ranking_loss(x, 0.0, 1.0, margin=margin), -2, 2)
+    x, curvature = axes.lines[2].get_data()
+    assert x[np.argmax(curvature)] == margin
+    assert np.max(curvature) > 1e3
+    assert axes.get_legend_handles_labels()[1] == ["value", "gradient", "curvature"]
+
+
 def test_lines_differ_in_dash_and_in_lightness(plot):
     cycle = list(plot.STYLE["axes.prop_cycle"])
     assert len({entry["linestyle"] for entry in cycle}) == len(cycle)
