@@ -67,7 +67,7 @@ def _binary_cross_entropy_jvp(primals, tangents):
 
 
 def _clamped_logs(probability: Array) -> tuple[Array, Array]:
-    return jnp.maximum(jnp.log(probability), -100), jnp.maximum(jnp.log1p(-probability), -100)
+    return jnp.maximum(jnp.log(probability), -100), jnp.maximum(numerics.log_complement(probability), -100)
 
 
 @loss("(),()->()", domains={"target": "[0, 1]", "pos_weight": "[0, inf)"})

@@ -113,3 +113,20 @@ def test_an_exponential_less_a_product_is_no_nan_however_large_both_are():
     got = numerics.exp_minus_product(jnp.float32(92), jnp.float32(1e38), jnp.float32(92))
     # Both terms are 45 times the difference.
     np.testing.assert_allclose(got, np.exp(92.0) - float(np.float32(1e38)) * 92, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("dtype", "units"), [("float32", 2), ("float64", 3)])
+def test_the_log_of_a_complement_has_its_digits_everywhere(dtype, units):
+    generator = np.random.default_rng(0)
+    x = np.concatenate([10.0 ** generator.uniform(-30, 0, 2000), generator.uniform(0, 1, 20000)]).astype(dtype)
+    with jax.enable_x64(dtype == "float64"):
+        got = np.asarray(numerics.log_complement(jnp.asarray(x)), np.float64)
+        slope = float(jax.grad(numerics.log_complement)(jnp.asarray(0.75, dtype)))
+    true = np.log1p(-x.astype(np.float64))
+    assert np.max(np.abs(got - true) / np.spacing(np.abs(true).astype(dtype))) <= units
+    assert slope == -4
+
+
+def test_the_log_of_a_complement_at_and_beyond_one():
+    with jax.enable_x64(True), jax.debug_nans(False):
+        np.testing.assert_array_equal(numerics.log_complement(jnp.array([1.0, 1.5])), [-INF, np.nan])
