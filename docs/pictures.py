@@ -63,7 +63,7 @@ def memory() -> Figure:
 def kink() -> Figure:
     """The derivative of an absolute value, at three widths of its kink."""
     figure, axes = plt.subplots(figsize=SIZE)
-    x = jnp.linspace(-1, 1, 401)
+    x = jnp.asarray(np.linspace(-1, 1, 401), jnp.float32)  # which meets 0, as jnp.linspace does not
     for label, width in (("default", None), ("kink_width=0.2", 0.2), ("kink_width=0.6", 0.6)):
         gradient = jax.grad(lambda x, width=width: jaxloss.l1_loss(x, 0.0, kink_width=width))
         axes.plot(x, jax.vmap(gradient)(x), label=label)

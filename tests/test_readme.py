@@ -2,15 +2,18 @@
 
 import pathlib
 import re
+import runpy
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from matplotlib import pyplot as plt
 
 import jaxloss
 
-README = (pathlib.Path(__file__).parent.parent / "README.md").read_text()
+ROOT = pathlib.Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
 
 
 @pytest.mark.nans
@@ -34,6 +37,21 @@ def test_the_call_in_pytorch_is_the_call_here():
         exec("\n".join(lines), namespace)
         values.append(float(eval(call, namespace)))
     np.testing.assert_allclose(*values, rtol=1e-6)
+
+
+def test_pictures_show_what_their_captions_say():
+    """But for the one of memory, which tests/test_large_output.py asserts and which compiles for a minute."""
+    plt.switch_backend("agg")
+    draw = runpy.run_path(str(ROOT / "docs/pictures.py"))
+    with jax.numpy_dtype_promotion("standard"):
+        exact, wrong = (line.get_ydata() for line in draw["means"]().axes[0].lines)
+        default, narrow, wide = (line.get_ydata() for line in draw["kink"]().axes[0].lines)
+    plt.close("all")
+    assert max(exact) < 1e-6
+    assert wrong[-1] > 0.1
+    for slope in (default, narrow, wide):
+        assert (slope[0], slope[200], slope[-1]) == (-1, 0, 1)
+    assert np.max(np.diff(default)) == 1 > 10 * np.max(np.diff(narrow)) > 20 * np.max(np.diff(wide))
 
 
 def test_install_commands():
