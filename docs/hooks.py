@@ -24,8 +24,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         pictures = {name: f"{path.stem}_{name}" for name in resources["outputs"]}
         for name, picture in pictures.items():
             files.append(File.generated(config, f"notebooks/{picture}", content=resources["outputs"][name]))
-            markdown = markdown.replace(f"![png]({name})", f"![]({picture})")
-        files.append(File.generated(config, f"notebooks/{path.stem}.md", content=markdown.replace(".ipynb)", ".md)")))
+            markdown = markdown.replace(f"({name})", f"({picture})")
+        markdown = markdown.replace(".ipynb)", ".md)").replace("](../docs/", "](../")
+        files.append(File.generated(config, f"notebooks/{path.stem}.md", content=markdown))
     return files
 
 
