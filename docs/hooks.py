@@ -59,7 +59,7 @@ def first_sentence(name: str) -> str:
 
 def of_root(markdown: str) -> str:
     """A file of the root, whose links are to lead on from the site's front page."""
-    markdown = re.sub(r"\]\(docs/", "](", markdown).replace(
+    markdown = re.sub(r"(\]\(|src=\")docs/", r"\1", markdown).replace(
         "](LICENSE)", "](https://www.apache.org/licenses/LICENSE-2.0)"
     )
     markdown = markdown.replace("```python torch", "```python")
