@@ -72,12 +72,18 @@ def two_logs(numbers: Numbers, n: int) -> Arrays:
 
 
 def counted(numbers: Numbers, n: int) -> Arrays:
-    return numbers.real(n), numbers.generator.poisson(3.0, size=n).astype(float)
+    rate = numbers.generator.choice([3.0, 3e3, 1e6], size=n)
+    return numbers.real(n), numbers.generator.poisson(rate).astype(float)
 
 
 def rate_and_count(numbers: Numbers, n: int) -> Arrays:
     x, y = counted(numbers, n)
     return abs(x), y
+
+
+def likely_rate_and_count(numbers: Numbers, n: int) -> Arrays:
+    _, y = counted(numbers, n)
+    return abs(y * (1 + numbers.generator.normal(size=n) / 10 ** numbers.generator.uniform(0, 6, size=n))) + 0.1, y
 
 
 def normal(numbers: Numbers, n: int) -> Arrays:
@@ -263,6 +269,13 @@ CASES = (
         rate_and_count,
         {"log_input": False, "eps": 1e-7},
         peers=torch_loss("poisson_nll_loss", log_input=False, eps=1e-7) | keras_loss("poisson", True),
+    ),
+    Case(
+        "poisson_nll_loss, rates, full",
+        "poisson_nll_loss",
+        likely_rate_and_count,
+        {"log_input": False, "full": True, "eps": 1e-7},
+        peers=torch_loss("poisson_nll_loss", log_input=False, full=True, eps=1e-7),
     ),
     Case(
         "gaussian_nll_loss",

@@ -60,13 +60,14 @@ def poisson_nll_loss(
     """
     if not log_input:
         checks.require_inside("poisson_nll_loss", "prediction", prediction, _RATES)
-    per_count, constant = _stirling(target) if full else (0, 0)
-    if not log_input:
-        return jnp.asarray(prediction - target * (jnp.log(prediction + eps) - per_count) + constant)
-    without = numerics.exp_minus_product(prediction, target, prediction)
+        without = jnp.asarray(prediction - target * jnp.log(prediction + eps))
+    else:
+        without = numerics.exp_minus_product(prediction, target, prediction)
     if not full:
         return without
-    return jnp.where(target > 1, _excess(prediction, jnp.where(target > 1, target, 2)) + constant, without)
+    count = jnp.where(target > 1, target, 2)
+    excess = _excess(prediction, count) if log_input else _excess_of_rate(prediction + eps, count) - eps
+    return jnp.where(target > 1, excess + jnp.log(2 * math.pi * count) / 2, without)
 
 
 @jax.custom_jvp
@@ -83,10 +84,19 @@ def _excess_jvp(primals, tangents):
     return _excess(*primals), by_log_rate * tangents[0] + (jnp.log(count) - log_rate) * tangents[1]
 
 
-def _stirling(count: Real) -> tuple[Array, Array]:
-    """log(count!) as (p, q) of count * p + q: p goes into a product with the count, as beside it both may overflow."""
-    large = jnp.where(count > 1, count, 1)
-    return jnp.where(count > 1, jnp.log(large) - 1, 0), jnp.where(count > 1, jnp.log(2 * math.pi * large) / 2, 0)
+@jax.custom_jvp
+def _excess_of_rate(rate: Array, count: Array) -> Array:
+    """The same of the rate itself."""
+    relative = (rate - count) / count
+    is_near = jnp.abs(relative) < 0.5
+    near = jnp.log1p(jnp.where(is_near, relative, 0))
+    return count * (relative - jnp.where(is_near, near, jnp.log(rate) - jnp.log(count)))
+
+
+@_excess_of_rate.defjvp
+def _excess_of_rate_jvp(primals, tangents):
+    rate, count = primals
+    return _excess_of_rate(rate, count), (rate - count) / rate * tangents[0] + jnp.log(count / rate) * tangents[1]
 
 
 @loss("(),(),()->()", domains={"variance": "[0, inf)", "eps": "(0, inf)"})

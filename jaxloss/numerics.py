@@ -55,7 +55,7 @@ def _square_jvp(primals, tangents):
 
 @jax.custom_jvp
 def exp_minus_product(x: Array, y: Array, z: Array) -> Array:
-    """e^x - y z, also where e^x alone overflows: then in units of e^(x - 64 log 2), so that only the result can."""
+    """e^x - y z, also where e^x alone overflows: then in units of 2^64, so that only the result can."""
     is_large = is_above(x, 80)
     rate = jnp.exp(x - is_large * (64 * math.log(2)))
     product = y * (1 - is_large + is_large * 2.0**-64) * z
@@ -90,7 +90,7 @@ def log_complement(x: Array) -> Array:
     if x.dtype != jnp.float64:
         return jnp.log1p(-x)
     # XLA:CPU's log1p is off by 129 units between -0.5 and -0.3 in float64, where 1 - x costs 2.
-    return jnp.where(x > 0.3, jnp.log(1 - x), jnp.log1p(-jnp.minimum(x, 0.3)))
+    return jnp.where(x > 0.3, jnp.log(1 - x), jnp.log1p(-jnp.where(x > 0.3, 0, x)))
 
 
 @jax.custom_jvp

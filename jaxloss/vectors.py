@@ -283,20 +283,24 @@ def _cosine(x: Array, y: Array) -> Array:
 @_cosine.defjvp
 def _cosine_jvp(primals, tangents):
     (x, x_length, x_scale), (y, y_length, y_scale) = map(_direction, primals)
-    cosine = jnp.sum(x * y, axis=-1, keepdims=True)
     # Divided by length and unit in turn: the square of a short vector's length would underflow in second derivatives.
-    by_x = (y - cosine * x) / x_length / x_scale
-    by_y = (x - cosine * y) / y_length / y_scale
+    by_x = _across(_across(y, x), x) / x_length / x_scale
+    by_y = _across(_across(x, y), y) / y_length / y_scale
     is_zero = jnp.all(x == 0, axis=-1, keepdims=True) | jnp.all(y == 0, axis=-1, keepdims=True)
     change = jnp.where(is_zero, 0, by_x) * tangents[0] + jnp.where(is_zero, 0, by_y) * tangents[1]
     return _cosine(*primals), jnp.sum(change, axis=-1)
+
+
+def _across(x: Array, direction: Array) -> Array:
+    """The part of x at right angles to a direction; of a nearly parallel x its rounding is left, if not taken twice."""
+    return x - jnp.sum(x * direction, axis=-1, keepdims=True) * direction
 
 
 @jax.custom_jvp
 def _cosine_distance(x: Array, y: Array) -> Array:
     x, y = _direction(x)[0], _direction(y)[0]
     # Not 1 - cosine, of which rounding leaves 0 or 6e-8 for all small angles.
-    distance = jnp.sum((x - y) * (x - y), axis=-1) / 2
+    distance = jnp.minimum(jnp.sum((x - y) * (x - y), axis=-1) / 2, 2)
     return jnp.where(jnp.all(x == 0, axis=-1) | jnp.all(y == 0, axis=-1), 1, distance)
 
 

@@ -16,6 +16,20 @@ def test_poisson_keeps_its_value_where_the_rate_alone_overflows():
     np.testing.assert_allclose(jaxloss.poisson_nll_loss(log_rate, count, reduction="none"), exact, rtol=1e-5)
 
 
+@pytest.mark.parametrize("log_input", [False, True])
+def test_poisson_keeps_its_digits_at_likely_rates_of_large_counts(log_input):
+    count = np.array([2.0, 40.0, 2572564.0, 1e7], np.float32)
+    rate = np.array([2.25, 41.0, 2572567.25, 1e7 + 2000], np.float32)
+    x, y = (np.log(rate) if log_input else rate), count.astype(np.float64)
+    true = np.exp(x.astype(np.float64)) if log_input else x.astype(np.float64)
+    exact = true - y * np.log(true) + y * np.log(y) - y + np.log(2 * np.pi * y) / 2
+    loss = jax.jit(lambda x, y: jaxloss.poisson_nll_loss(x, y, log_input=log_input, full=True, reduction="none"))
+    # A unit in the last place of a rate of 1e7 moves the last loss by 2e-4; one of its logarithm, by 2e-3.
+    np.testing.assert_allclose(loss(x, count), exact, rtol=2e-6, atol=2e-3 if log_input else 2e-4)
+    slope = jax.grad(lambda x: loss(x, count).sum())(x)
+    np.testing.assert_allclose(slope, true - y if log_input else 1 - y / true, rtol=1e-6, atol=2 if log_input else 1e-9)
+
+
 def test_classes_impossible_in_both_distributions_contribute_nothing():
     log_probabilities, target = jnp.array([-jnp.inf, 0.0]), jnp.array([0.0, 1.0])
     for given, log_target in ((target, False), (jnp.log(target), True)):

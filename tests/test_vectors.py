@@ -195,3 +195,20 @@ def test_errors():
         vectors.norm(X, 0.5)
     with pytest.raises(ValueError, match=r"vectors\.norm: kink_width is -1 but lies in \[0, inf\)"):
         vectors.norm(X, kink_width=-1)
+
+
+@pytest.mark.parametrize("angle", [1e-2, 1e-4, 1e-6, 1e-8, 0.0])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_the_gradient_of_a_cosine_is_at_right_angles_however_small_the_angle(angle, sign):
+    y = sign * (X + np.float32(angle) * Y)
+    by_x, by_y = jax.grad(vectors.cosine_similarity, (0, 1))(X, y)
+    for gradient, vector in ((by_x, X), (by_y, y)):
+        along = np.dot(np.float64(gradient), np.float64(vector))
+        assert abs(along) <= 4e-7 * np.linalg.norm(gradient) * np.linalg.norm(vector)
+
+
+def test_the_distance_of_opposite_vectors_is_at_most_2():
+    x = np.random.default_rng(0).normal(size=(2000, 5)).astype(np.float32)
+    distances = np.asarray(vectors.cosine_distance(x, -3 * x))
+    assert distances.max() == 2
+    assert distances.min() > 2 - 1e-6
