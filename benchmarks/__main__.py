@@ -67,11 +67,12 @@ def main() -> None:
             for row in BENCHMARKS[name](options.quick):
                 results.rows[name].append(row)
                 console.print("| " + " | ".join(row.cells()) + " |")
+            results.save(options.out)  # what was measured is kept if the next fails
             progress.advance(task)
-    if options.plot:
-        for picture in plots.draw(results, options.out):
-            console.print(f"\ndrawn in {picture}")
-    results.save(options.out)
+    pictures = list(plots.draw(results, options.out)) if options.plot else []
+    for picture in pictures:
+        console.print(f"\ndrawn in {picture}")
+    results.save(options.out, pictures)
     console.print(f"\nkept in {options.out / 'results.json'} and {options.out / 'results.md'}")
     if before is not None:
         lines = list(moved(before, results))

@@ -153,14 +153,13 @@ def our_adaptive(hidden: Any, head: Any, down: Any, up: Any, target: Any, **opti
 
 def torch_loss(name: str, **options: Any) -> Mapping[str, Callable[..., Any]]:
     """PyTorch's loss of that name with these options, where PyTorch is there."""
-    if not HAS_TORCH:
-        return {}
-    import torch
 
     def call(*tensors: Any) -> Any:
+        import torch
+
         return getattr(torch.nn.functional, name)(*tensors, **options, reduction="none")
 
-    return {"torch": call}
+    return {"torch": call} if HAS_TORCH else {}
 
 
 def torch_linear(hidden: Any, kernel: Any, target: Any) -> Any:
@@ -181,11 +180,12 @@ def torch_adaptive(hidden: Any, head: Any, down: Any, up: Any, target: Any) -> A
 
 
 def optax_loss(name: str, **options: Any) -> Mapping[str, Callable[..., Any]]:
-    if not HAS_OPTAX:
-        return {}
-    from optax import losses
+    def call(*arrays: Any) -> Any:
+        from optax import losses
 
-    return {"optax": lambda *arrays: getattr(losses, name)(*arrays, **options)}
+        return getattr(losses, name)(*arrays, **options)
+
+    return {"optax": call} if HAS_OPTAX else {}
 
 
 def optax_of_one(name: str) -> Mapping[str, Callable[..., Any]]:
@@ -203,16 +203,15 @@ def optax_several() -> Mapping[str, Callable[..., Any]]:
 
 def keras_loss(name: str, elementwise: bool = False, **options: Any) -> Mapping[str, Callable[..., Any]]:
     """Keras's loss, on JAX; the elementwise ones take the mean over a last axis."""
-    if not HAS_KERAS:
-        return {}
-    os.environ.setdefault("KERAS_BACKEND", "jax")
-    import keras
 
     def call(x: Any, y: Any) -> Any:
+        os.environ.setdefault("KERAS_BACKEND", "jax")
+        import keras
+
         loss = getattr(keras.losses, name)
         return loss(y[:, None], x[:, None], **options) if elementwise else loss(y, x, **options)
 
-    return {"keras": call}
+    return {"keras": call} if HAS_KERAS else {}
 
 
 SMOOTHED, MARGIN = {"label_smoothing": 0.125}, {"margin": 0.25}

@@ -128,6 +128,7 @@ def arguments(name: str, n: int) -> tuple[Any, ...]:
         return jnp.asarray(generator.integers(0, C, size=shape), jnp.int32)
 
     makers: dict[str, Callable[[], tuple[Any, ...]]] = {
+        "poisson_nll_loss": lambda: (normal(n), jnp.round(3 * uniform(n))),
         "gaussian_nll_loss": lambda: (normal(n), normal(n), uniform(n)),
         "kl_div": lambda: (jnp.log(uniform(n)), uniform(n)),
         "binary_cross_entropy": lambda: (uniform(n), uniform(n)),

@@ -1,9 +1,7 @@
 """A small language model on the text of Python's own manual: the same training with three output layers."""
 
 import collections
-import importlib.util
 import math
-import pathlib
 import re
 import time
 from collections.abc import Callable
@@ -18,7 +16,6 @@ from benchmarks.measuring import HAS_OPTAX, temporaries
 from benchmarks.results import Note, Row, Rows
 
 FEATURES, CONTEXT, BATCH = 128, 4, 2048
-PICTURE = pathlib.Path("language_model.png")
 
 
 class Corpus(NamedTuple):
@@ -134,29 +131,3 @@ def language_model(quick: bool) -> Rows:
     yield Row("perplexity of the test text", {name: run.perplexities[-1] for name, run in runs.items()}, "1")
     yield Row("a step", {name: run.step * 1e3 for name, run in runs.items()}, "ms")
     yield Row("temporaries", {name: run.bytes_ / 2**20 for name, run in runs.items()}, "MiB")
-    if importlib.util.find_spec("matplotlib"):
-        draw(runs)
-        yield Note(f"drawn in {PICTURE}")
-
-
-def draw(runs: dict[str, Run]) -> None:
-    import matplotlib.pyplot as plt
-
-    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(11, 3.4), layout="constrained")
-    for (name, run), style in zip(runs.items(), ("-o", "--s", ":^"), strict=True):
-        left.plot(run.seconds, run.perplexities, style, label=name, markersize=4)
-    left.set(xlabel="training time (s)", ylabel="test perplexity", yscale="log", title="Perplexity against time")
-    left.legend(frameon=False)
-    names = [re.split("[ _]", name)[0] for name in runs]
-    shades = ("0.35", "0.55", "0.75")
-    for axes, values, label in (
-        (middle, [run.step * 1e3 for run in runs.values()], "time of a step (ms)"),
-        (right, [run.bytes_ / 2**20 for run in runs.values()], "temporaries (MiB)"),
-    ):
-        axes.bar_label(axes.bar(names, values, color=shades), fmt="%.0f")
-        axes.set(ylabel=label)
-        axes.margins(y=0.12)
-    for axes in (left, middle, right):
-        axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(PICTURE, dpi=120)
-    plt.close(figure)

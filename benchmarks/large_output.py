@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxloss
-from benchmarks.measuring import HAS_CCE, HAS_TORCH, Candidates, jitted, product_rate, temporaries, timed
+from benchmarks.measuring import HAS_CCE, Candidates, jitted, product_rate, temporaries, timed, times_torch
 from benchmarks.results import Row, Rows
 
 Arrays = tuple[jax.Array, jax.Array, jax.Array]
@@ -42,7 +42,7 @@ def large_output(quick: bool) -> Rows:
 
             calls["jax-cce"] = (by_both(jax_cce.linear_cross_entropy), (hidden, kernel.T, target))
         candidates: Candidates = {name: jitted(f, *arrays) for name, (f, arrays) in calls.items()}
-        if HAS_TORCH and n * c < 2**28:
+        if times_torch() and n * c < 2**28:
             candidates = {**candidates, "torch": torch_layer(hidden, kernel, target)}
         # Three products: the logits, and the gradients by hidden and kernel.
         seconds = 6 * n * d * c / product_rate()
@@ -96,7 +96,7 @@ def adaptive_softmax(quick: bool) -> Rows:
         "full, plain": (by_both(plain), (hidden, kernel, labels)),
     }
     candidates: Candidates = {name: jitted(f, *arguments) for name, (f, arguments) in calls.items()}
-    if HAS_TORCH:
+    if times_torch():
         candidates = {**candidates, "torch": torch_adaptive(hidden, softmax, target)}
     yield timed(f"({n}, {d}, {c}), cutoffs {cutoffs}", candidates, 3 if quick else 5)
     kept = {name: temporaries(f, arguments) / 2**20 for name, (f, arguments) in calls.items()}

@@ -21,6 +21,12 @@ PEERS = {"torch": "torch", "optax": "optax", "keras": "keras", "jax_cce": "jax-c
 
 HAS_TORCH, HAS_OPTAX, HAS_KERAS, HAS_CCE = (importlib.util.find_spec(module) is not None for module in PEERS)
 
+
+def times_torch() -> bool:
+    """Whether PyTorch is timed: its tensors are on the CPU, beside arrays that are as well."""
+    return HAS_TORCH and jax.default_backend() == "cpu"
+
+
 SETTLING = 0.03
 Candidates = Mapping[str, Callable[[], object]]
 UNITS = {"µs": 1e-6, "ms": 1e-3, "s": 1.0}
@@ -79,14 +85,14 @@ def timed(
 
 @functools.cache
 def bandwidth() -> float:
-    """Bytes a second that a plain sum reads of two arrays, the best of several rounds."""
+    """Bytes a second that the fastest of three plain sums reads of two arrays, by the median as losses are measured."""
     n = 2**24
     x, y = jnp.ones(n), jnp.ones(n)
     readers = {"sum": jitted(lambda x, y: jnp.sum(x + y), x, y), "dot": jitted(jnp.vdot, x, y)}
     if jax.default_backend() == "cpu":
         first, second = np.asarray(x), np.asarray(y)
         readers["numpy"] = lambda: np.dot(first, second)
-    return 8 * n / min(np.min(times) for times in rounds(readers, 5, 3).values())
+    return 8 * n / min(np.median(times) for times in rounds(readers, 9, 3).values())
 
 
 @functools.cache

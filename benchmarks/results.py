@@ -104,20 +104,24 @@ class Results:
     def measured(self, benchmark: str) -> list[Row]:
         return [row for row in self.rows.get(benchmark, []) if isinstance(row, Row)]
 
-    def save(self, folder: pathlib.Path) -> None:
-        """`results.json` for programs, and `results.md` for people, with the pictures that the folder has."""
+    def save(self, folder: pathlib.Path, pictures: Iterable[pathlib.Path] = ()) -> None:
+        """`results.json` for programs, and `results.md` for people, with these pictures."""
         folder.mkdir(parents=True, exist_ok=True)
         kept = {name: [dataclasses.asdict(row) for row in rows] for name, rows in self.rows.items()}
         document = {"environment": dict(self.environment), "headings": self.headings, "rows": kept}
-        (folder / "results.json").write_text(json.dumps(document, indent=1) + "\n")
-        (folder / "results.md").write_text(self.markdown(sorted(folder.glob("*.png"))))
+        text = json.dumps(spelled(document), indent=1, allow_nan=False)
+        (folder / "results.json").write_text(text + "\n")
+        (folder / "results.md").write_text(self.markdown(pictures))
 
     @classmethod
     def load(cls, path: pathlib.Path) -> "Results":
         document = json.loads(path.read_text())
 
         def row(fields: dict[str, Any]) -> Row | Note:
-            return Note(**fields) if "text" in fields else Row(**fields)
+            if "text" in fields:
+                return Note(**fields)
+            measured = {candidate: float(number) for candidate, number in fields["measured"].items()}
+            return Row(**fields | {"measured": measured})
 
         rows = {name: [row(fields) for fields in kept] for name, kept in document["rows"].items()}
         return cls(document["environment"], document["headings"], rows)
@@ -132,6 +136,15 @@ class Results:
                 lines += [*(pivoted(measured) if name == "accuracy" else listed(measured)), ""]
             lines += [row.text + "\n" for row in rows if isinstance(row, Note)]
         return "\n".join(lines).rstrip() + "\n"
+
+
+def spelled(document: Any) -> Any:
+    """What JSON has no number for, as the text that `float` reads."""
+    if isinstance(document, Mapping):
+        return {key: spelled(value) for key, value in document.items()}
+    if isinstance(document, list):
+        return [spelled(value) for value in document]
+    return document if not isinstance(document, float) or math.isfinite(document) else str(document)
 
 
 def listed(rows: list[Row]) -> list[str]:
@@ -158,12 +171,21 @@ def table(head: list[str], lines: Iterable[list[str]]) -> list[str]:
 
 
 def moved(before: Results, after: Results) -> Iterator[str]:
-    """A line for each number that changed by more than 10 % and by more than three times both spreads together."""
+    """A line for each number that changed by more than 10 % and by more than three times both spreads together.
+
+    That it became or was not a number, or infinite, is a change as well.
+    """
+    for name in sorted((before.environment.keys() | after.environment.keys()) - {"date"}):
+        was, now = (each.environment.get(name, "unknown") for each in (before, after))
+        if was != now:
+            yield f"{name} was {was} and is {now}"
     for name, rows in after.rows.items():
-        old = {row.label: row for row in before.measured(name)}
-        for row in (row for row in rows if isinstance(row, Row) and row.label in old):
-            for candidate in row.measured.keys() & old[row.label].measured.keys():
-                was, now = old[row.label].measured[candidate], row.measured[candidate]
-                noise = old[row.label].spread.get(candidate, 0.0) + row.spread.get(candidate, 0.0)
-                if abs(now - was) > max(3 * noise, 0.1 * abs(was)):
+        old = {(row.label, row.unit): row for row in before.measured(name)}
+        for row in (row for row in rows if isinstance(row, Row) and (row.label, row.unit) in old):
+            earlier = old[row.label, row.unit]
+            for candidate in (each for each in row.measured if each in earlier.measured):
+                was, now = earlier.measured[candidate], row.measured[candidate]
+                noise = earlier.spread.get(candidate, 0.0) + row.spread.get(candidate, 0.0)
+                usual = max(3 * noise, 0.1 * abs(was)) if math.isfinite(was) else 0
+                if str(was) != str(now) and not abs(now - was) <= usual:
                     yield f"{name}: {row.label}: {candidate} was {was:.4g} and is {now:.4g} {row.unit}"

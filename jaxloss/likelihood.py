@@ -60,14 +60,17 @@ def poisson_nll_loss(
     """
     if not log_input:
         checks.require_inside("poisson_nll_loss", "prediction", prediction, _RATES)
-        without = jnp.asarray(prediction - target * jnp.log(prediction + eps))
+    is_large = target > 1
+    few = jnp.where(is_large, 1, target) if full else target
+    if log_input:
+        without = numerics.exp_minus_product(prediction, few, prediction)
     else:
-        without = numerics.exp_minus_product(prediction, target, prediction)
+        without = jnp.asarray(prediction - few * jnp.log(prediction + eps))
     if not full:
         return without
-    count = jnp.where(target > 1, target, 2)
+    count = jnp.where(is_large, target, 2)
     excess = _excess(prediction, count) if log_input else _excess_of_rate(prediction + eps, count) - eps
-    return jnp.where(target > 1, excess + jnp.log(2 * math.pi * count) / 2, without)
+    return jnp.where(is_large, excess + jnp.log(2 * math.pi * count) / 2, without)
 
 
 @jax.custom_jvp
@@ -96,7 +99,8 @@ def _excess_of_rate(rate: Array, count: Array) -> Array:
 @_excess_of_rate.defjvp
 def _excess_of_rate_jvp(primals, tangents):
     rate, count = primals
-    return _excess_of_rate(rate, count), (rate - count) / rate * tangents[0] + jnp.log(count / rate) * tangents[1]
+    by_rate = numerics.finite((rate - count) / rate)
+    return _excess_of_rate(rate, count), by_rate * tangents[0] + (jnp.log(count) - jnp.log(rate)) * tangents[1]
 
 
 @loss("(),(),()->()", domains={"variance": "[0, inf)", "eps": "(0, inf)"})

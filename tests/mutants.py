@@ -1,4 +1,4 @@
-"""Whether the tests notice: each operator, constant, comparison or guard of the package changed, one at a time.
+"""Whether the tests notice: each operator, constant, comparison or guard of these modules changed, one at a time.
 
     python -m tests.mutants [module ...] [--workers N] [--sample N] [--list]
 
@@ -15,6 +15,7 @@ import pathlib
 import random
 import re
 import shutil
+import signal
 import sys
 import tempfile
 import tomllib
@@ -25,7 +26,7 @@ from tests.mutations import PACKAGE, Mutant, mutants
 TESTS = PACKAGE.with_name("tests")
 SECONDS = 300  # beyond which a mutant hangs, and counts as killed
 LEAST_KILLED = 0.95
-NO_TEST = 5  # pytest's exit code
+FAILED, INTERRUPTED, NO_TEST = 1, 2, 5  # pytest's exit codes; the second is that of errors at import
 
 OF_VECTORS = "triplet_margin or cosine_embedding"
 OF_LAYERS = "linear_cross_entropy or adaptive_log_softmax"
@@ -97,13 +98,16 @@ def passes(context: multiprocessing.context.ForkServerContext, mutant: Mutant) -
             process = context.Process(target=run_tests, args=(folder, (str(path), *arguments)))
             process.start()
             process.join(SECONDS)
-            if process.is_alive():
+            hangs = process.is_alive()
+            if hangs:
                 process.kill()
                 process.join()
             if process.exitcode == NO_TEST:
                 raise RuntimeError(f"no test is chosen by {arguments}")
-            if process.exitcode != 0:
+            if process.exitcode in (FAILED, INTERRUPTED, -signal.SIGKILL if hangs else FAILED):
                 return False
+            if process.exitcode != 0:
+                raise RuntimeError(f"pytest {arguments} of {mutant} ended with exit code {process.exitcode}")
     return True
 
 
@@ -114,6 +118,9 @@ def main() -> int:
     parser.add_argument("--sample", type=int, help="so many mutants a module, drawn at random")
     parser.add_argument("--list", action="store_true", help="only say what the mutants are")
     options = parser.parse_args()
+    unknown = set(options.modules) - set(MODULES)
+    if unknown:
+        parser.error(f"there is no {', '.join(sorted(unknown))}; it takes {', '.join(MODULES)}")
 
     from rich.progress import Progress
 

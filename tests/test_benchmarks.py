@@ -26,6 +26,7 @@ def test_every_loss_is_right_to_four_units_where_the_problem_is_well_conditioned
     if case.label not in WITHOUT_DIGITS:
         assert worst.get("value (well-conditioned)", 0) <= 4
         assert worst["value"] <= 8
+        assert worst.get("gradient", 0) <= 16
 
 
 def test_exact_values_gradients_and_units_are_those_of_the_formula():
@@ -53,6 +54,18 @@ def test_results_are_kept_and_what_moved_beyond_the_noise_is_told(tmp_path):
     )
     assert list(moved(again, results(1.2))) == []
     assert list(moved(again, results(1.7))) == ["speed: x: jaxloss was 1 and is 1.7 ms"]
+    assert list(moved(again, results(math.nan))) == ["speed: x: jaxloss was 1 and is nan ms"]
+    assert list(moved(results(math.inf), again)) == ["speed: x: jaxloss was inf and is 1 ms"]
+    assert list(moved(results(math.nan), results(math.nan))) == []
+    results(math.nan).save(tmp_path)
+    assert math.isnan(Results.load(tmp_path / "results.json").measured("speed")[0].measured["jaxloss"])
+
+
+def test_rows_of_one_label_and_two_units_are_told_apart(tmp_path):
+    rows = [Row("x", {"jaxloss": 1.0}, "ms"), Row("x", {"jaxloss": 100.0}, "MiB")]
+    both = Results({"jax": "1"}, {"speed": "How fast."}, {"speed": rows})
+    assert list(moved(both, both)) == []
+    assert list(moved(both, Results({"jax": "2"}, both.headings, both.rows))) == ["jax was 1 and is 2"]
 
 
 def run(*arguments):

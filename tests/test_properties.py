@@ -1,6 +1,6 @@
 """What is true of losses by what they are: signs, optima, symmetries, limits. Inputs are searched by hypothesis.
 
-A failure prints the inputs and a line that reproduces them; what was once found is a fixed case below.
+A failure prints the inputs and a line that reproduces them.
 """
 
 import jax
