@@ -36,7 +36,7 @@ def compiled_call(function: Callable[..., Any], *arguments: Any) -> Callable[[],
 
 
 def roofline(quick: bool) -> Rows:
-    """What this machine can do: time to read 1 GiB in the fastest sum, and for 10⁹ multiply-adds of a matrix product."""
+    """What this machine can do: time to read 1 GiB in the fastest sum, and for 10⁹ multiply-adds of matrices."""
     del quick
     yield Row("reading 1 GiB", {"fastest sum": 2**30 / bandwidth() * 1e3}, "ms")
     yield Row("10⁹ multiply-adds", {"matrix product": 2e9 / product_rate() * 1e3}, "ms")
