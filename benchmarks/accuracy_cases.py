@@ -72,7 +72,7 @@ def two_logs(numbers: Numbers, n: int) -> Arrays:
 
 
 def counted(numbers: Numbers, n: int) -> Arrays:
-    rate = numbers.generator.choice([3.0, 3e3, 1e6], size=n)
+    rate = numbers.generator.choice([3.0, 100.0, 1e4], size=n)
     return numbers.real(n), numbers.generator.poisson(rate).astype(float)
 
 

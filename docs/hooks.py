@@ -9,30 +9,47 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 from nbconvert import MarkdownExporter
+from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 
 import jaxloss.plot
 
 ROOT = pathlib.Path(__file__).parent.parent
+FROM_ROOT = {"index.md": "README.md", "CHANGELOG.md": "CHANGELOG.md", "CONTRIBUTING.md": "CONTRIBUTING.md"}
 WIDE = ("from_pytorch.md", "from_optax.md", "results/accuracy/results.md", "results/speed/results.md")
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    for source, page in (("README.md", "index.md"), ("CHANGELOG.md", "CHANGELOG.md"), ("CONTRIBUTING.md",) * 2):
+    for page, source in FROM_ROOT.items():
         files.append(File.generated(config, page, content=of_root((ROOT / source).read_text())))
+    exporter = MarkdownExporter()
+    exporter.register_preprocessor(CoalesceStreamsPreprocessor, enabled=True)
     for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
-        markdown, resources = MarkdownExporter().from_filename(str(path))
+        markdown, resources = exporter.from_filename(str(path))
         pictures = {name: f"{path.stem}_{name}" for name in resources["outputs"]}
         for name, picture in pictures.items():
             files.append(File.generated(config, f"notebooks/{picture}", content=resources["outputs"][name]))
             markdown = markdown.replace(f"({name})", f"({picture})")
+        markdown = described(markdown)
         markdown = markdown.replace(".ipynb)", ".md)").replace("](../docs/", "](../")
         files.append(File.generated(config, f"notebooks/{path.stem}.md", content=markdown))
     return files
 
 
+def described(markdown: str) -> str:
+    """Pictures get the heading that they stand under in place of the name of their format."""
+    heading, lines = "", []
+    for line in markdown.splitlines():
+        if line.startswith("#"):
+            heading = line.lstrip("# ")
+        lines.append(re.sub(r"^!\[(png|jpeg)\]", f"![Picture: {heading}]", line))
+    return "\n".join(lines) + "\n"
+
+
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, **_: object) -> str:
     if page.file.src_uri in WIDE:
         page.meta["hide"] = ["toc"]
+    if page.file.src_uri == "index.md":
+        page.meta["hide"] = ["navigation"]
     markdown = markdown.replace("](../README.md", "](index.md")
     return f"{markdown}\n{contents(config)}" if page.file.src_uri == "reference/index.md" else markdown
 
@@ -43,9 +60,9 @@ def contents(config: MkDocsConfig) -> str:
     for path in next(pages for section in config.nav for title, pages in section.items() if title == "Reference"):
         page = (ROOT / "docs" / path).read_text()
         names = re.findall(r"^::: jaxloss\.([\w.]+)", page, re.MULTILINE)
-        if names in (["kinks"], ["vectors"], ["imbalance"], ["plot"]):
-            members = re.search(r"members: \[(.*)\]", page)[1].split(", ")
-            names = [f"{names[0]}.{member}" for member in members]
+        members = re.search(r"members: \[(.*)\]", page)
+        if members:
+            names = [f"{names[0]}.{member}" for member in members[1].split(", ")]
         rows = [f"| [`{name}`][jaxloss.{name}] | {first_sentence(name)} |" for name in names]
         if rows:
             title = page.splitlines()[0].removeprefix("# ")

@@ -23,7 +23,7 @@ class AsHelpShowsIt(griffe.Extension):
             return
         function = getattr(jaxloss, func.name, None)
         if function is not None and func.module.path == function.__module__:
-            func.returns = None  # the kernel's
+            func.returns = "Array"  # the kernel may return a pair
             func.parameters = griffe.Parameters(
                 *(
                     griffe.Parameter(

@@ -51,13 +51,13 @@ def profile(
       high: the right end, above `low`.
       xlabel: what the number is.
       title: over the panel; None is the name of the function, if it has one.
-      axes: the panel to draw in; None makes a figure.
+      axes: the panel to draw in, without a legend; None makes a figure with one.
 
     Returns:
       The panel, of matplotlib.
 
     Raises:
-      ValueError: `low` is not below `high`, or the function does not give one number.
+      ValueError: `low` is not below `high`, or the function does not give one number, or is finite nowhere.
 
     Reference:
       Tufte, Envisioning Information, 1990, chapter 4: small multiples.
@@ -72,7 +72,7 @@ def profile(
         raise ValueError(f"profile: low is {low} and high is {high}, but low < high, both finite, are needed")
     # Spaced in float64, so that a kink at a round number is met: jnp.linspace misses 0 between -2 and 2 by 2e-8.
     points = jnp.asarray(np.linspace(low, high, N_POINTS), float)
-    shape = jax.eval_shape(function, points[0]).shape
+    shape = getattr(jax.eval_shape(function, points[0]), "shape", "of a pytree")
     if shape != ():
         raise ValueError(
             f"profile: function gives shape {shape} for one number, but a loss of one number, (), is drawn"
@@ -81,14 +81,22 @@ def profile(
     derivatives = (function, gradient, jax.grad(gradient))
     lines = jax.jit(jax.vmap(lambda x: [derivative(x) for derivative in derivatives]))(points)
     drawn = dict(zip(("value", "gradient", "curvature"), map(np.asarray, lines), strict=True))
+    needed = np.concatenate([drawn["value"], drawn["gradient"], np.percentile(drawn["curvature"], [2, 98])])
+    needed = needed[np.isfinite(needed)]
+    if not np.isfinite(drawn["value"]).any():
+        raise ValueError(f"profile: function is finite nowhere between {low} and {high}")
+    is_alone = axes is None
     if axes is None:
         axes = plt.figure(figsize=(3.6, 2.8), layout="constrained").add_subplot()
     for (name, line), style in zip(drawn.items(), STYLE["axes.prop_cycle"], strict=False):
         axes.plot(points, line, label=name, **style)
-    needed = np.concatenate([drawn["value"], drawn["gradient"], np.percentile(drawn["curvature"], [2, 98])])
     bottom, top = needed.min(), needed.max()
     margin = 0.06 * max(top - bottom, 1e-6)
-    axes.set(xlabel=xlabel, title=title or getattr(function, "__name__", "").replace("<lambda>", ""))
+    if title is None:
+        title = getattr(function, "__name__", "").replace("<lambda>", "")
+    axes.set(xlabel=xlabel, title=title)
     axes.set(xlim=(low, high), ylim=(bottom - margin, top + margin))
     axes.axhline(0, color="0.8", linewidth=0.8, zorder=0)
+    if is_alone:
+        axes.legend()
     return axes

@@ -80,14 +80,14 @@ def test_every_public_name_is_in_the_reference():
 
 def mistakes():
     text = (DOCS / "mistakes.md").read_text()
-    pairs = re.findall(r"^([^\n]+)\n\n```python\n([^\n]+)\n```\n\n```text\n([^\n]+)\n```", text, re.MULTILINE)
-    assert len(pairs) == text.count("```text") >= 20
+    pairs = re.findall(r"^([^\n]+)\n\n```python\n([^\n]+)\n```\n\n```pytb\n([^\n]+)\n```", text, re.MULTILINE)
+    assert len(pairs) == text.count("```pytb") >= 20
     return pairs
 
 
 @pytest.mark.nans
 def test_prose_and_code_of_the_mistakes_page_runs():
-    blocks = re.findall(r"```python\n((?:(?!```).)*)```\n(?!\n```text)", (DOCS / "mistakes.md").read_text(), re.DOTALL)
+    blocks = re.findall(r"```python\n((?:(?!```).)*)```\n(?!\n```pytb)", (DOCS / "mistakes.md").read_text(), re.DOTALL)
     assert len(blocks) == 3
     namespace = {}
     for block in blocks:

@@ -16,6 +16,10 @@ def texts(cells, kind):
     return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == kind]
 
 
+def test_there_are_nine():
+    assert [path.name[0] for path in NOTEBOOKS] == list("123456789")
+
+
 @each_notebook
 def test_runs_in_a_clean_kernel(path):
     nbclient = pytest.importorskip("nbclient")

@@ -1,5 +1,6 @@
 """Pictures of losses draw what they say."""
 
+import jax.numpy as jnp
 import matplotlib as mpl
 import numpy as np
 import pytest
@@ -28,6 +29,7 @@ def test_profile_draws_value_gradient_and_curvature(plot):
     np.testing.assert_allclose(curvature, np.full_like(x, 2), rtol=1e-6)
     assert axes.get_xlabel() == "prediction"
     assert axes.get_title() == ""
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["value", "gradient", "curvature"]
     assert axes.get_xlim() == (-2, 2)
     assert axes.get_ylim()[0] < -6 < 9 < axes.get_ylim()[1]
 
@@ -39,6 +41,7 @@ def test_profile_draws_into_a_panel_and_lets_a_spike_run_out_of_it(plot):
     axes = plot.profile(lambda x: jaxloss.l1_loss(x, 0.0), -1, 1, title="l1_loss", axes=panels[1])
     assert axes is panels[1]
     assert not panels[0].lines
+    assert axes.get_legend() is None
     assert axes.get_title() == "l1_loss"
     assert np.max(axes.lines[2].get_ydata()) > 1e3 > axes.get_ylim()[1]
 
@@ -65,6 +68,16 @@ def test_profile_wants_two_ends_in_order(plot, span):
         plot.profile(lambda x: jaxloss.mse_loss(x, 0.0), *span)
 
 
+@pytest.mark.nans
+def test_profile_draws_what_is_finite_of_a_pole(plot):
+    axes = plot.profile(lambda x: -jnp.log(x), 0, 1, title="")
+    assert np.isfinite(axes.get_ylim()).all()
+    with pytest.raises(ValueError, match="profile: function is finite nowhere between 0 and 1"):
+        plot.profile(lambda x: x * jnp.nan, 0, 1)
+
+
 def test_profile_wants_a_function_to_one_number(plot):
     with pytest.raises(ValueError, match=r"profile: function gives shape \(2,\)"):
         plot.profile(lambda x: jaxloss.mse_loss(x * np.ones(2, np.float32), np.zeros(2), reduction="none"), 0, 1)
+    with pytest.raises(ValueError, match=r"profile: function gives shape of a pytree"):
+        plot.profile(lambda x: [x], 0, 1)

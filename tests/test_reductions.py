@@ -126,3 +126,37 @@ def test_weighting_keeps_zero_times_overflow_zero(reduction):
 def test_ratio_keeps_its_derivative_where_the_square_of_the_normaliser_underflows():
     slope = jax.grad(numerics.ratio, argnums=1)(jnp.float32(0), jnp.float32(1e-30))
     assert slope == 0
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, "float16", jnp.bfloat16, np.dtype("float32")])
+def test_nothing_seen_yet_has_the_floating_dtype_that_was_asked_for(dtype):
+    total = Total.zero(dtype) + Total.zero(dtype)
+    assert total.loss.dtype == total.normaliser.dtype == jnp.dtype(dtype)
+
+
+@pytest.mark.parametrize("dtype", [int, bool, complex, "nonsense", np.dtype("datetime64[s]"), jnp.ones(3), object()])
+def test_nothing_seen_yet_has_no_other_dtype(dtype):
+    with pytest.raises(TypeError, match=r"Total\.zero: dtype takes a floating dtype, got "):
+        Total.zero(dtype)
+
+
+@pytest.mark.parametrize("part", ["loss", "normaliser"])
+def test_parts_are_real_numbers_of_two_bytes_or_more_and_fit(part):
+    def total(value):
+        return Total(**{"loss": jnp.ones(()), "normaliser": jnp.ones(())} | {part: value})
+
+    assert (total(jnp.float16(1)) + total(jnp.float16(1))).mean() == 1
+    for wrong in (jnp.int8(1), jnp.ones((), jnp.float8_e4m3fn), jnp.bool_(True), jnp.complex64(1)):
+        with pytest.raises(
+            TypeError, match=rf"Total\.\+: {part} has dtype .* but takes real numbers of 16 bits or more"
+        ):
+            total(wrong) + Total.zero()
+    with pytest.raises(ValueError, match=r"Total\.\+: .*\(2,\).*\(3,\)"):
+        Total(jnp.ones(2), jnp.ones(3)) + Total.zero()
+
+
+def test_totals_are_compared_and_hashed_by_identity():
+    total = Total.zero()
+    assert total == total
+    assert total != Total.zero()
+    assert hash(total) == hash(total)
