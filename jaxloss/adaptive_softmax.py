@@ -141,7 +141,12 @@ class AdaptiveSoftmax:
         return product_dtype(jax.tree.leaves(self))
 
     def log_prob(self, hidden: Vector) -> Array:
-        """The log-probability of every class.
+        r"""The log-probability of every class.
+
+        $$\log p_c = \log \operatorname{softmax}(h H)_c \text{ in the head, else }
+        \log \operatorname{softmax}(h H)_k + \log \operatorname{softmax}(h D_k U_k)_{c - s_k}$$
+
+        with $H$ the head, of which column $k$ stands for the tail whose classes begin at $s_k$.
 
         Args:
           hidden: floating `(..., D)`.
@@ -162,7 +167,9 @@ class AdaptiveSoftmax:
         return _log_prob(self, self._hidden("log_prob", hidden))
 
     def predict(self, hidden: Vector) -> Array:
-        """The most probable class, found without holding all log-probabilities.
+        r"""The most probable class, found without holding all log-probabilities.
+
+        $$\operatorname{arg\,max}_c \log p_c$$
 
         A tail is looked into only for blocks of rows in which it as a whole is likelier than the best class so far.
         Give rows as batch axes: under `jax.vmap` every tail is looked into for each.

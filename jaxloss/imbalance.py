@@ -172,7 +172,9 @@ def _draw(sampler: BalancedSampler, n_rounds: int) -> tuple[Array, BalancedSampl
 
 
 def class_counts(target: object, n_classes: int) -> Array:
-    """How many samples each class has.
+    r"""How many samples each class has.
+
+    $$n_c = \#\{ i : y_i = c \}$$
 
     Args:
       target: integer, of any number of samples; indices outside [0, n_classes) are counted nowhere.

@@ -21,7 +21,11 @@ _WIDTHS = Interval("[0, inf)")
 
 
 def abs(x: Real, kink_width: Real | None = None) -> Array:
-    """Absolute value, its derivative 0 at the kink.
+    r"""Absolute value, its derivative 0 at the kink.
+
+    $$f = |x|, \qquad f' = r(x, w)$$
+
+    with the `ramp` $r$ in place of the sign.
 
     Args:
       x: floating array of any shape.
@@ -48,7 +52,9 @@ def abs(x: Real, kink_width: Real | None = None) -> Array:
 
 
 def positive_part(x: Real, kink_width: Real | None = None) -> Array:
-    """The larger of x and 0, its derivative one half at the kink.
+    r"""The larger of x and 0, its derivative one half at the kink.
+
+    $$f = \max(x, 0), \qquad f' = \tfrac12 \bigl( 1 + r(x, w) \bigr)$$
 
     Args:
       x: floating array of any shape.
@@ -74,7 +80,10 @@ def positive_part(x: Real, kink_width: Real | None = None) -> Array:
 
 
 def maximum(x: Real, y: Real, kink_width: Real | None = None) -> Array:
-    """The larger of x and y, the derivative shared equally between them where they tie.
+    r"""The larger of x and y, the derivative shared equally between them where they tie.
+
+    $$f = \max(x, y), \qquad \partial f / \partial x = \tfrac12 \bigl( 1 + r(x - y, w) \bigr)
+    = 1 - \partial f / \partial y$$
 
     Args:
       x: floating array.
@@ -107,7 +116,9 @@ def maximum(x: Real, y: Real, kink_width: Real | None = None) -> Array:
 
 
 def max(x: Vector, kink_width: Real | None = None) -> Array:
-    """The largest entry of a vector, the derivative shared between the entries that tie for it.
+    r"""The largest entry of a vector, the derivative shared between the entries that tie for it.
+
+    $$f = \max_i x_i$$
 
     Args:
       x: floating `(..., d)`.

@@ -169,7 +169,11 @@ def _width(function: str, x: Array, kink_width: Real | None) -> Array:
 
 
 def unit(*vectors: Vector) -> Array:
-    """A power of two in units of which no norm of these vectors overflows: 1 for all but huge ones.
+    r"""A power of two in units of which no norm of these vectors overflows: 1 for all but huge ones.
+
+    $$u = \begin{cases} 2^{h} & \max_i |x_i| > 2^{h} \\ 1 & \text{else} \end{cases}$$
+
+    with $h$ half of the dtype's largest exponent, 64 in float32.
 
     A function that scales with its arguments, such as the difference of two distances, is worked out in this unit, as
     infinity minus infinity is no number.
