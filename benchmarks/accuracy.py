@@ -219,7 +219,12 @@ def note(worst: dict[str, float], library: str, found: float) -> None:
 
 
 def accuracy(quick: bool) -> Iterator[Row]:
-    """Largest error in units of the last place: value and gradient, every loss and dtype."""
+    """Largest error of value and gradient, every loss and dtype.
+
+    A unit is an ulp of the result, and what an ulp of each input moves it by. Where the latter is at most twice the
+    former the problem is well-conditioned, and the error is in ulp of the result alone; 0 there says that only losses
+    of 0 are so. Gradients at kinks are left out.
+    """
     for case in CASES:
         for dtype in ("float32",) if quick else DTYPES:
             with jax.enable_x64(dtype == "float64"):

@@ -3,6 +3,7 @@
 import dataclasses
 import datetime
 import importlib.metadata
+import inspect
 import json
 import math
 import os
@@ -128,9 +129,14 @@ class Results:
 
     def markdown(self, pictures: Iterable[pathlib.Path] = ()) -> str:
         lines = ["# Benchmarks", "", *(f"- {name}: {value}" for name, value in self.environment.items())]
+        if self.rows.keys() - {"accuracy"}:
+            lines += [
+                "",
+                "Medians of rounds ± half of what their middle half spans; in brackets ours in units of theirs.",
+            ]
         lines += [f"\n![{path.stem}]({path.name})" for path in pictures]
         for name, rows in self.rows.items():
-            lines += ["", f"## {name}", "", self.headings[name], ""]
+            lines += ["", f"## {name}", "", inspect.cleandoc(self.headings[name]), ""]
             measured = self.measured(name)
             if measured:
                 lines += [*(pivoted(measured) if name == "accuracy" else listed(measured)), ""]
