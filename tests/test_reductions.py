@@ -160,3 +160,9 @@ def test_totals_are_compared_and_hashed_by_identity():
     assert total == total
     assert total != Total.zero()
     assert hash(total) == hash(total)
+
+
+def test_a_batchmean_divides_by_the_leading_axis_and_of_one_sample_by_one():
+    for shape, divisor in (((), 1), ((1,), 1), ((1, 3), 1), ((4, 3), 4), ((0,), 1)):
+        ones = jnp.ones(shape)
+        assert jaxloss.mse_loss(2 * ones, ones, reduction="batchmean") * divisor == ones.size
