@@ -30,6 +30,25 @@ def test_poisson_keeps_its_digits_at_likely_rates_of_large_counts(log_input):
     np.testing.assert_allclose(slope, true - y if log_input else 1 - y / true, rtol=1e-6, atol=2 if log_input else 1e-9)
 
 
+@pytest.mark.parametrize("log_input", [False, True])
+def test_poisson_by_its_counts(log_input):
+    rate, count = np.array([2.25, 30.0, 0.5, 3.0], np.float32), np.array([2.0, 41.0, 1e4, 0.5], np.float32)
+    x = np.log(rate) if log_input else rate
+    slope = jax.grad(lambda y: jaxloss.poisson_nll_loss(x, y, log_input=log_input, full=True, reduction="sum"))(count)
+    stirling = np.where(count > 1, np.log(count) + 1 / (2 * count), 0)
+    np.testing.assert_allclose(slope, stirling - np.log(rate), rtol=1e-5)
+
+
+def test_gaussian_by_its_epsilon_is_by_the_variance_that_it_stands_for():
+    def loss(variance, eps):
+        return jaxloss.gaussian_nll_loss(jnp.array([0.5, 2.0]), jnp.zeros(2), variance, eps=eps, reduction="sum")
+
+    variance, eps = jnp.array([0.01, 3.0]), jnp.array([0.25, 0.25])
+    by_eps = jax.grad(loss, 1)(variance, eps)
+    by_variance = jax.grad(loss)(jnp.array([0.25, 3.0]), eps)
+    np.testing.assert_allclose(by_eps, [by_variance[0], 0], rtol=1e-6)
+
+
 def test_classes_impossible_in_both_distributions_contribute_nothing():
     log_probabilities, target = jnp.array([-jnp.inf, 0.0]), jnp.array([0.0, 1.0])
     for given, log_target in ((target, False), (jnp.log(target), True)):
@@ -45,6 +64,9 @@ def test_an_impossible_prediction_of_a_possible_class_is_reported():
         error, value = checked(jnp.array([-jnp.inf, 0.0]), jnp.array([0.25, 0.75]))
     assert "kl_div: log_probabilities is -inf where the target's probability is 0.25" in error.get()
     assert value == jnp.inf
+    with jaxloss.data_checks(True):
+        error, _ = checked(jnp.array([-jnp.inf, 0.0]), jnp.array([0.0, 1.0]))
+    assert error.get() is None
 
 
 def test_probabilities_that_do_not_sum_to_1_are_reported():

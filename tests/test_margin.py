@@ -120,3 +120,20 @@ def test_a_squared_margin_overflows_only_where_its_mean_does():
     value, gradient = jax.value_and_grad(jaxloss.multi_margin_loss)(logits, jnp.array(0), p=2)
     np.testing.assert_allclose(value, 9e38 / 4, rtol=1e-6)
     np.testing.assert_allclose(gradient, [-1.5e19, 1.5e19, 0.5, 0.5], rtol=1e-6)
+
+
+@pytest.mark.parametrize("n_classes", [2, 3, 4, 5, 8, 9, 16, 17, 33, 257])
+@pytest.mark.parametrize("size", [3.3e38, 1e-34])
+def test_squared_hinges_neither_overflow_nor_underflow_where_their_mean_does_not(n_classes, size):
+    violation = np.sqrt(size * n_classes / (n_classes - 1))
+    logits = np.full(n_classes, 0, np.float32)
+    logits[0] = -np.float32(violation)
+    loss = jaxloss.multi_margin_loss(logits, jnp.int32(0), p=2, margin=0.0)
+    np.testing.assert_allclose(loss, size, rtol=2e-6)
+
+
+@pytest.mark.nans
+@pytest.mark.parametrize("target", [0, 2, 0.5])
+def test_a_target_that_is_neither_case_of_a_hinge_is_no_number(target):
+    losses = jaxloss.hinge_embedding_loss(jnp.array([0.25, 0.25]), jnp.array([1.0, target]), reduction="none")
+    np.testing.assert_array_equal(losses, [0.25, np.nan])
