@@ -53,7 +53,7 @@ CHOSEN = {
     "margin": ("test_margin", "margin or hinge"),
     "embedding": ("test_vectors and triplet", OF_VECTORS),
     "classification": ("test_likelihood", "cross_entropy and not linear"),
-    "classification.softmax_cross_entropy": ("test_likelihood or test_split_classes", "cross_entropy and not linear"),
+    "classification.softmax_cross_entropy": ("test_likelihood or test_split_classes", "cross_entropy"),
     "classification.nll": ("test_likelihood", "nll_loss and not poisson and not gaussian"),
     "classification.binary_cross_entropy": ("test_likelihood", "binary_cross_entropy"),
     "class_axis": ("test_split_classes", "cross_entropy"),

@@ -130,3 +130,9 @@ def test_the_log_of_a_complement_has_its_digits_everywhere(dtype, units):
 def test_the_log_of_a_complement_at_and_beyond_one():
     with jax.enable_x64(True), jax.debug_nans(False):
         np.testing.assert_array_equal(numerics.log_complement(jnp.array([1.0, 1.5])), [-INF, np.nan])
+        assert float(jax.grad(numerics.log_complement)(jnp.array(1.0))) == -INF
+
+
+@pytest.mark.nans
+def test_x_log_x_of_a_negative_number_is_none():
+    assert np.isnan(numerics.xlogx(jnp.float32(-0.5)))
