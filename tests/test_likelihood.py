@@ -69,12 +69,14 @@ def test_an_impossible_prediction_of_a_possible_class_is_reported():
     assert error.get() is None
 
 
-def test_probabilities_that_do_not_sum_to_1_are_reported():
+@pytest.mark.parametrize("probability", [0.75, 0.25])
+def test_probabilities_that_do_not_sum_to_1_are_reported(probability):
     checked = checkify.checkify(jax.jit(jaxloss.cross_entropy))
     with jaxloss.data_checks(True):
-        error, _ = checked(jnp.zeros((2, 2)), jnp.array([[0.5, 0.5], [0.75, 0.75]]))
+        error, _ = checked(jnp.zeros((2, 2)), jnp.array([[0.5, 0.5], [probability, probability]]))
         fine, _ = checked(jnp.zeros((2, 2), jnp.bfloat16), jnp.array([[0.5, 0.5], [0.3, 0.7]], jnp.bfloat16))
-    assert "cross_entropy: target sums to 1.5 over the classes but takes probabilities that sum to 1" in error.get()
+    said = f"cross_entropy: target sums to {2 * probability} over the classes but takes probabilities that sum to 1"
+    assert said in error.get()
     assert fine.get() is None
 
 
