@@ -37,9 +37,10 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def described(markdown: str) -> str:
     """Pictures get the heading that they stand under in place of the name of their format."""
-    heading, lines = "", []
+    heading, is_code, lines = "", False, []
     for line in markdown.splitlines():
-        if line.startswith("#"):
+        is_code ^= line.startswith("```")
+        if line.startswith("#") and not is_code:
             heading = line.lstrip("# ")
         lines.append(re.sub(r"^!\[(png|jpeg)\]", f"![Picture: {heading}]", line))
     return "\n".join(lines) + "\n"

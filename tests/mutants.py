@@ -15,7 +15,6 @@ import pathlib
 import random
 import re
 import shutil
-import signal
 import sys
 import tempfile
 import tomllib
@@ -100,13 +99,13 @@ def passes(context: multiprocessing.context.ForkServerContext, mutant: Mutant) -
             process = context.Process(target=run_tests, args=(folder, (str(path), *arguments)))
             process.start()
             process.join(SECONDS)
-            hangs = process.is_alive()
-            if hangs:
+            if process.is_alive():
                 process.kill()
                 process.join()
+                return False
             if process.exitcode == NO_TEST:
                 raise RuntimeError(f"no test is chosen by {arguments}")
-            if process.exitcode in (FAILED, INTERRUPTED, -signal.SIGKILL if hangs else FAILED):
+            if process.exitcode in (FAILED, INTERRUPTED):
                 return False
             if process.exitcode != 0:
                 raise RuntimeError(f"pytest {arguments} of {mutant} ended with exit code {process.exitcode}")

@@ -12,10 +12,6 @@ LARGEST = 200_000
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
 
-def texts(cells, kind):
-    return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == kind]
-
-
 def test_there_are_nine():
     assert [path.name[0] for path in NOTEBOOKS] == list("123456789")
 
@@ -43,7 +39,8 @@ def test_is_kept_as_run_and_small(path):
 
 @each_notebook
 def test_opens_with_what_one_learns_and_ends_with_what_to_read_next(path):
-    prose = texts(json.loads(path.read_text())["cells"], "markdown")
+    cells = json.loads(path.read_text())["cells"]
+    prose = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown"]
     assert re.match(r"# \w.*\n\n\*\*You will learn\*\* ", prose[0])
     *_, following = prose[-1].split("\n\n")
     assert following.startswith("**Read next:** [")
