@@ -139,7 +139,7 @@ def _triplet_margin(
     kink_width: Real | None,
 ) -> Array:
     # The loss scales with its vectors: in this unit no distance overflows, so that none is infinity minus infinity.
-    unit = vectors.unit(anchor, positive, negative)
+    unit = vectors.unit(len(anchor), p)
     width = kinks.resolve_width("triplet_margin_loss", anchor, kink_width) / unit
 
     def distance(x: Vector, y: Vector) -> Array:

@@ -135,9 +135,7 @@ def weighted(weight: Array, loss: Array) -> Array:
 def _weighted_jvp(primals, tangents):
     weight, loss = primals
     weight_tangent, loss_tangent = tangents
-    # Only an infinite loss is cut off: the derivative of this rule by the weight, at weight 0, is the loss's tangent.
-    by_loss = jnp.where((weight == 0) & jnp.isinf(loss), 0, weight * loss_tangent)
-    return weighted(weight, loss), finite(loss) * weight_tangent + by_loss
+    return weighted(weight, loss), finite(loss) * weight_tangent + weight * loss_tangent
 
 
 @jax.custom_jvp

@@ -15,7 +15,7 @@ _COLUMNS = 4096
 
 
 def bounds(kernels: tuple[Array, ...]) -> tuple[Array, ...]:
-    """The binary logarithm of the largest entry of each, or a little more: for many products, worked out once."""
+    """The largest size of an entry of each: for many products, worked out once."""
     return tuple(map(_bound, kernels))
 
 
@@ -43,7 +43,7 @@ def pulled_back(
 
 def _product(x: Array, y: Array, y_bound: Array) -> Array:
     # One unit a row, so that a NaN stays in its own.
-    unit = _unit(_bound(x, axis=-1) + y_bound + math.log2(len(y)), compute_dtype([x]))
+    unit = _unit(_bound(x, axis=-1), y_bound, len(y))
     return _in_units(_sums(x * unit.astype(x.dtype), y, ((-1,), (0,))), unit)
 
 
@@ -53,14 +53,15 @@ def _pulled_back(cotangent: Array, x: Array, y: Array, y_bound: Array, by_y: Arr
     Some columns at a time, which stay in a cache: with all of them at once, adding to `by_y` takes 15 % of the whole
     at 32,000 classes and 40 % at 1,000,000, and a second array of its size.
     """
-    # The exponent that the cotangent is clipped at: those of ordinary losses are near 1.
-    limit = min(100, jnp.finfo(y.dtype).maxexp - 1)
+    # What the cotangent is clipped at: those of ordinary losses are near 1.
+    limit = 2.0 ** min(100, jnp.finfo(y.dtype).maxexp - 1)
     # One unit for both products, so that there is one array of the size of the logits.
     rows = tuple(range(x.ndim - 1))
-    n = math.prod(x.shape[:-1])
-    largest_sum = jnp.maximum(_bound(x) + math.log2(n), y_bound + math.log2(y.shape[1]))
-    unit = _unit(limit + largest_sum, cotangent.dtype)
-    cotangent = (jnp.clip(cotangent, -(2.0**limit), 2.0**limit) * unit).astype(y.dtype)
+    lengths = math.prod(x.shape[:-1]), y.shape[1]
+    longest = max(lengths)
+    largest = jnp.maximum(_bound(x) * (lengths[0] / longest), y_bound * (lengths[1] / longest))
+    unit = _unit(largest, jnp.asarray(limit, largest.dtype), longest).astype(cotangent.dtype)
+    cotangent = (jnp.clip(cotangent, -limit, limit) * unit).astype(y.dtype)
 
     def step(carry: tuple[Array, Array], start: Array, block: Any, inside: Array) -> tuple[Array, Array]:
         (by_x, by_y), (cotangent, y) = carry, block
@@ -78,14 +79,17 @@ def _sums(x: Array, y: Array, axes: tuple[tuple[int, ...], tuple[int, ...]]) -> 
     return jnp.tensordot(x, y, axes, preferred_element_type=compute_dtype([x]))
 
 
-def _unit(exponent: Array, dtype: Any) -> Array:
+def _unit(x_bound: Array, y_bound: Array, n: int) -> Array:
     """A power of two, 1 as a rule, by which a factor is multiplied so that no sum is infinity minus infinity.
 
-    The exponent is a bound on that of the largest sum. Where it is beyond what a unit can be, the factors are next to
-    overflow, and 0 is as good a number as any.
+    The sums are of n products of entries within the bounds. Where it would be smaller than a normal number, the factors
+    are next to overflow, and 0 is as good a number as any.
     """
-    excess = jnp.ceil(jnp.maximum(exponent - jnp.finfo(dtype).maxexp + 2, 0))
-    return jnp.where(excess > -jnp.finfo(dtype).minexp, 0, jnp.exp2(-excess)).astype(dtype)
+    info = jnp.finfo(x_bound.dtype)
+    # A quotient for each factor, neither of which overflows; their product may, to something above 1.
+    half = 2.0 ** (info.maxexp // 2 - 1)
+    room = half / jnp.maximum(x_bound, 1 / half) * (half / jnp.maximum(y_bound, 1 / half)) / n
+    return lax.reduce_precision(jnp.minimum(room, 1), info.nexp, 0)
 
 
 def _in_units(sums: Array, unit: Array) -> Array:
@@ -95,6 +99,5 @@ def _in_units(sums: Array, unit: Array) -> Array:
 
 def _bound(x: Array, axis: int | None = None) -> Array:
     """That of `bounds`; along an axis, which is kept."""
-    dtype = compute_dtype([x])
-    largest = jnp.max(jnp.abs(lax.stop_gradient(x)), axis=axis, keepdims=axis is not None, initial=0).astype(dtype)
-    return jnp.log2(jnp.maximum(largest, jnp.finfo(dtype).tiny)) + 0.01
+    largest = jnp.max(jnp.abs(lax.stop_gradient(x)), axis=axis, keepdims=axis is not None, initial=0)
+    return largest.astype(compute_dtype([x]))

@@ -5,6 +5,7 @@ the zero vector, where a norm has a kink, its gradient is 0, and runs there on t
 """
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +14,7 @@ from jax import Array, lax
 from jaxloss import kinks, numerics
 from jaxloss.checks import Interval, Real, Vector, as_real, as_vectors, require_broadcast
 
-_POWERS = Interval("[1, inf]")
+_POWERS, _DIMENSIONS = Interval("[1, inf]"), Interval("[1, 2147483647]")
 
 
 def norm(x: Vector, p: float = 2.0, kink_width: Real | None = None) -> Array:
@@ -90,9 +91,8 @@ def distance(x: Vector, y: Vector, *, p: float = 2.0, eps: Real = 0.0, kink_widt
     require_broadcast("vectors.distance", x=x, eps=added)
     if jnp.broadcast_shapes(x.shape, added.shape) != x.shape:
         raise ValueError(f"vectors.distance: eps has shape {added.shape} but takes one that broadcasts to {x.shape}")
-    scale = unit(x, y)
-    by_scale = scale[..., None]
-    return scale * norm(x / by_scale - y / by_scale + added / by_scale, p, width / scale)
+    scale = unit(x.shape[-1], p)
+    return scale * norm(x / scale - y / scale + added / scale, p, width / scale)
 
 
 def cosine_similarity(x: Vector, y: Vector) -> Array:
@@ -120,7 +120,7 @@ def cosine_similarity(x: Vector, y: Vector) -> Array:
       >>> print(vectors.cosine_similarity(jnp.array([3e-30, 4e-30]), jnp.array([4e30, 3e30])).round(4))
       0.96
     """
-    return _cosine(*_alike("vectors.cosine_similarity", x, y))
+    return _cosine_and_distance(*_alike("vectors.cosine_similarity", x, y))[0]
 
 
 def cosine_distance(x: Vector, y: Vector) -> Array:
@@ -148,7 +148,7 @@ def cosine_distance(x: Vector, y: Vector) -> Array:
       >>> print(vectors.cosine_distance(jnp.array([1.0, 0.0]), jnp.array([1.0, 1e-5])))
       4.9999997e-11
     """
-    return _cosine_distance(*_alike("vectors.cosine_distance", x, y))
+    return _cosine_and_distance(*_alike("vectors.cosine_distance", x, y))[1]
 
 
 def _alike(function: str, x: Vector, y: Vector) -> tuple[Array, Array]:
@@ -168,25 +168,24 @@ def _width(function: str, x: Array, kink_width: Real | None) -> Array:
     return width
 
 
-def unit(*vectors: Vector) -> Array:
-    r"""A power of two in units of which no norm of these vectors overflows: 1 for all but huge ones.
+def unit(dimension: int, p: float = 2.0) -> float:
+    r"""A power of two in units of which no p-norm of a difference of finite vectors overflows.
 
-    $$u = \begin{cases} 2^{h} & \max_i |x_i| > 2^{h} \\ 1 & \text{else} \end{cases}$$
-
-    with $h$ half of the dtype's largest exponent, 64 in float32.
+    $$u = 2^k \ge 2 \, d^{1/p}$$
 
     A function that scales with its arguments, such as the difference of two distances, is worked out in this unit, as
     infinity minus infinity is no number.
 
     Args:
-      vectors: floating `(..., d)`.
+      dimension: $d$, of the vectors, at least 1.
+      p: as in `norm`.
 
     Returns:
-      The unit `(...)`, no part of any derivative.
+      The unit, 8 for vectors of 16 entries.
 
     Raises:
-      TypeError: there is no vector, one is not floating, or their dtypes differ.
-      ValueError: a vector has no entry, or shapes do not broadcast.
+      TypeError: `dimension` or `p` is no Python number.
+      ValueError: `dimension` or `p` is below 1.
 
     Reference:
       As `norm`.
@@ -194,33 +193,33 @@ def unit(*vectors: Vector) -> Array:
     Example:
       >>> import jax.numpy as jnp
       >>> from jaxloss import vectors
-      >>> print(vectors.unit(jnp.array([1.0, 2.0])), vectors.unit(jnp.array([1e30, 0.0])))
-      1.0 1.8446744e+19
+      >>> x, unit = jnp.full(16, 3e38), vectors.unit(16)
+      >>> print(vectors.distance(x, -x), vectors.distance(x / unit, -x / unit))
+      inf 3e+38
     """
-    if not vectors:
-        raise TypeError("vectors.unit: takes at least one vector")
-    arrays = [as_vectors("vectors.unit", f"vectors[{i}]", vector) for i, vector in enumerate(vectors)]
-    require_broadcast("vectors.unit", **{f"vectors[{i}]": array[..., 0] for i, array in enumerate(arrays)})
-    dtype = arrays[0].dtype
-    if any(array.dtype != dtype for array in arrays):
-        raise TypeError(f"vectors.unit: takes vectors of one dtype, got {', '.join(str(a.dtype) for a in arrays)}")
-    huge = jnp.asarray(2.0 ** (jnp.finfo(dtype).maxexp // 2), dtype)
-    largest = functools.reduce(jnp.maximum, [jnp.max(jnp.abs(vector), axis=-1) for vector in arrays])
-    return lax.stop_gradient(jnp.where(largest > huge, huge, 1))
+    _DIMENSIONS.check_number("vectors.unit", "dimension", dimension)
+    _POWERS.check_number("vectors.unit", "p", p)
+    return 2.0 ** math.ceil(1 + math.log2(dimension) / p)
 
 
-def _in_units_of_largest(x: Array) -> tuple[Array, Array]:
-    """(x / unit, unit), the unit being the largest entry, or (0, 1) where that is subnormal or zero."""
+def _in_units_of_largest(x: Array) -> tuple[Array, Array, Array]:
+    """(x / unit, unit, whether x is 0): the unit is about the largest entry, 1 where that is 0 or subnormal."""
     largest = lax.stop_gradient(jnp.max(jnp.abs(x), axis=-1, keepdims=True))
     is_zero = largest < jnp.finfo(x.dtype).tiny
-    scale = jnp.where(is_zero, 1, largest)
     # XLA divides by multiplying with the reciprocal, and that of a number beyond 2^126 is subnormal, so flushed to 0.
-    eighth = jnp.where(scale > 1, 0.125, 1)
-    return jnp.where(is_zero, 0, x * eighth / (scale * eighth)), scale
+    unit = jnp.where(is_zero, 1, jnp.minimum(largest, 2.0 ** (jnp.finfo(x.dtype).maxexp - 3)))
+    return x / unit, unit, is_zero
 
 
-def _sum_of_powers(scaled: Array, p: float) -> Array:
-    return jnp.sum(scaled * scaled if p == 2 else jnp.abs(scaled) ** p, axis=-1, keepdims=True)
+def _sum_of_powers(scaled: Array, is_zero: Array, p: float) -> Array:
+    """Of a zero vector 1, as the root of 0 has no slope."""
+    powers = scaled * scaled if p == 2 else jnp.abs(scaled) ** p
+    return jnp.where(is_zero, 1, jnp.sum(powers, axis=-1, keepdims=True))
+
+
+def _size(unit: Array, is_zero: Array, total: Array, p: float) -> Array:
+    """The p-norm, from the sum of powers."""
+    return jnp.where(is_zero, 0, unit * _root(total, p))
 
 
 def _root(total: Array, p: float) -> Array:
@@ -230,35 +229,32 @@ def _root(total: Array, p: float) -> Array:
 @functools.partial(jax.custom_jvp, nondiff_argnums=(2,))
 def _norm(x: Array, width: Array, p: float) -> Array:
     del width
-    scaled, scale = _in_units_of_largest(x)
-    return jnp.squeeze(scale * _root(_sum_of_powers(scaled, p), p), -1)
+    scaled, unit, is_zero = _in_units_of_largest(x)
+    return jnp.squeeze(_size(unit, is_zero, _sum_of_powers(scaled, is_zero, p), p), -1)
 
 
 @_norm.defjvp
 def _norm_jvp(p, primals, tangents):
     x, width = primals
-    scaled, scale = _in_units_of_largest(x)
-    total = _sum_of_powers(scaled, p)
-    # The root of 0 has no slope.
-    length = _root(jnp.where(total == 0, 1, total), p)
-    size = jnp.where(total == 0, 0, scale * length)
+    scaled, unit, is_zero = _in_units_of_largest(x)
+    total = _sum_of_powers(scaled, is_zero, p)
+    size = _size(unit, is_zero, total, p)
     if p == 2:
-        inside = size < width
-        near = jnp.where(inside, x / jnp.maximum(width, jnp.finfo(x.dtype).tiny), 0)
+        inside, per_width = size < width, 1 / jnp.maximum(width, jnp.finfo(x.dtype).tiny)
         # The ramp of `kinks.ramp` along each ray, written so that the second derivative at 0 is exact as well.
-        ramp = near * (3 - jnp.sum(near * near, axis=-1, keepdims=True)) / 2
-        gradient = jnp.where(inside, ramp, scaled / length)
+        share = jnp.where(inside, size, 0) * per_width
+        gradient = jnp.where(inside, x * (per_width * (3 - share * share) / 2), scaled / _root(total, p))
     else:
         # Not the power p - 1 of the length, which for a high p is a rounded number near 1.
-        power = jnp.where(total == 0, 1, total) ** ((p - 1) / p)
-        gradient = _signed_power(scaled, scale, width, p) / power * kinks.ramp(size, width)
+        power = total ** ((p - 1) / p)
+        gradient = _signed_power(scaled, unit, width, p) / power * kinks.ramp(size, width)
     return _norm(x, width, p), jnp.sum(gradient * tangents[0], axis=-1)
 
 
-def _signed_power(scaled: Array, scale: Array, width: Array, p: float) -> Array:
+def _signed_power(scaled: Array, unit: Array, width: Array, p: float) -> Array:
     """sign(s) |s|^(p-1); for p < 2, where that is steep at 0, on an odd cubic within the width of 0, C1 at its ends."""
     if p < 2:
-        per_width = numerics.finite(scale / width)
+        per_width = numerics.finite(unit / width)
         near = scaled * per_width
         inside = jnp.abs(near) < 1
         near = jnp.where(inside, near, 0)
@@ -271,44 +267,40 @@ def _signed_power(scaled: Array, scale: Array, width: Array, p: float) -> Array:
 
 
 def _direction(x: Array) -> tuple[Array, Array, Array]:
-    """(direction, length / unit, unit); the direction of a zero vector is 0."""
-    scaled, scale = _in_units_of_largest(x)
-    total = _sum_of_powers(scaled, 2.0)
-    length = jnp.sqrt(jnp.where(total == 0, 1, total))
-    return scaled / length, length, scale
+    """(x / length, unit / length, unit), the middle one 0 where x is."""
+    scaled, unit, is_zero = _in_units_of_largest(x)
+    per_length = jnp.where(is_zero, 0, 1 / jnp.sqrt(_sum_of_powers(scaled, is_zero, 2.0)))
+    return scaled * per_length, per_length, unit
 
 
 @jax.custom_jvp
-def _cosine(x: Array, y: Array) -> Array:
+def _cosine_and_distance(x: Array, y: Array) -> tuple[Array, Array]:
+    (x, x_per_length, _), (y, y_per_length, _) = _direction(x), _direction(y)
     # Rounding may take the product of two unit vectors past 1.
-    return jnp.clip(jnp.sum(_direction(x)[0] * _direction(y)[0], axis=-1), -1, 1)
+    cosine = jnp.clip(jnp.sum(x * y, axis=-1), -1, 1)
+    # Not 1 - cosine, of which rounding leaves 0 or 6e-8 for all small angles.
+    distance = jnp.minimum(jnp.sum((x - y) * (x - y), axis=-1) / 2, 2)
+    return cosine, jnp.where(_either_is_0(x_per_length, y_per_length), 1, distance)
 
 
-@_cosine.defjvp
-def _cosine_jvp(primals, tangents):
-    (x, x_length, x_scale), (y, y_length, y_scale) = map(_direction, primals)
+@_cosine_and_distance.defjvp
+def _cosine_and_distance_jvp(primals, tangents):
+    (x, x_per_length, x_unit), (y, y_per_length, y_unit) = map(_direction, primals)
+    cosine, distance = _cosine_and_distance(*primals)
+    # At right angles nothing changes when a multiple is taken away, which of nearly parallel vectors leaves the digits.
+    sign = jnp.where(cosine < 0, -1, 1)[..., None]
     # Divided by length and unit in turn: the square of a short vector's length would underflow in second derivatives.
-    by_x = _across(_across(y, x), x) / x_length / x_scale
-    by_y = _across(_across(x, y), y) / y_length / y_scale
-    is_zero = jnp.all(x == 0, axis=-1, keepdims=True) | jnp.all(y == 0, axis=-1, keepdims=True)
-    change = jnp.where(is_zero, 0, by_x) * tangents[0] + jnp.where(is_zero, 0, by_y) * tangents[1]
-    return _cosine(*primals), jnp.sum(change, axis=-1)
+    by_x = _across(y - sign * x, x) * x_per_length / x_unit
+    by_y = _across(x - sign * y, y) * y_per_length / y_unit
+    change = jnp.sum(by_x * tangents[0] + by_y * tangents[1], axis=-1)
+    change = jnp.where(_either_is_0(x_per_length, y_per_length), 0, change)
+    return (cosine, distance), (change, -change)
+
+
+def _either_is_0(x: Array, y: Array) -> Array:
+    return jnp.squeeze((x == 0) | (y == 0), -1)
 
 
 def _across(x: Array, direction: Array) -> Array:
-    """The part of x at right angles to a direction; of a nearly parallel x its rounding is left, if not taken twice."""
+    """The part of x at right angles to a direction."""
     return x - jnp.sum(x * direction, axis=-1, keepdims=True) * direction
-
-
-@jax.custom_jvp
-def _cosine_distance(x: Array, y: Array) -> Array:
-    x, y = _direction(x)[0], _direction(y)[0]
-    # Not 1 - cosine, of which rounding leaves 0 or 6e-8 for all small angles.
-    distance = jnp.minimum(jnp.sum((x - y) * (x - y), axis=-1) / 2, 2)
-    return jnp.where(jnp.all(x == 0, axis=-1) | jnp.all(y == 0, axis=-1), 1, distance)
-
-
-@_cosine_distance.defjvp
-def _cosine_distance_jvp(primals, tangents):
-    _, change = jax.jvp(_cosine, primals, tangents)
-    return _cosine_distance(*primals), -change

@@ -177,7 +177,7 @@ PUBLIC = {
     "vectors.distance": (vectors.distance, {"x": X, "y": X, "p": 2.0, "eps": 0.0, "kink_width": 0.1}),
     "vectors.cosine_similarity": (vectors.cosine_similarity, {"x": X, "y": X}),
     "vectors.cosine_distance": (vectors.cosine_distance, {"x": X, "y": X}),
-    "vectors.unit": (lambda x, y: vectors.unit(x, y), {"x": X, "y": X}),
+    "vectors.unit": (vectors.unit, {"dimension": 16, "p": 2.0}),
     "target_score": (jaxloss.target_score, {"logits": X, "target": LABELS, "axis": -1}),
     "highest_wrong_score": (jaxloss.highest_wrong_score, {"logits": X, "target": LABELS, "axis": -1}),
     "class_counts": (imbalance.class_counts, {"target": LABELS, "n_classes": 3}),
