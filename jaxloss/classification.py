@@ -61,7 +61,8 @@ def _binary_cross_entropy(prediction: Array, target: Array) -> Array:
 def _binary_cross_entropy_jvp(primals, tangents):
     prediction, target = primals
     yes, no = _clamped_logs(prediction)
-    by_prediction = (prediction - target) / jnp.maximum(prediction * (1 - prediction), _EPSILON)
+    variance = prediction * (numerics.apart(1, prediction) - prediction)
+    by_prediction = (prediction - target) / jnp.maximum(variance, _EPSILON)
     change = by_prediction * tangents[0] + (no - yes) * tangents[1]
     return _binary_cross_entropy(prediction, target), change
 

@@ -63,7 +63,7 @@ def poisson_nll_loss(
     is_large = target > 1
     few = jnp.where(is_large, 1, target) if full else target
     if log_input:
-        without = numerics.exp_minus_product(prediction, few, prediction)
+        without = numerics.exp_minus_product(prediction, few)
     else:
         without = jnp.asarray(prediction - few * jnp.log(prediction + eps))
     if not full:
@@ -148,23 +148,19 @@ def gaussian_nll_loss(
 
 @jax.custom_jvp
 def _gaussian(difference: Array, variance: Array, eps: Real) -> Array:
-    clamped = jnp.maximum(variance, eps)
-    # Squared only after it is divided, as the square of an ordinary ratio's parts may overflow. The root of a negative
-    # variance is no number.
-    standardised = difference / jnp.sqrt(clamped * (1 - 2 * numerics.is_above(-variance, 0)))
-    return (jnp.log(clamped) + standardised * standardised) / 2
+    clamped = numerics.raised(variance, eps)
+    # Divided before it is squared, as the square of an ordinary ratio's parts may overflow.
+    return (jnp.log(clamped) + difference * (difference / clamped)) / 2
 
 
 @_gaussian.defjvp
 def _gaussian_jvp(primals, tangents):
     difference, variance, eps = primals
-    clamped = jnp.maximum(variance, eps)
-    deviation = jnp.sqrt(clamped)
-    standardised = difference / deviation
-    by_difference = numerics.finite(standardised) / deviation
+    clamped = jnp.maximum(variance, numerics.apart(eps, variance))
+    by_difference = numerics.finite(difference / clamped)
     by_clamped = numerics.finite((1 / clamped - by_difference * by_difference) / 2)
     by_eps = jnp.where(variance < eps, by_clamped, 0)
-    change = numerics.finite(by_difference) * tangents[0] + by_clamped * tangents[1] + by_eps * tangents[2]
+    change = by_difference * tangents[0] + by_clamped * tangents[1] + by_eps * tangents[2]
     return _gaussian(difference, variance, eps), change
 
 

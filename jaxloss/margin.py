@@ -96,7 +96,7 @@ def margin_ranking_loss(
       >>> print(jaxloss.margin_ranking_loss(right, wrong, 1, margin=0.5, reduction="none"))
       [0.   0.25]
     """
-    return kinks.positive_part(margin - numerics.weighted(target, first - second), kink_width)
+    return kinks.positive_part(numerics.product(target, second - first) + margin, kink_width)
 
 
 @loss("(c),()->()", indices={"target": "[0, c)"})

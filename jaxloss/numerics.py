@@ -6,22 +6,36 @@ what they give is written to memory first (measured, 16 M elements: a sum over `
 `where` 60 ms).
 """
 
-import math
-
 import jax
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
+
+from jaxloss.checks import Real
 
 
-def is_above(x: Array, bound: float) -> Array:
-    """1 where x is above the bound, by more than the smallest normal number, and else 0; as products fuse."""
-    return jnp.minimum(jnp.maximum(x - bound, 0) / float(jnp.finfo(x.dtype).tiny), 1)
+def is_nonzero(x: Array) -> Array:
+    """1 where x is not 0, nor subnormal, and else 0; as products fuse."""
+    return jnp.minimum(jnp.abs(x) * jnp.finfo(x.dtype).max, 1)
+
+
+def raised(x: Array, floor: Real) -> Array:
+    """The larger of x and a floor above 0, but a negative x as it is, so that its logarithm is no number."""
+    return jnp.maximum(x, jnp.minimum(floor, floor + x * jnp.finfo(x.dtype).max))
+
+
+def apart(number: Real, like: Array) -> Array:
+    """A number for the rule of a derivative, of a dtype like that array's.
+
+    A constant that the value has as well XLA:CPU would write to memory, as often as the array has numbers (measured:
+    1.3 times the time of value and gradient); past a barrier it does not know it for the same.
+    """
+    return lax.optimization_barrier(jnp.asarray(number, like.dtype))
 
 
 @jax.custom_jvp
 def finite(x: Array) -> Array:
     """x with an infinity replaced by the largest finite number, its derivative still that of x; NaN stays NaN."""
-    largest = jnp.finfo(x.dtype).max
+    largest = apart(jnp.finfo(x.dtype).max, x)
     return jnp.clip(x, -largest, largest)
 
 
@@ -54,27 +68,34 @@ def _square_jvp(primals, tangents):
 
 
 @jax.custom_jvp
-def exp_minus_product(x: Array, y: Array, z: Array) -> Array:
-    """e^x - y z, also where e^x alone overflows: then in units of 2^64, so that only the result can."""
-    is_large = is_above(x, 80)
-    rate = jnp.exp(x - is_large * (64 * math.log(2)))
-    product = y * (1 - is_large + is_large * 2.0**-64) * z
-    # Infinity minus infinity is no number: of a large x the exponential is the larger one.
-    product = jnp.minimum(product, jnp.finfo(x.dtype).max * (2 - is_large))
-    return (rate - product) * (1 - is_large + is_large * 2.0**64)
+def product(x: Array, y: Array) -> Array:
+    """x y; where y overflowed on the way here, a zero cotangent still gives a zero gradient, not 0 * inf."""
+    return x * y
+
+
+@product.defjvp
+def _product_jvp(primals, tangents):
+    x, y = primals
+    return product(x, y), finite(y) * tangents[0] + x * tangents[1]
+
+
+@jax.custom_jvp
+def exp_minus_product(x: Array, y: Array) -> Array:
+    """e^x - x y; infinite where e^x is, for products below 1e37 in float32: beyond, a number."""
+    # Infinity minus infinity is none. In units in which e^x does not overflow it would be exact, at twice the time.
+    return jnp.exp(x) - jnp.minimum(x * y, jnp.finfo(x.dtype).max)
 
 
 @exp_minus_product.defjvp
 def _exp_minus_product_jvp(primals, tangents):
-    x, y, z = primals
-    change = finite(jnp.exp(x)) * tangents[0] - z * tangents[1] - y * tangents[2]
-    return exp_minus_product(x, y, z), change
+    x, y = primals
+    return exp_minus_product(x, y), (finite(jnp.exp(x)) - y) * tangents[0] - x * tangents[1]
 
 
 @jax.custom_jvp
 def xlogx(x: Array) -> Array:
     """x log(x), 0 with derivative 0 at 0."""
-    return x * jnp.log(x + (1 - is_above(jnp.abs(x), 0)))
+    return x * jnp.log(x + (1 - is_nonzero(x)))
 
 
 @xlogx.defjvp
@@ -108,10 +129,10 @@ def _softplus_jvp(primals, tangents):
 @jax.custom_jvp
 def logistic_cross_entropy(logits: Array, target: Array) -> Array:
     """y softplus(-x) + (1 - y) softplus(x), of which both hold the same logarithm."""
-    # Not max(x, 0) - x y, of which less than its rounding may be left. Both maxima are exact sums.
-    half = logits / 2
-    linear = (jnp.abs(half) + half) * (1 - target) + (jnp.abs(half) - half) * target
-    return linear + jnp.log1p(jnp.exp(-jnp.abs(logits)))
+    # Not max(x, 0) - x y, of which less than its rounding may be left.
+    positive = jnp.maximum(logits, 0)
+    negative = positive - logits
+    return negative * target - positive * (target - 1) + jnp.log1p(jnp.exp(-jnp.abs(logits)))
 
 
 @logistic_cross_entropy.defjvp
@@ -119,15 +140,18 @@ def _logistic_cross_entropy_jvp(primals, tangents):
     logits, target = primals
     # Not sigmoid(x) - y, which is 0 for every confident right answer: here each term keeps its digits. What it shares
     # with the value, such as 1 - y, XLA:CPU would write to memory (measured: 1.6 times the time).
-    by_logits = -((target - 1) * jax.nn.sigmoid(logits) + target * jax.nn.sigmoid(-logits))
+    by_logits = (1 - target) * jax.nn.sigmoid(logits) - target * jax.nn.sigmoid(-logits)
     return logistic_cross_entropy(logits, target), by_logits * tangents[0] - logits * tangents[1]
 
 
 @jax.custom_jvp
 def weighted(weight: Array, loss: Array) -> Array:
-    """weight * loss, in which a weight of 0 gives 0 even where the loss overflowed to an infinity."""
+    """weight * loss, in which a weight of 0 gives 0 even where the loss overflowed to an infinity.
+
+    So does its gradient, but no tangent of forward mode that is itself infinite: it is the slope by the weight as well.
+    """
     largest = jnp.finfo(loss.dtype).max
-    bound = largest * (1 + is_above(jnp.abs(weight), 0))  # of another weight than 0 infinity, which is none
+    bound = largest * (1 + is_nonzero(weight))  # of another weight than 0 infinity, which is none
     return weight * jnp.maximum(jnp.minimum(loss, bound), -bound)
 
 
