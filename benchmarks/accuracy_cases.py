@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax
 import numpy as np
 
 import jaxloss
@@ -214,6 +215,21 @@ def keras_loss(name: str, elementwise: bool = False, **options: Any) -> Mapping[
     return {"keras": call} if HAS_KERAS else {}
 
 
+def optax_smoothed() -> Mapping[str, Callable[..., Any]]:
+    def call(logits: Any, target: Any) -> Any:
+        import optax
+
+        smoothed = optax.smooth_labels(jax.nn.one_hot(target, C, dtype=logits.dtype), alpha=SMOOTHED["label_smoothing"])
+        return optax.losses.softmax_cross_entropy(logits, smoothed)
+
+    return {"optax": call} if HAS_OPTAX else {}
+
+
+def keras_smoothed() -> Mapping[str, Callable[..., Any]]:
+    of_probabilities = keras_loss("categorical_crossentropy", from_logits=True, **SMOOTHED)
+    return {k: lambda x, t, f=f: f(x, jax.nn.one_hot(t, C, dtype=x.dtype)) for k, f in of_probabilities.items()}
+
+
 SMOOTHED, MARGIN = {"label_smoothing": 0.125}, {"margin": 0.25}
 # The derivative at a kink as the textbook has it, as peers have no width.
 SHARP = {"kink_width": 0.0}
@@ -318,7 +334,7 @@ CASES = (
         "cross_entropy",
         indexed,
         SMOOTHED,
-        peers=torch_loss("cross_entropy", **SMOOTHED),
+        peers=torch_loss("cross_entropy", **SMOOTHED) | optax_smoothed() | keras_smoothed(),
     ),
     Case(
         "cross_entropy, probabilities",

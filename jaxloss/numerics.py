@@ -6,36 +6,38 @@ what they give is written to memory first (measured, 16 M elements: a sum over `
 `where` 60 ms).
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
-from jax import Array, lax
+from jax import Array
 
 from jaxloss.checks import Real
 
 
+def _huge(dtype: Any) -> float:
+    """Beyond the reciprocal of the smallest normal number.
+
+    Not the largest number, by which rules of derivatives clip: a constant that value and gradient share XLA:CPU writes
+    to memory, as often as an array has numbers (measured, 16 M elements: 1.5 times the time of both).
+    """
+    return 2.0 ** (jnp.finfo(dtype).maxexp - 1)
+
+
 def is_nonzero(x: Array) -> Array:
     """1 where x is not 0, nor subnormal, and else 0; as products fuse."""
-    return jnp.minimum(jnp.abs(x) * jnp.finfo(x.dtype).max, 1)
+    return jnp.minimum(jnp.abs(x) * _huge(x.dtype), 1)
 
 
 def raised(x: Array, floor: Real) -> Array:
     """The larger of x and a floor above 0, but a negative x as it is, so that its logarithm is no number."""
-    return jnp.maximum(x, jnp.minimum(floor, floor + x * jnp.finfo(x.dtype).max))
-
-
-def apart(number: Real, like: Array) -> Array:
-    """A number for the rule of a derivative, of a dtype like that array's.
-
-    A constant that the value has as well XLA:CPU would write to memory, as often as the array has numbers (measured:
-    1.3 times the time of value and gradient); past a barrier it does not know it for the same.
-    """
-    return lax.optimization_barrier(jnp.asarray(number, like.dtype))
+    return jnp.maximum(x, jnp.minimum(floor, floor + x * _huge(x.dtype)))
 
 
 @jax.custom_jvp
 def finite(x: Array) -> Array:
     """x with an infinity replaced by the largest finite number, its derivative still that of x; NaN stays NaN."""
-    largest = apart(jnp.finfo(x.dtype).max, x)
+    largest = jnp.finfo(x.dtype).max
     return jnp.clip(x, -largest, largest)
 
 
@@ -83,7 +85,7 @@ def _product_jvp(primals, tangents):
 def exp_minus_product(x: Array, y: Array) -> Array:
     """e^x - x y; infinite where e^x is, for products below 1e37 in float32: beyond, a number."""
     # Infinity minus infinity is none. In units in which e^x does not overflow it would be exact, at twice the time.
-    return jnp.exp(x) - jnp.minimum(x * y, jnp.finfo(x.dtype).max)
+    return jnp.exp(x) - jnp.minimum(x * y, _huge(x.dtype))
 
 
 @exp_minus_product.defjvp
@@ -129,7 +131,7 @@ def _softplus_jvp(primals, tangents):
 @jax.custom_jvp
 def logistic_cross_entropy(logits: Array, target: Array) -> Array:
     """y softplus(-x) + (1 - y) softplus(x), of which both hold the same logarithm."""
-    # Not max(x, 0) - x y, of which less than its rounding may be left.
+    # Not max(x, 0) - x y, of which less than its rounding may be left. No constant is that of the rule: see `_huge`.
     positive = jnp.maximum(logits, 0)
     negative = positive - logits
     return negative * target - positive * (target - 1) + jnp.log1p(jnp.exp(-jnp.abs(logits)))
@@ -138,8 +140,7 @@ def logistic_cross_entropy(logits: Array, target: Array) -> Array:
 @logistic_cross_entropy.defjvp
 def _logistic_cross_entropy_jvp(primals, tangents):
     logits, target = primals
-    # Not sigmoid(x) - y, which is 0 for every confident right answer: here each term keeps its digits. What it shares
-    # with the value, such as 1 - y, XLA:CPU would write to memory (measured: 1.6 times the time).
+    # Not sigmoid(x) - y, which is 0 for every confident right answer: here each term keeps its digits.
     by_logits = (1 - target) * jax.nn.sigmoid(logits) - target * jax.nn.sigmoid(-logits)
     return logistic_cross_entropy(logits, target), by_logits * tangents[0] - logits * tangents[1]
 

@@ -194,7 +194,7 @@ def unit(dimension: int, p: float = 2.0) -> float:
       >>> import jax.numpy as jnp
       >>> from jaxloss import vectors
       >>> x, unit = jnp.full(16, 3e38), vectors.unit(16)
-      >>> print(vectors.distance(x, -x), vectors.distance(x / unit, -x / unit))
+      >>> print(f"{vectors.distance(x, -x):.3} {vectors.distance(x / unit, -x / unit):.3}")
       inf 3e+38
     """
     _DIMENSIONS.check_number("vectors.unit", "dimension", dimension)
@@ -202,24 +202,29 @@ def unit(dimension: int, p: float = 2.0) -> float:
     return 2.0 ** math.ceil(1 + math.log2(dimension) / p)
 
 
-def _in_units_of_largest(x: Array) -> tuple[Array, Array, Array]:
-    """(x / unit, unit, whether x is 0): the unit is about the largest entry, 1 where that is 0 or subnormal."""
+def _scaled(x: Array, p: float) -> tuple[Array, Array]:
+    """(x / unit, 1 / unit), both 0 where x is: the unit is about the largest entry."""
+    info = jnp.finfo(x.dtype)
     largest = lax.stop_gradient(jnp.max(jnp.abs(x), axis=-1, keepdims=True))
-    is_zero = largest < jnp.finfo(x.dtype).tiny
-    # XLA divides by multiplying with the reciprocal, and that of a number beyond 2^126 is subnormal, so flushed to 0.
-    unit = jnp.where(is_zero, 1, jnp.minimum(largest, 2.0 ** (jnp.finfo(x.dtype).maxexp - 3)))
-    return x / unit, unit, is_zero
+    # Beyond 2^126 the reciprocal is subnormal, so flushed to 0.
+    unit = jnp.minimum(largest, 2.0 ** (info.maxexp - 3))
+    if p == 2:
+        # A power of two rounds nothing. Others would leave it, as the power p of a number near 2.
+        unit = lax.reduce_precision(unit, info.nexp, 0)
+    per_unit = jnp.where(largest < info.tiny, 0, 1 / unit)
+    return x * per_unit, per_unit
 
 
-def _sum_of_powers(scaled: Array, is_zero: Array, p: float) -> Array:
+def _sum_of_powers(scaled: Array, per_unit: Array, p: float) -> Array:
     """Of a zero vector 1, as the root of 0 has no slope."""
     powers = scaled * scaled if p == 2 else jnp.abs(scaled) ** p
-    return jnp.where(is_zero, 1, jnp.sum(powers, axis=-1, keepdims=True))
+    return jnp.where(per_unit == 0, 1, jnp.sum(powers, axis=-1, keepdims=True))
 
 
-def _size(unit: Array, is_zero: Array, total: Array, p: float) -> Array:
+def _size(total: Array, per_unit: Array, p: float) -> Array:
     """The p-norm, from the sum of powers."""
-    return jnp.where(is_zero, 0, unit * _root(total, p))
+    is_zero = per_unit == 0
+    return jnp.where(is_zero, 0, _root(total, p) / jnp.where(is_zero, 1, per_unit))
 
 
 def _root(total: Array, p: float) -> Array:
@@ -229,16 +234,16 @@ def _root(total: Array, p: float) -> Array:
 @functools.partial(jax.custom_jvp, nondiff_argnums=(2,))
 def _norm(x: Array, width: Array, p: float) -> Array:
     del width
-    scaled, unit, is_zero = _in_units_of_largest(x)
-    return jnp.squeeze(_size(unit, is_zero, _sum_of_powers(scaled, is_zero, p), p), -1)
+    scaled, per_unit = _scaled(x, p)
+    return jnp.squeeze(_size(_sum_of_powers(scaled, per_unit, p), per_unit, p), -1)
 
 
 @_norm.defjvp
 def _norm_jvp(p, primals, tangents):
     x, width = primals
-    scaled, unit, is_zero = _in_units_of_largest(x)
-    total = _sum_of_powers(scaled, is_zero, p)
-    size = _size(unit, is_zero, total, p)
+    scaled, per_unit = _scaled(x, p)
+    total = _sum_of_powers(scaled, per_unit, p)
+    size = _size(total, per_unit, p)
     if p == 2:
         inside, per_width = size < width, 1 / jnp.maximum(width, jnp.finfo(x.dtype).tiny)
         # The ramp of `kinks.ramp` along each ray, written so that the second derivative at 0 is exact as well.
@@ -247,53 +252,53 @@ def _norm_jvp(p, primals, tangents):
     else:
         # Not the power p - 1 of the length, which for a high p is a rounded number near 1.
         power = total ** ((p - 1) / p)
-        gradient = _signed_power(scaled, unit, width, p) / power * kinks.ramp(size, width)
+        gradient = _signed_power(scaled, per_unit * width, p) / power * kinks.ramp(size, width)
     return _norm(x, width, p), jnp.sum(gradient * tangents[0], axis=-1)
 
 
-def _signed_power(scaled: Array, unit: Array, width: Array, p: float) -> Array:
-    """sign(s) |s|^(p-1); for p < 2, where that is steep at 0, on an odd cubic within the width of 0, C1 at its ends."""
+def _signed_power(x: Array, width: Array, p: float) -> Array:
+    """sign(x) |x|^(p-1); for p < 2, where that is steep at 0, on an odd cubic within the width of 0, C1 at its ends."""
     if p < 2:
-        per_width = numerics.finite(unit / width)
-        near = scaled * per_width
+        per_width = numerics.finite(1 / width)
+        near = x * per_width
         inside = jnp.abs(near) < 1
         near = jnp.where(inside, near, 0)
-        cubic = scaled * per_width ** (2 - p) * ((4 - p) + (p - 2) * near * near) / 2
+        cubic = x * per_width ** (2 - p) * ((4 - p) + (p - 2) * near * near) / 2
     else:
-        inside, cubic = scaled == 0, 0
+        inside, cubic = x == 0, 0
     # The power's own slope at 0 may be infinite.
-    steep = jnp.where(inside, 1, jnp.abs(scaled)) ** (p - 1)
-    return jnp.where(inside, cubic, jnp.sign(scaled) * steep)
+    steep = jnp.where(inside, 1, jnp.abs(x)) ** (p - 1)
+    return jnp.where(inside, cubic, jnp.sign(x) * steep)
 
 
 def _direction(x: Array) -> tuple[Array, Array, Array]:
-    """(x / length, unit / length, unit), the middle one 0 where x is."""
-    scaled, unit, is_zero = _in_units_of_largest(x)
-    per_length = jnp.where(is_zero, 0, 1 / jnp.sqrt(_sum_of_powers(scaled, is_zero, 2.0)))
-    return scaled * per_length, per_length, unit
+    """(x / length, unit / length, 1 / unit), all 0 where x is."""
+    scaled, per_unit = _scaled(x, 2.0)
+    per_length = jnp.where(per_unit == 0, 0, 1 / jnp.sqrt(_sum_of_powers(scaled, per_unit, 2.0)))
+    return scaled * per_length, per_length, per_unit
 
 
 @jax.custom_jvp
 def _cosine_and_distance(x: Array, y: Array) -> tuple[Array, Array]:
-    (x, x_per_length, _), (y, y_per_length, _) = _direction(x), _direction(y)
+    (x, _, x_per_unit), (y, _, y_per_unit) = _direction(x), _direction(y)
     # Rounding may take the product of two unit vectors past 1.
     cosine = jnp.clip(jnp.sum(x * y, axis=-1), -1, 1)
     # Not 1 - cosine, of which rounding leaves 0 or 6e-8 for all small angles.
     distance = jnp.minimum(jnp.sum((x - y) * (x - y), axis=-1) / 2, 2)
-    return cosine, jnp.where(_either_is_0(x_per_length, y_per_length), 1, distance)
+    return cosine, jnp.where(_either_is_0(x_per_unit, y_per_unit), 1, distance)
 
 
 @_cosine_and_distance.defjvp
 def _cosine_and_distance_jvp(primals, tangents):
-    (x, x_per_length, x_unit), (y, y_per_length, y_unit) = map(_direction, primals)
+    (x, x_per_length, x_per_unit), (y, y_per_length, y_per_unit) = map(_direction, primals)
     cosine, distance = _cosine_and_distance(*primals)
     # At right angles nothing changes when a multiple is taken away, which of nearly parallel vectors leaves the digits.
     sign = jnp.where(cosine < 0, -1, 1)[..., None]
     # Divided by length and unit in turn: the square of a short vector's length would underflow in second derivatives.
-    by_x = _across(y - sign * x, x) * x_per_length / x_unit
-    by_y = _across(x - sign * y, y) * y_per_length / y_unit
+    by_x = _across(y - sign * x, x) * x_per_length * x_per_unit
+    by_y = _across(x - sign * y, y) * y_per_length * y_per_unit
     change = jnp.sum(by_x * tangents[0] + by_y * tangents[1], axis=-1)
-    change = jnp.where(_either_is_0(x_per_length, y_per_length), 0, change)
+    change = jnp.where(_either_is_0(x_per_unit, y_per_unit), 0, change)
     return (cosine, distance), (change, -change)
 
 

@@ -219,7 +219,7 @@ def test_rows_and_classes_split_send_both():
 
 
 def test_split_classes_take_their_share_of_the_memory():
-    def growth(devices, chunk_size=64):
+    def growth(devices, chunk_size=128):
         """Of the temporaries of a device, with the vocabulary."""
         small, large = (
             compiled_split(devices, 512, 32, c, chunk_size).memory_analysis().temp_size_in_bytes for c in (2**14, 2**16)
