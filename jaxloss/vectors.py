@@ -202,17 +202,21 @@ def unit(dimension: int, p: float = 2.0) -> float:
     return 2.0 ** math.ceil(1 + math.log2(dimension) / p)
 
 
-def _scaled(x: Array, p: float) -> tuple[Array, Array]:
-    """(x / unit, 1 / unit), both 0 where x is: the unit is about the largest entry."""
-    info = jnp.finfo(x.dtype)
-    largest = lax.stop_gradient(jnp.max(jnp.abs(x), axis=-1, keepdims=True))
+def _scaled(x: Array, *, exactly: bool) -> tuple[Array, Array]:
+    """(x / unit, 1 / unit), both 0 where x is: the unit is the largest entry, or the power of two nearest to it."""
+    info, sizes = jnp.finfo(x.dtype), lax.stop_gradient(jnp.abs(x))
+    largest = jnp.max(sizes, axis=-1, keepdims=True)
+    is_zero = largest < info.tiny
     # Beyond 2^126 the reciprocal is subnormal, so flushed to 0.
     unit = jnp.minimum(largest, 2.0 ** (info.maxexp - 3))
-    if p == 2:
-        # A power of two rounds nothing. Others would leave it, as the power p of a number near 2.
-        unit = lax.reduce_precision(unit, info.nexp, 0)
-    per_unit = jnp.where(largest < info.tiny, 0, 1 / unit)
-    return x * per_unit, per_unit
+    if exactly:
+        per_unit = jnp.where(is_zero, 0, 1 / lax.reduce_precision(unit, info.nexp, 0))
+        return x * per_unit, per_unit
+    # Each is divided by a number of its own, the same for all: by one for all XLA divides with the reciprocal, and the
+    # largest is not 1 to the last digit.
+    return jnp.where(is_zero, 0, x / jnp.where(is_zero, 1, jnp.maximum(largest, sizes))), jnp.where(
+        is_zero, 0, 1 / unit
+    )
 
 
 def _sum_of_powers(scaled: Array, per_unit: Array, p: float) -> Array:
@@ -234,14 +238,15 @@ def _root(total: Array, p: float) -> Array:
 @functools.partial(jax.custom_jvp, nondiff_argnums=(2,))
 def _norm(x: Array, width: Array, p: float) -> Array:
     del width
-    scaled, per_unit = _scaled(x, p)
+    scaled, per_unit = _scaled(x, exactly=p == 2)
     return jnp.squeeze(_size(_sum_of_powers(scaled, per_unit, p), per_unit, p), -1)
 
 
 @_norm.defjvp
 def _norm_jvp(p, primals, tangents):
     x, width = primals
-    scaled, per_unit = _scaled(x, p)
+    # Others than p = 2 would leave digits, as the power p of a number between 1 and 2.
+    scaled, per_unit = _scaled(x, exactly=p == 2)
     total = _sum_of_powers(scaled, per_unit, p)
     size = _size(total, per_unit, p)
     if p == 2:
@@ -273,7 +278,8 @@ def _signed_power(x: Array, width: Array, p: float) -> Array:
 
 def _direction(x: Array) -> tuple[Array, Array, Array]:
     """(x / length, unit / length, 1 / unit), all 0 where x is."""
-    scaled, per_unit = _scaled(x, 2.0)
+    # Parallel vectors are the same in units of their largest entries.
+    scaled, per_unit = _scaled(x, exactly=False)
     per_length = jnp.where(per_unit == 0, 0, 1 / jnp.sqrt(_sum_of_powers(scaled, per_unit, 2.0)))
     return scaled * per_length, per_length, per_unit
 
