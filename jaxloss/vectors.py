@@ -203,52 +203,49 @@ def unit(dimension: int, p: float = 2.0) -> float:
 
 
 def _scaled(x: Array, *, exactly: bool) -> tuple[Array, Array]:
-    """(x / unit, 1 / unit), both 0 where x is: the unit is the largest entry, or the power of two nearest to it."""
+    """(x / unit, unit): the unit is the largest entry, or a power of two near it; 1 where that is 0 or subnormal."""
     info, sizes = jnp.finfo(x.dtype), lax.stop_gradient(jnp.abs(x))
     largest = jnp.max(sizes, axis=-1, keepdims=True)
-    is_zero = largest < info.tiny
-    # Beyond 2^126 the reciprocal is subnormal, so flushed to 0.
-    unit = jnp.minimum(largest, 2.0 ** (info.maxexp - 3))
+    unit = jnp.where(largest < info.tiny, 1, largest)
     if exactly:
-        per_unit = jnp.where(is_zero, 0, 1 / lax.reduce_precision(unit, info.nexp, 0))
-        return x * per_unit, per_unit
-    # Each is divided by a number of its own, the same for all: by one for all XLA divides with the reciprocal, and the
-    # largest is not 1 to the last digit.
-    return jnp.where(is_zero, 0, x / jnp.where(is_zero, 1, jnp.maximum(largest, sizes))), jnp.where(
-        is_zero, 0, 1 / unit
-    )
+        # Beyond 2^126 the reciprocal is subnormal, so flushed to 0.
+        unit = lax.reduce_precision(jnp.minimum(unit, 2.0 ** (info.maxexp - 3)), info.nexp, 0)
+        return x * (1 / unit), unit
+    # Each by a number of its own, the same for all: by one for all XLA divides with the reciprocal, and the largest is
+    # not 1 to the last digit.
+    return x / jnp.maximum(unit, sizes), unit
 
 
-def _sum_of_powers(scaled: Array, per_unit: Array, p: float) -> Array:
-    """Of a zero vector 1, as the root of 0 has no slope."""
+def _sum_of_powers(scaled: Array, p: float) -> tuple[Array, Array]:
+    """The sum, of a zero vector 1, as the root of 0 has no slope, and whether it is one."""
     powers = scaled * scaled if p == 2 else jnp.abs(scaled) ** p
-    return jnp.where(per_unit == 0, 1, jnp.sum(powers, axis=-1, keepdims=True))
-
-
-def _size(total: Array, per_unit: Array, p: float) -> Array:
-    """The p-norm, from the sum of powers."""
-    is_zero = per_unit == 0
-    return jnp.where(is_zero, 0, _root(total, p) / jnp.where(is_zero, 1, per_unit))
+    total = jnp.sum(powers, axis=-1, keepdims=True)
+    return jnp.where(total == 0, 1, total), total == 0
 
 
 def _root(total: Array, p: float) -> Array:
     return jnp.sqrt(total) if p == 2 else total ** (1 / p)
 
 
+def _measured(x: Array, p: float) -> tuple[Array, Array, Array, Array]:
+    """(x / unit, unit, the sum of the powers of that, the norm of x)."""
+    # For p = 2 without rounding; by another p powers of numbers that are not at most 1 would overflow.
+    scaled, unit = _scaled(x, exactly=p == 2)
+    total, is_zero = _sum_of_powers(scaled, p)
+    return scaled, unit, total, jnp.where(is_zero, 0, unit * _root(total, p))
+
+
 @functools.partial(jax.custom_jvp, nondiff_argnums=(2,))
 def _norm(x: Array, width: Array, p: float) -> Array:
     del width
-    scaled, per_unit = _scaled(x, exactly=p == 2)
-    return jnp.squeeze(_size(_sum_of_powers(scaled, per_unit, p), per_unit, p), -1)
+    *_, size = _measured(x, p)
+    return jnp.squeeze(size, -1)
 
 
 @_norm.defjvp
 def _norm_jvp(p, primals, tangents):
     x, width = primals
-    # Others than p = 2 would leave digits, as the power p of a number between 1 and 2.
-    scaled, per_unit = _scaled(x, exactly=p == 2)
-    total = _sum_of_powers(scaled, per_unit, p)
-    size = _size(total, per_unit, p)
+    scaled, unit, total, size = _measured(x, p)
     if p == 2:
         inside, per_width = size < width, 1 / jnp.maximum(width, jnp.finfo(x.dtype).tiny)
         # The ramp of `kinks.ramp` along each ray, written so that the second derivative at 0 is exact as well.
@@ -257,7 +254,7 @@ def _norm_jvp(p, primals, tangents):
     else:
         # Not the power p - 1 of the length, which for a high p is a rounded number near 1.
         power = total ** ((p - 1) / p)
-        gradient = _signed_power(scaled, per_unit * width, p) / power * kinks.ramp(size, width)
+        gradient = _signed_power(scaled, width / unit, p) / power * kinks.ramp(size, width)
     return _norm(x, width, p), jnp.sum(gradient * tangents[0], axis=-1)
 
 
@@ -277,34 +274,35 @@ def _signed_power(x: Array, width: Array, p: float) -> Array:
 
 
 def _direction(x: Array) -> tuple[Array, Array, Array]:
-    """(x / length, unit / length, 1 / unit), all 0 where x is."""
+    """(x / length, unit / length, unit), the first two 0 where x is."""
     # Parallel vectors are the same in units of their largest entries.
-    scaled, per_unit = _scaled(x, exactly=False)
-    per_length = jnp.where(per_unit == 0, 0, 1 / jnp.sqrt(_sum_of_powers(scaled, per_unit, 2.0)))
-    return scaled * per_length, per_length, per_unit
+    scaled, unit = _scaled(x, exactly=False)
+    total, is_zero = _sum_of_powers(scaled, 2.0)
+    per_length = jnp.where(is_zero, 0, 1 / jnp.sqrt(total))
+    return scaled * per_length, per_length, unit
 
 
 @jax.custom_jvp
 def _cosine_and_distance(x: Array, y: Array) -> tuple[Array, Array]:
-    (x, _, x_per_unit), (y, _, y_per_unit) = _direction(x), _direction(y)
+    (x, x_per_length, _), (y, y_per_length, _) = _direction(x), _direction(y)
     # Rounding may take the product of two unit vectors past 1.
     cosine = jnp.clip(jnp.sum(x * y, axis=-1), -1, 1)
     # Not 1 - cosine, of which rounding leaves 0 or 6e-8 for all small angles.
     distance = jnp.minimum(jnp.sum((x - y) * (x - y), axis=-1) / 2, 2)
-    return cosine, jnp.where(_either_is_0(x_per_unit, y_per_unit), 1, distance)
+    return cosine, jnp.where(_either_is_0(x_per_length, y_per_length), 1, distance)
 
 
 @_cosine_and_distance.defjvp
 def _cosine_and_distance_jvp(primals, tangents):
-    (x, x_per_length, x_per_unit), (y, y_per_length, y_per_unit) = map(_direction, primals)
+    (x, x_per_length, x_unit), (y, y_per_length, y_unit) = map(_direction, primals)
     cosine, distance = _cosine_and_distance(*primals)
     # At right angles nothing changes when a multiple is taken away, which of nearly parallel vectors leaves the digits.
     sign = jnp.where(cosine < 0, -1, 1)[..., None]
     # Divided by length and unit in turn: the square of a short vector's length would underflow in second derivatives.
-    by_x = _across(y - sign * x, x) * x_per_length * x_per_unit
-    by_y = _across(x - sign * y, y) * y_per_length * y_per_unit
+    by_x = _across(y - sign * x, x) * x_per_length / x_unit
+    by_y = _across(x - sign * y, y) * y_per_length / y_unit
     change = jnp.sum(by_x * tangents[0] + by_y * tangents[1], axis=-1)
-    change = jnp.where(_either_is_0(x_per_unit, y_per_unit), 0, change)
+    change = jnp.where(_either_is_0(x_per_length, y_per_length), 0, change)
     return (cosine, distance), (change, -change)
 
 

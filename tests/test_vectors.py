@@ -212,3 +212,21 @@ def test_the_distance_of_opposite_vectors_is_at_most_2():
     distances = np.asarray(vectors.cosine_distance(x, -3 * x))
     assert distances.max() == 2
     assert distances.min() > 2 - 1e-6
+
+
+@each_power
+def test_norms_of_vectors_next_to_overflow(p):
+    x = np.float32([1.5e38, -1e38, 3e37])
+    value, gradient = jax.value_and_grad(vectors.norm)(x, p, kink_width=0.0)
+    np.testing.assert_allclose(value, np.linalg.norm(x.astype(np.float64), p), rtol=1e-6)
+    np.testing.assert_allclose(gradient, slope_of(x.astype(np.float64), p), rtol=1e-5, atol=1e-6)
+
+
+def test_the_cosine_of_parallel_vectors_is_exact():
+    for factor in (3, -7, 0.1):
+        for x in (X, np.float32([1, 1e20, 3])):
+            y = np.float32(factor) * x
+            distance = vectors.cosine_distance(x, y)
+            assert distance <= 2e-14 if factor > 0 else distance >= 2 - 3e-7
+    assert vectors.cosine_distance(X, 2 * X) == 0
+    assert vectors.cosine_similarity(np.float32([3e20, 1]), np.float32([-7, 1e-30])) == -1
