@@ -247,10 +247,10 @@ def _norm_jvp(p, primals, tangents):
     x, width = primals
     scaled, unit, total, size = _measured(x, p)
     if p == 2:
-        inside, per_width = size < width, 1 / jnp.maximum(width, jnp.finfo(x.dtype).tiny)
         # The ramp of `kinks.ramp` along each ray, written so that the second derivative at 0 is exact as well.
-        share = jnp.where(inside, size, 0) * per_width
-        gradient = jnp.where(inside, x * (per_width * (3 - share * share) / 2), scaled / _root(total, p))
+        inside, per_width = size < width, 1 / jnp.maximum(width, jnp.finfo(x.dtype).tiny)
+        unit_share, share = (jnp.where(inside, length, 0) * per_width for length in (unit, size))
+        gradient = scaled * jnp.where(inside, unit_share * (3 - share * share) / 2, 1 / _root(total, p))
     else:
         # Not the power p - 1 of the length, which for a high p is a rounded number near 1.
         power = total ** ((p - 1) / p)
