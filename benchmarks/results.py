@@ -128,7 +128,8 @@ class Results:
         return cls(document["environment"], document["headings"], rows)
 
     def markdown(self, pictures: Iterable[pathlib.Path] = ()) -> str:
-        lines = ["# Benchmarks", "", *(f"- {name}: {value}" for name, value in self.environment.items())]
+        title = "Benchmarks" if len(self.rows) > 2 else " and ".join(self.rows).replace("_", " ").capitalize()
+        lines = [f"# {title}", "", *(f"- {name}: {value}" for name, value in self.environment.items())]
         if self.rows.keys() - {"accuracy"}:
             lines += [
                 "",

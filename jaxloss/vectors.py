@@ -250,7 +250,10 @@ def _norm_jvp(p, primals, tangents):
         # The ramp of `kinks.ramp` along each ray, written so that the second derivative at 0 is exact as well.
         inside, per_width = size < width, 1 / jnp.maximum(width, jnp.finfo(x.dtype).tiny)
         unit_share, share = (jnp.where(inside, length, 0) * per_width for length in (unit, size))
-        gradient = scaled * jnp.where(inside, unit_share * (3 - share * share) / 2, 1 / _root(total, p))
+        ramp = jnp.where(inside, unit_share * (3 - share * share) / 2, 1)
+        length = jnp.where(inside, 1, _root(total, p))
+        # Each by a number of its own, as in `_scaled`: half of no entry is as large as the length.
+        gradient = scaled * ramp / jnp.maximum(length, lax.stop_gradient(jnp.abs(scaled)) / 2)
     else:
         # Not the power p - 1 of the length, which for a high p is a rounded number near 1.
         power = total ** ((p - 1) / p)

@@ -54,6 +54,7 @@ CASES = (
     (numerics.ratio, (6, 4), 1.5, (0.25, -0.375)),
     (numerics.ratio, (0, 0), 0, (1, 0)),
     (numerics.ratio, (0, 2), 0, (0.5, 0)),
+    (numerics.ratio, (3, 0), INF, (1, -LARGEST)),
     (numerics.ratio, (INF, 2), INF, (0.5, -LARGEST / 2)),
     (numerics.ratio, (INF, INF), INF, (0, 0)),
     (numerics.ratio, (2e-30, 1e-30), 2, (1e30, -2e30)),
