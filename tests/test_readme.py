@@ -1,5 +1,6 @@
 """The README's promises: its Python blocks run, and its commands are the two that it is known by."""
 
+import math
 import pathlib
 import re
 import runpy
@@ -11,6 +12,7 @@ import pytest
 from matplotlib import pyplot as plt
 
 import jaxloss
+from benchmarks.results import Results
 
 ROOT = pathlib.Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -57,3 +59,23 @@ def test_pictures_show_what_their_captions_say():
 def test_two_install_commands():
     commands = re.findall(r"^pip install.*", README, re.MULTILINE)
     assert commands == ["pip install -e '.[demo]' && python -m jaxloss", "pip install -e '.[test]' && pytest"]
+
+
+def test_the_accuracy_table_says_what_the_readme_says():
+    rows = Results.load(ROOT / "docs/results/accuracy/results.json").measured("accuracy")
+    names = {"jaxloss": "jaxloss", "PyTorch": "torch", "Optax": "optax", "Keras": "keras"}
+    lines = re.findall(
+        r"^\| (\w+)[ .\d]* \| (\d+) of (\d+) \| (\d+) of (\d+) \| (\d+) of (\d+) \|$", README, re.MULTILINE
+    )
+    assert [name for name, *_ in lines] == list(names)
+    for name, *counts in lines:
+        errors = {row.label: row.measured[names[name]] for row in rows if names[name] in row.measured}
+        values, gradients = (
+            [error for label, error in errors.items() if label.endswith(f", {what}")] for what in ("value", "gradient")
+        )
+        right = [[error <= 4 for error in values], [error <= 4 for error in gradients]]
+        right.append([not math.isfinite(error) for error in errors.values()])
+        assert [int(count) for count in counts] == [n for each in right for n in (sum(each), len(each))], name
+    for row in rows:
+        ours, *peers = (error for error in row.measured.values() if math.isfinite(error))
+        assert ours <= min(peers, default=math.inf) + 0.5, row.label
