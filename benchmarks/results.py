@@ -128,7 +128,8 @@ class Results:
         return cls(document["environment"], document["headings"], rows)
 
     def markdown(self, pictures: Iterable[pathlib.Path] = ()) -> str:
-        title = "Benchmarks" if len(self.rows) > 2 else " and ".join(self.rows).replace("_", " ").capitalize()
+        # A page of few has their names as its title.
+        title = " and ".join(self.rows).replace("_", " ").capitalize() if 0 < len(self.rows) <= 2 else "Benchmarks"
         lines = [f"# {title}", "", *(f"- {name}: {value}" for name, value in self.environment.items())]
         if self.rows.keys() - {"accuracy"}:
             lines += [

@@ -151,8 +151,9 @@ def _sum_and_gradients(row: Row, chunk_size: int, layer: Layer, weights: Array) 
         hidden, floats, others, weights = block
 
         def block_sum(logits: Array, shared: Arrays, floats: Arrays, weights: Array) -> Array:
-            used = jnp.where(inside, weights, 0)
-            return jnp.sum(numerics.weighted(used, _losses_of_logits(row, logits, shared, {**floats, **others})))
+            losses = _losses_of_logits(row, logits, shared, {**floats, **others})
+            # Not `weighted`, whose guard of forward mode needs the losses beside the gradients.
+            return jnp.sum(numerics.product(jnp.where(inside, weights, 0), numerics.finite(losses)))
 
         *factors, logits = products.chain(jnp.where(inside[:, None], hidden, 0), layer.kernels, bounds)
         part, pull = jax.vjp(block_sum, logits, layer.shared, floats, weights)

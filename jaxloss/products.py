@@ -55,7 +55,8 @@ def _pulled_back(cotangent: Array, x: Array, y: Array, y_bound: Array, by_y: Arr
     """
     # What the cotangent is clipped at: those of ordinary losses are near 1.
     limit = 2.0 ** min(100, jnp.finfo(y.dtype).maxexp - 1)
-    # One unit for both products, so that there is one array of the size of the logits.
+    # One unit for both products, so that there is one array of the size of the logits. The bound is that of a sum, in
+    # units of the longer one's length.
     rows = tuple(range(x.ndim - 1))
     lengths = math.prod(x.shape[:-1]), y.shape[1]
     longest = max(lengths)
@@ -88,8 +89,8 @@ def _unit(x_bound: Array, y_bound: Array, n: int) -> Array:
     info = jnp.finfo(x_bound.dtype)
     # A quotient for each factor, neither of which overflows; their product may, to something above 1.
     half = 2.0 ** (info.maxexp // 2 - 1)
-    room = half / jnp.maximum(x_bound, 1 / half) * (half / jnp.maximum(y_bound, 1 / half)) / n
-    return lax.reduce_precision(jnp.minimum(room, 1), info.nexp, 0)
+    x_room, y_room = (half / jnp.maximum(bound, 1 / half) for bound in (x_bound, y_bound))
+    return lax.reduce_precision(jnp.minimum(x_room / n * y_room, 1), info.nexp, 0)
 
 
 def _in_units(sums: Array, unit: Array) -> Array:

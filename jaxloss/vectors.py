@@ -1,6 +1,6 @@
 r"""Norms, distances and cosines that neither overflow nor underflow on the way, and whose gradients are never NaN.
 
-Each is worked out in units of the largest entry, so that no square of it is too large or too small for the dtype. At
+Powers are those of entries in units of about the largest, so that none is too large or too small for the dtype. At
 the zero vector, where a norm has a kink, its gradient is 0, and runs there on the same ramp as that of `kinks.abs`.
 """
 
@@ -91,8 +91,8 @@ def distance(x: Vector, y: Vector, *, p: float = 2.0, eps: Real = 0.0, kink_widt
     require_broadcast("vectors.distance", x=x, eps=added)
     if jnp.broadcast_shapes(x.shape, added.shape) != x.shape:
         raise ValueError(f"vectors.distance: eps has shape {added.shape} but takes one that broadcasts to {x.shape}")
-    scale = unit(x.shape[-1], p)
-    return scale * norm(x / scale - y / scale + added / scale, p, width / scale)
+    # Halves, of which no difference overflows but where it is the distance that does.
+    return 2 * norm(x / 2 - y / 2 + added / 2, p, width / 2)
 
 
 def cosine_similarity(x: Vector, y: Vector) -> Array:
@@ -174,7 +174,7 @@ def unit(dimension: int, p: float = 2.0) -> float:
     $$u = 2^k \ge 2 \, d^{1/p}$$
 
     A function that scales with its arguments, such as the difference of two distances, is worked out in this unit, as
-    infinity minus infinity is no number.
+    infinity minus infinity is no number. Entries below $u$ times the smallest normal number count as 0 in it.
 
     Args:
       dimension: $d$, of the vectors, at least 1.
@@ -203,17 +203,16 @@ def unit(dimension: int, p: float = 2.0) -> float:
 
 
 def _scaled(x: Array, *, exactly: bool) -> tuple[Array, Array]:
-    """(x / unit, unit): the unit is the largest entry, or a power of two near it; 1 where that is 0 or subnormal."""
+    """(x / scale, scale): the largest entry or, exactly, a power of two near it; 1 where that is 0 or subnormal."""
     info, sizes = jnp.finfo(x.dtype), lax.stop_gradient(jnp.abs(x))
     largest = jnp.max(sizes, axis=-1, keepdims=True)
-    unit = jnp.where(largest < info.tiny, 1, largest)
+    scale = jnp.where(largest < info.tiny, 1, largest)
     if exactly:
         # Beyond 2^126 the reciprocal is subnormal, so flushed to 0.
-        unit = lax.reduce_precision(jnp.minimum(unit, 2.0 ** (info.maxexp - 3)), info.nexp, 0)
-        return x * (1 / unit), unit
-    # Each by a number of its own, the same for all: by one for all XLA divides with the reciprocal, and the largest is
-    # not 1 to the last digit.
-    return x / jnp.maximum(unit, sizes), unit
+        scale = lax.reduce_precision(jnp.minimum(scale, 2.0 ** (info.maxexp - 3)), info.nexp, 0)
+        return x * (1 / scale), scale
+    # By an array, not by a number a row, which XLA would turn into its rounded reciprocal: the largest has to be 1.
+    return x / jnp.maximum(scale, sizes), scale
 
 
 def _sum_of_powers(scaled: Array, p: float) -> tuple[Array, Array]:
@@ -228,11 +227,11 @@ def _root(total: Array, p: float) -> Array:
 
 
 def _measured(x: Array, p: float) -> tuple[Array, Array, Array, Array]:
-    """(x / unit, unit, the sum of the powers of that, the norm of x)."""
+    """(x / scale, scale, the sum of the powers of that, the norm of x)."""
     # For p = 2 without rounding; by another p powers of numbers that are not at most 1 would overflow.
-    scaled, unit = _scaled(x, exactly=p == 2)
+    scaled, scale = _scaled(x, exactly=p == 2)
     total, is_zero = _sum_of_powers(scaled, p)
-    return scaled, unit, total, jnp.where(is_zero, 0, unit * _root(total, p))
+    return scaled, scale, total, jnp.where(is_zero, 0, scale * _root(total, p))
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(2,))
@@ -245,19 +244,19 @@ def _norm(x: Array, width: Array, p: float) -> Array:
 @_norm.defjvp
 def _norm_jvp(p, primals, tangents):
     x, width = primals
-    scaled, unit, total, size = _measured(x, p)
+    scaled, scale, total, size = _measured(x, p)
     if p == 2:
         # The ramp of `kinks.ramp` along each ray, written so that the second derivative at 0 is exact as well.
         inside, per_width = size < width, 1 / jnp.maximum(width, jnp.finfo(x.dtype).tiny)
-        unit_share, share = (jnp.where(inside, length, 0) * per_width for length in (unit, size))
-        ramp = jnp.where(inside, unit_share * (3 - share * share) / 2, 1)
+        scale_share, share = (jnp.where(inside, length, 0) * per_width for length in (scale, size))
+        ramp = jnp.where(inside, scale_share * (3 - share * share) / 2, 1)
         length = jnp.where(inside, 1, _root(total, p))
-        # Each by a number of its own, as in `_scaled`: half of no entry is as large as the length.
+        # By an array, as in `_scaled`: half of no entry is as large as the length.
         gradient = scaled * ramp / jnp.maximum(length, lax.stop_gradient(jnp.abs(scaled)) / 2)
     else:
         # Not the power p - 1 of the length, which for a high p is a rounded number near 1.
         power = total ** ((p - 1) / p)
-        gradient = _signed_power(scaled, width / unit, p) / power * kinks.ramp(size, width)
+        gradient = _signed_power(scaled, width / scale, p) / power * kinks.ramp(size, width)
     return _norm(x, width, p), jnp.sum(gradient * tangents[0], axis=-1)
 
 
@@ -277,18 +276,18 @@ def _signed_power(x: Array, width: Array, p: float) -> Array:
 
 
 def _direction(x: Array) -> tuple[Array, Array, Array]:
-    """(x / length, unit / length, unit), the first two 0 where x is."""
+    """(x / length, scale / length, scale), the first two 0 where x is."""
     # Parallel vectors are the same in units of their largest entries.
-    scaled, unit = _scaled(x, exactly=False)
+    scaled, scale = _scaled(x, exactly=False)
     total, is_zero = _sum_of_powers(scaled, 2.0)
     per_length = jnp.where(is_zero, 0, 1 / jnp.sqrt(total))
-    return scaled * per_length, per_length, unit
+    return scaled * per_length, per_length, scale
 
 
 @jax.custom_jvp
 def _cosine_and_distance(x: Array, y: Array) -> tuple[Array, Array]:
     (x, x_per_length, _), (y, y_per_length, _) = _direction(x), _direction(y)
-    # Rounding may take the product of two unit vectors past 1.
+    # Rounding may take the product of two vectors of length 1 past 1.
     cosine = jnp.clip(jnp.sum(x * y, axis=-1), -1, 1)
     # Not 1 - cosine, of which rounding leaves 0 or 6e-8 for all small angles.
     distance = jnp.minimum(jnp.sum((x - y) * (x - y), axis=-1) / 2, 2)
@@ -297,13 +296,13 @@ def _cosine_and_distance(x: Array, y: Array) -> tuple[Array, Array]:
 
 @_cosine_and_distance.defjvp
 def _cosine_and_distance_jvp(primals, tangents):
-    (x, x_per_length, x_unit), (y, y_per_length, y_unit) = map(_direction, primals)
+    (x, x_per_length, x_scale), (y, y_per_length, y_scale) = map(_direction, primals)
     cosine, distance = _cosine_and_distance(*primals)
     # At right angles nothing changes when a multiple is taken away, which of nearly parallel vectors leaves the digits.
     sign = jnp.where(cosine < 0, -1, 1)[..., None]
-    # Divided by length and unit in turn: the square of a short vector's length would underflow in second derivatives.
-    by_x = _across(y - sign * x, x) * x_per_length / x_unit
-    by_y = _across(x - sign * y, y) * y_per_length / y_unit
+    # Divided by length and scale in turn: the square of a short vector's length would underflow in second derivatives.
+    by_x = _across(y - sign * x, x) * x_per_length / x_scale
+    by_y = _across(x - sign * y, y) * y_per_length / y_scale
     change = jnp.sum(by_x * tangents[0] + by_y * tangents[1], axis=-1)
     change = jnp.where(_either_is_0(x_per_length, y_per_length), 0, change)
     return (cosine, distance), (change, -change)

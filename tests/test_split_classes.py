@@ -227,6 +227,10 @@ def test_split_classes_take_their_share_of_the_memory():
         return large - small
 
     assert growth(8) <= 1.1 * growth(1) / 8
+    # By some shapes XLA's heap comes out with a gap, and with three arrays of the chunk's logits where two would do.
+    for devices in (1, 8):
+        assert growth(devices, 64) <= 3.4 * 64 * 4 * (2**16 - 2**14) / devices
+        assert growth(devices) <= 2.1 * 128 * 4 * (2**16 - 2**14) / devices
     whole = compiled_split(1, 512, 32, 2**16, chunk_size=None).memory_analysis().temp_size_in_bytes
     assert compiled_split(8, 512, 32, 2**16, chunk_size=None).memory_analysis().temp_size_in_bytes <= whole
 

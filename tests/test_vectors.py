@@ -164,6 +164,35 @@ def test_cosine_embedding_of_equal_zero_and_huge_vectors(case, target):
     assert np.isfinite(jax.hessian(loss, (0, 1))(*PAIRS[case])).all()
 
 
+def test_between_2_and_3_an_entry_of_0_is_no_kink():
+    x = np.float32([0.1, -2.0, 0.3])
+    gradient = jax.grad(vectors.norm)(x, 2.5, kink_width=0.5)
+    np.testing.assert_allclose(gradient, slope_of(x.astype(np.float64), 2.5), rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+@pytest.mark.parametrize("p", [1.0, 2.0, float("inf")])
+def test_distances_of_small_numbers_keep_their_digits(dtype, p):
+    # Differences between these have to be normal numbers for the largest to be the largest.
+    tiny = 1e-3 if dtype == np.float16 else 1e-33 if p == np.inf else 1e-36
+    x = np.random.default_rng(0).uniform(tiny, 2 * tiny, 1000).astype(dtype)
+    value, gradient = jax.value_and_grad(vectors.distance)(x, np.zeros_like(x), p=p, kink_width=0.0)
+    exact = x.astype(np.float64)
+    rtol = 1e-6 if dtype == np.float32 else 5e-3
+    np.testing.assert_allclose(value, np.linalg.norm(exact, p), rtol=rtol)
+    np.testing.assert_allclose(gradient, slope_of(exact, p), rtol=rtol)
+
+
+@pytest.mark.parametrize("p", [1.0, 2.0, 3.0, float("inf")])
+def test_in_its_unit_no_distance_overflows(p):
+    for d in (1, 2, 3, 64, 1000):
+        unit = vectors.unit(d, p)
+        assert np.log2(unit) % 1 == 0
+        assert 2 * d ** (1 / p) <= unit <= 4 * d ** (1 / p)
+    largest = np.full(64, np.finfo(np.float32).max) / np.float32(vectors.unit(64, p))
+    assert np.isfinite(vectors.distance(largest, -largest, p=p))
+
+
 def test_the_gradient_of_a_norm_of_a_high_power_is_shared_fairly():
     for p in (100.0, 1000.0, 1e8):
         gradient = jax.grad(vectors.norm)(np.ones(2, np.float32), p)
