@@ -102,12 +102,14 @@ def test_overflow_times_nothing_is_nothing():
     assert pull(jnp.float32(0)) == (0,)
     for tangent in (1, INF):
         weight_and_loss, by_loss = (jnp.float32(0), jnp.float32(INF)), (jnp.float32(0), jnp.float32(tangent))
-        assert jax.jvp(numerics.weighted, weight_and_loss, by_loss)[1] == 0
+        with jax.debug_nans(False):  # of what is not selected
+            assert jax.jvp(numerics.weighted, weight_and_loss, by_loss)[1] == 0
 
     def scaled(factor):
         return jaxloss.mse_loss(factor * jnp.float32([1e30, 1]), jnp.ones(2), weights=jnp.float32([0, 1]))
 
-    assert jax.jacfwd(scaled)(jnp.float32(1)) == jax.grad(scaled)(jnp.float32(1)) == 0
+    with jax.debug_nans(False):
+        assert jax.jacfwd(scaled)(jnp.float32(1)) == jax.grad(scaled)(jnp.float32(1)) == 0
 
 
 def test_the_second_derivative_of_xlogx_is_finite_at_0_and_right_elsewhere():
