@@ -216,18 +216,18 @@ def keras_loss(name: str, elementwise: bool = False, **options: Any) -> Mapping[
 
 
 def optax_smoothed() -> Mapping[str, Callable[..., Any]]:
-    def call(logits: Any, target: Any) -> Any:
+    def call(logits: Any, probabilities: Any) -> Any:
         import optax
 
-        smoothed = optax.smooth_labels(jax.nn.one_hot(target, C, dtype=logits.dtype), alpha=SMOOTHED["label_smoothing"])
+        smoothed = optax.smooth_labels(probabilities, alpha=SMOOTHED["label_smoothing"])
         return optax.losses.softmax_cross_entropy(logits, smoothed)
 
     return {"optax": call} if HAS_OPTAX else {}
 
 
-def keras_smoothed() -> Mapping[str, Callable[..., Any]]:
-    of_probabilities = keras_loss("categorical_crossentropy", from_logits=True, **SMOOTHED)
-    return {k: lambda x, t, f=f: f(x, jax.nn.one_hot(t, C, dtype=x.dtype)) for k, f in of_probabilities.items()}
+def of_indices(peers: Mapping[str, Callable[..., Any]]) -> Mapping[str, Callable[..., Any]]:
+    """Losses of probabilities as those of class indices."""
+    return {k: lambda x, t, f=f: f(x, jax.nn.one_hot(t, C, dtype=x.dtype)) for k, f in peers.items()}
 
 
 SMOOTHED, MARGIN = {"label_smoothing": 0.125}, {"margin": 0.25}
@@ -334,7 +334,8 @@ CASES = (
         "cross_entropy",
         indexed,
         SMOOTHED,
-        peers=torch_loss("cross_entropy", **SMOOTHED) | optax_smoothed() | keras_smoothed(),
+        peers=torch_loss("cross_entropy", **SMOOTHED)
+        | of_indices(optax_smoothed() | keras_loss("categorical_crossentropy", from_logits=True, **SMOOTHED)),
     ),
     Case(
         "cross_entropy, probabilities",

@@ -15,8 +15,7 @@ import jaxloss.plot
 
 ROOT = pathlib.Path(__file__).parent.parent
 FROM_ROOT = {"index.md": "README.md", "CHANGELOG.md": "CHANGELOG.md", "CONTRIBUTING.md": "CONTRIBUTING.md"}
-RESULTS = tuple(f"results/{folder}/results.md" for folder in ("accuracy", "speed", "large_output"))
-WIDE = ("from_pytorch.md", "from_optax.md", *RESULTS)
+WIDE = ("from_pytorch.md", "from_optax.md", "results/accuracy/results.md", "results/speed/results.md")
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:

@@ -94,8 +94,9 @@ def exp_minus_product(x: Array, y: Array) -> Array:
 @exp_minus_product.defjvp
 def _exp_minus_product_jvp(primals, tangents):
     x, y = primals
+    info = jnp.finfo(x.dtype)
     # Not the exponential of the value, clipped: XLA:CPU would write that to memory, for both to read.
-    rate = jnp.exp(jnp.minimum(x, math.log(2) * jnp.finfo(x.dtype).maxexp * (1 - float(jnp.finfo(x.dtype).eps))))
+    rate = jnp.exp(jnp.minimum(x, math.log(2) * info.maxexp * (1 - float(info.eps))))
     return exp_minus_product(x, y), (rate - y) * tangents[0] - x * tangents[1]
 
 

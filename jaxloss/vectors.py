@@ -248,7 +248,7 @@ def _norm_jvp(p, primals, tangents):
     if p == 2:
         # The ramp of `kinks.ramp` along each ray, written so that the second derivative at 0 is exact as well.
         inside, per_width = size < width, 1 / jnp.maximum(width, jnp.finfo(x.dtype).tiny)
-        scale_share, share = (jnp.where(inside, length, 0) * per_width for length in (scale, size))
+        scale_share, share = (jnp.where(inside, each, 0) * per_width for each in (scale, size))
         ramp = jnp.where(inside, scale_share * (3 - share * share) / 2, 1)
         length = jnp.where(inside, 1, _root(total, p))
         # By an array, as in `_scaled`: half of no entry is as large as the length.
