@@ -137,3 +137,12 @@ def test_squared_hinges_neither_overflow_nor_underflow_where_their_mean_does_not
 def test_a_target_that_is_neither_case_of_a_hinge_is_no_number(target):
     losses = jaxloss.hinge_embedding_loss(jnp.array([0.25, 0.25]), jnp.array([1.0, target]), reduction="none")
     np.testing.assert_array_equal(losses, [0.25, np.nan])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_a_hinge_takes_the_case_of_its_target_however_large_the_distance(dtype):
+    largest = float(jnp.finfo(dtype).max)
+    x = jnp.array([jnp.inf, largest, 2, 1, 0, -largest, -jnp.inf], dtype)
+    alike, unlike = (jaxloss.hinge_embedding_loss(x, sign, reduction="none") for sign in (1, -1))
+    np.testing.assert_array_equal(alike, x)
+    np.testing.assert_array_equal(unlike, np.float32([0, 0, 0, 0, 1, 1 + largest, np.inf]))
