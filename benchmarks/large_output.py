@@ -31,8 +31,8 @@ def by_both(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def large_output(quick: bool) -> Rows:
     """Output layers, value and gradient by hidden and kernel; the share is that of plain matrix products."""
-    shapes = [(2048, 256, 32000), (4096, 128, 50257), (1024, 64, 100_000), (1024, 64, 1_000_000)]
-    for n, d, c in [(512, 64, 8000), (512, 64, 80_000)] if quick else shapes:
+    shapes = [(2048, 256, 32000), (4096, 128, 50257), *((1024, 64, c) for c in (1000, 10_000, 100_000, 1_000_000))]
+    for n, d, c in [(512, 64, c) for c in (800, 8000, 80_000)] if quick else shapes:
         hidden, kernel, target = layer(n, d, c)
         calls = {"jaxloss": (by_both(jaxloss.linear_cross_entropy), (hidden, kernel, target))}
         if n * c < 2**28:
@@ -46,7 +46,10 @@ def large_output(quick: bool) -> Rows:
             candidates = {**candidates, "torch": torch_layer(hidden, kernel, target)}
         # Three products: the logits, and the gradients by hidden and kernel.
         seconds = 6 * n * d * c / product_rate()
-        yield timed(f"({n}, {d}, {c})", candidates, 3 if quick else 5, seconds=seconds)
+        series = f"{n} rows of {d}, by classes" if d == 64 else ""
+        calls_a_turn = max(1, min(20, 2**24 // (n * c)))
+        number = 3 if quick else 5
+        yield timed(f"({n}, {d}, {c})", candidates, number, calls_a_turn, seconds=seconds, series=series, size=c)
         kept = {name: temporaries(f, arrays) / 2**20 for name, (f, arrays) in calls.items()}
         yield Row(f"({n}, {d}, {c})", kept, "MiB")
 

@@ -97,7 +97,8 @@ def elementwise(quick: bool) -> Rows:
                 least = 4 * n * (len(arrays) + gradient) / bandwidth()
                 label, seconds = f"{name}, {n} elements, {what}", least if n == largest else None
                 calls = max(1, min(100, 2**18 // n))
-                yield timed(label, candidates, 5, calls, seconds=seconds, series=f"{name}, {what}", size=n)
+                number = 5 if quick else 9
+                yield timed(label, candidates, number, calls, seconds=seconds, series=f"{name}, {what}", size=n)
 
 
 def cross_entropy(quick: bool) -> Rows:

@@ -16,7 +16,7 @@ from jax import Array
 from jaxloss.checks import Real
 
 
-def huge(dtype: Any) -> float:
+def _huge(dtype: Any) -> float:
     """Beyond the reciprocal of the smallest normal number.
 
     Not the largest number, by which rules of derivatives clip: a constant that value and gradient share XLA:CPU writes
@@ -27,12 +27,12 @@ def huge(dtype: Any) -> float:
 
 def is_nonzero(x: Array) -> Array:
     """1 where x is not 0, nor flushed to it as a subnormal, and else 0; as products fuse."""
-    return jnp.minimum(jnp.abs(x) * huge(x.dtype), 1)
+    return jnp.minimum(jnp.abs(x) * _huge(x.dtype), 1)
 
 
 def raised(x: Array, floor: Real) -> Array:
     """The larger of x and a floor above 0, but a negative x as it is, so that its logarithm is no number."""
-    return jnp.maximum(x, jnp.minimum(floor, floor * (1 + x * huge(x.dtype))))
+    return jnp.maximum(x, jnp.minimum(floor, floor * (1 + x * _huge(x.dtype))))
 
 
 @jax.custom_jvp
@@ -87,7 +87,7 @@ def exp_minus_product(x: Array, y: Array) -> Array:
     """e^x - x y; infinite where e^x is."""
     info = jnp.finfo(x.dtype)
     # As a maximum e^x is no product, which the compiler would fuse with the difference, where it does not overflow.
-    # Infinity minus infinity is no number: the product is clipped, by a number that is not that of the rule (`huge`).
+    # Infinity minus infinity is no number: the product is clipped, by a number that is not that of the rule (`_huge`).
     return jnp.maximum(jnp.exp(x), float(info.tiny)) - jnp.minimum(x * y, float(info.max) * (1 - float(info.eps)))
 
 
@@ -137,7 +137,7 @@ def _softplus_jvp(primals, tangents):
 @jax.custom_jvp
 def logistic_cross_entropy(logits: Array, target: Array) -> Array:
     """y softplus(-x) + (1 - y) softplus(x), of which both hold the same logarithm."""
-    # Not max(x, 0) - x y, of which less than its rounding may be left. No constant is that of the rule: see `huge`.
+    # Not max(x, 0) - x y, of which less than its rounding may be left. No constant is that of the rule: see `_huge`.
     positive = jnp.maximum(logits, 0)
     negative = positive - logits
     return negative * target - positive * (target - 1) + jnp.log1p(jnp.exp(-jnp.abs(logits)))
@@ -154,8 +154,8 @@ def _logistic_cross_entropy_jvp(primals, tangents):
 @jax.custom_jvp
 def weighted(weight: Array, loss: Array) -> Array:
     """weight * loss, in which a weight of 0 gives 0 even where the loss overflowed to an infinity."""
-    largest = huge(loss.dtype)
-    bound = largest * (1 + is_nonzero(weight))  # of another weight than 0 infinity, which is none
+    huge = _huge(loss.dtype)
+    bound = huge * (1 + is_nonzero(weight))  # of another weight than 0 infinity, which is none
     return weight * jnp.maximum(jnp.minimum(loss, bound), -bound)
 
 

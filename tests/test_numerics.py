@@ -144,7 +144,6 @@ def test_what_is_not_0_is_nonzero():
     ("loss", "arrays", "kept"),
     [
         (jaxloss.margin_ranking_loss, 3, 0),
-        (jaxloss.hinge_embedding_loss, 2, 0),
         (jaxloss.poisson_nll_loss, 2, 0),
         # What is kept is the difference.
         (jaxloss.gaussian_nll_loss, 3, 1),
