@@ -45,7 +45,8 @@ def growth(results: Results) -> Any:
             panel.loglog(*zip(*sorted(points), strict=True), line, color=shade, marker=marker, label=candidate, ms=4)
         by_classes = "by classes" in series
         by_samples = "by samples" in series
-        panel.set(title=series, xlabel="classes" if by_classes else "samples" if by_samples else "elements")
+        panel.set_title(series, fontsize="medium")
+        panel.set(xlabel="classes" if by_classes else "samples" if by_samples else "elements")
         panel.legend(frameon=False, fontsize="small")
         panel.spines[["top", "right"]].set_visible(False)
     for panel in list(axes.flat)[len(panels) :]:

@@ -146,9 +146,25 @@ def logistic_cross_entropy(logits: Array, target: Array) -> Array:
 @logistic_cross_entropy.defjvp
 def _logistic_cross_entropy_jvp(primals, tangents):
     logits, target = primals
-    # Not sigmoid(x) - y, which is 0 for every confident right answer: here each term keeps its digits.
-    by_logits = (1 - target) * jax.nn.sigmoid(logits) - target * jax.nn.sigmoid(-logits)
-    return logistic_cross_entropy(logits, target), by_logits * tangents[0] - logits * tangents[1]
+    change = _logistic_residual(logits, target) * tangents[0] - logits * tangents[1]
+    return logistic_cross_entropy(logits, target), change
+
+
+@jax.custom_jvp
+def _logistic_residual(logits: Array, target: Array) -> Array:
+    """sigmoid(x) - y, as (1 - y) sigmoid(x) - y sigmoid(-x), which keeps the digits of a confident right answer's."""
+    # Of one exponential that cannot overflow. Neither it nor a constant is one of the value: see `_huge`.
+    smaller = jnp.exp(jnp.minimum(logits, -logits))
+    is_positive = logits > -logits
+    up, down = jnp.where(is_positive, 1, smaller), jnp.where(is_positive, smaller, 1)
+    return ((1 - target) * up - target * down) / (1 + smaller)
+
+
+@_logistic_residual.defjvp
+def _logistic_residual_jvp(primals, tangents):
+    logits, target = primals
+    slope = jax.nn.sigmoid(logits) * jax.nn.sigmoid(-logits)
+    return _logistic_residual(logits, target), slope * tangents[0] - tangents[1]
 
 
 @jax.custom_jvp

@@ -90,6 +90,13 @@ def test_nan_is_kept():
         assert np.isnan(function(*(jnp.float32(math.nan) for _ in arguments)))
 
 
+@pytest.mark.parametrize("x", [-80, -2, 0, 2, 80])
+def test_the_second_derivatives_of_a_logistic_cross_entropy(x):
+    by_logits, by_target = jax.hessian(numerics.logistic_cross_entropy, (0, 1))(jnp.float32(x), jnp.float32(0.25))
+    np.testing.assert_allclose(by_logits, (logistic(x) * logistic(-x), -1), rtol=2e-6)
+    np.testing.assert_array_equal(by_target, (-1, 0))
+
+
 def test_a_weight_of_zero_has_the_slope_of_the_loss_as_its_own():
     def by_loss(weight):
         return jax.grad(numerics.weighted, 1)(weight, jnp.float32(3))
