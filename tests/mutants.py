@@ -61,7 +61,7 @@ CHOSEN = {
     "adaptive_softmax": ("test_adaptive_softmax", "adaptive_log_softmax"),
     "large_output": ("test_large_output", "linear_cross_entropy"),
     "chunks": ("test_large_output", OF_LAYERS),
-    "blocks": ("test_large_output or test_adaptive_softmax", OF_LAYERS),
+    "blocks": ("test_large_output or test_adaptive_softmax or (test_sharding and chunks)", OF_LAYERS),
     "products": ("test_large_output", OF_LAYERS),
 }
 MODULES = tuple(key for key in CHOSEN if "." not in key)

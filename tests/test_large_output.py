@@ -8,6 +8,7 @@ from jax.sharding import AxisType, PartitionSpec
 
 import jaxloss
 from jaxloss import chunks
+from jaxloss.meshes import varying_axes
 
 
 def layer(n=23, d=6, c=11, dtype=np.float32, seed=0):
@@ -124,6 +125,25 @@ def test_temporaries_are_an_eighth_of_the_plain_way_and_do_not_grow_with_rows(n,
 
 def test_default_chunks_are_bounded():
     assert [chunks.default_chunk_size(c) for c in (2, 32000, 50257, 10**6)] == [2**21, 131, 128, 128]
+    assert [chunks.default_block_size(c) for c in (2, 50_000, 10**6)] == [128, 83, 64]
+
+
+@pytest.mark.parametrize("n", [0, 8])
+def test_the_loss_differs_between_devices_as_rows_and_weights_do(n):
+    mesh = jax.make_mesh((2, 2), ("data", "other"), axis_types=(AxisType.Auto,) * 2)
+    hidden, kernel, _, target = layer(n=n)
+    found = []
+
+    def total(hidden, kernel, target, weights):
+        loss = jaxloss.linear_cross_entropy(hidden, kernel, target, weights=weights, reduction="sum")
+        found.append(varying_axes(loss))
+        return jax.lax.psum(loss, ("data", "other"))
+
+    rows, same, weights = PartitionSpec("data"), PartitionSpec(), np.ones(n, np.float32)
+    by_other = PartitionSpec("other")
+    sharded = jax.shard_map(total, mesh=mesh, in_specs=(rows, same, rows, by_other), out_specs=same)
+    jax.eval_shape(sharded, hidden, kernel, target, weights)
+    assert found == [{"data", "other"}]
 
 
 def test_data_parallel_gradients_are_those_of_one_device():
