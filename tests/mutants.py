@@ -62,7 +62,7 @@ CHOSEN = {
     "large_output": ("test_large_output", "linear_cross_entropy"),
     "chunks": ("test_large_output", OF_LAYERS),
     "blocks": ("test_large_output or test_adaptive_softmax or (test_sharding and chunks)", OF_LAYERS),
-    "products": ("test_large_output", OF_LAYERS),
+    "products": ("test_products or test_large_output", OF_LAYERS),
 }
 MODULES = tuple(key for key in CHOSEN if "." not in key)
 
