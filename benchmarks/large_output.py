@@ -36,7 +36,7 @@ def large_output(quick: bool) -> Rows:
         hidden, kernel, target = layer(n, d, c)
         calls = {"jaxloss": (by_both(jaxloss.linear_cross_entropy), (hidden, kernel, target))}
         if n * c < 2**28:
-            calls["plain"] = (by_both(plain), (hidden, kernel, target))
+            calls["logits in memory"] = (by_both(plain), (hidden, kernel, target))
         if HAS_CCE:
             import jax_cce
 
@@ -46,7 +46,7 @@ def large_output(quick: bool) -> Rows:
             candidates = {**candidates, "torch": torch_layer(hidden, kernel, target)}
         # Three products: the logits, and the gradients by hidden and kernel.
         seconds = 6 * n * d * c / product_rate()
-        series = f"{n} rows of {d}, by classes" if d == 64 else ""
+        series = f"{n} samples of {d} features, by classes" if d == 64 else ""
         calls_a_turn = max(1, min(20, 2**24 // (n * c)))
         number = 3 if quick else 5
         yield timed(f"({n}, {d}, {c})", candidates, number, calls_a_turn, seconds=seconds, series=series, size=c)
@@ -96,7 +96,7 @@ def adaptive_softmax(quick: bool) -> Rows:
         "jaxloss": (adaptive, (hidden, softmax, labels)),
         f"cutoffs {best}": (adaptive, (hidden, chosen, labels)),
         "full, linear_cross_entropy": (by_both(jaxloss.linear_cross_entropy), (hidden, kernel, labels)),
-        "full, plain": (by_both(plain), (hidden, kernel, labels)),
+        "full, logits in memory": (by_both(plain), (hidden, kernel, labels)),
     }
     candidates: Candidates = {name: jitted(f, *arguments) for name, (f, arguments) in calls.items()}
     if times_torch():

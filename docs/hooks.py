@@ -16,8 +16,11 @@ import jaxloss.plot
 ROOT = pathlib.Path(__file__).parent.parent
 FROM_ROOT = {"index.md": "README.md", "CHANGELOG.md": "CHANGELOG.md", "CONTRIBUTING.md": "CONTRIBUTING.md"}
 WIDE = (
-    *("from_pytorch.md", "from_optax.md"),
-    *(f"results/{name}/results.md" for name in ("accuracy", "speed", "large_output")),
+    "from_pytorch.md",
+    "from_optax.md",
+    "results/accuracy/results.md",
+    "results/speed/results.md",
+    "results/large_output/results.md",
 )
 
 

@@ -152,8 +152,9 @@ def _logistic_cross_entropy_jvp(primals, tangents):
 
 @jax.custom_jvp
 def _logistic_residual(logits: Array, target: Array) -> Array:
-    """sigmoid(x) - y, as (1 - y) sigmoid(x) - y sigmoid(-x), which keeps the digits of a confident right answer's."""
-    # Of one exponential that cannot overflow. Neither it nor a constant is one of the value: see `_huge`.
+    """sigmoid(x) - y, as (1 - y) sigmoid(x) - y sigmoid(-x), which keeps its digits for a confident right answer."""
+    # One exponential, which cannot overflow. It is spelled otherwise than the value's, and so are the comparison with 0
+    # and 1 - y, lest XLA:CPU share them and write them to memory: see `_huge`.
     smaller = jnp.exp(jnp.minimum(logits, -logits))
     is_positive = logits > -logits
     up, down = jnp.where(is_positive, 1, smaller), jnp.where(is_positive, smaller, 1)
@@ -163,6 +164,7 @@ def _logistic_residual(logits: Array, target: Array) -> Array:
 @_logistic_residual.defjvp
 def _logistic_residual_jvp(primals, tangents):
     logits, target = primals
+    # Not that of the formula, whose minimum and selections have a kink at 0.
     slope = jax.nn.sigmoid(logits) * jax.nn.sigmoid(-logits)
     return _logistic_residual(logits, target), slope * tangents[0] - tangents[1]
 

@@ -139,10 +139,9 @@ def test_the_loss_differs_between_devices_as_rows_and_weights_do(n):
         found.append(varying_axes(loss))
         return jax.lax.psum(loss, ("data", "other"))
 
-    rows, same, weights = PartitionSpec("data"), PartitionSpec(), np.ones(n, np.float32)
-    by_other = PartitionSpec("other")
-    sharded = jax.shard_map(total, mesh=mesh, in_specs=(rows, same, rows, by_other), out_specs=same)
-    jax.eval_shape(sharded, hidden, kernel, target, weights)
+    rows, others, same = PartitionSpec("data"), PartitionSpec("other"), PartitionSpec()
+    sharded = jax.shard_map(total, mesh=mesh, in_specs=(rows, same, rows, others), out_specs=same)
+    jax.eval_shape(sharded, hidden, kernel, target, np.ones(n, np.float32))
     assert found == [{"data", "other"}]
 
 
