@@ -272,6 +272,16 @@ def test_cutoffs_at_the_edges():
     assert 0 < flat[0] < flat[1] < 100_000
 
 
+@pytest.mark.parametrize(
+    ("div_value", "features"), [(4.0, [4, 1, 1]), (2, [8, 4, 2]), (1, [16, 16, 16]), (1e200, [1, 1, 1])]
+)
+def test_each_of_the_cutoffs_divides_the_features(div_value, features):
+    key = jax.random.key(0)
+    tails = AdaptiveSoftmax.init(key, 16, 9, cutoffs=(2, 4, 6), div_value=div_value).tails
+    assert [down.shape for down, _ in tails] == [(16, n) for n in features]
+    assert [up.shape for _, up in tails] == list(zip(features, (2, 2, 3), strict=True))
+
+
 def test_errors():
     hidden, target = rows(4)
     good = softmax()

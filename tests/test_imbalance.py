@@ -73,6 +73,7 @@ def test_a_sampler_is_a_scan_carry():
     start = BalancedSampler.init(jax.random.key(1), jnp.asarray(TARGET))
     _, batches = jax.lax.scan(lambda sampler, _: sampler.draw(2)[::-1], start, length=4)
     np.testing.assert_array_equal(batches.reshape(8, 3), start.draw(8)[0])
+    assert start in {start}  # compared, and hashed, as the object that it is
 
 
 def test_sampler_errors():
@@ -101,6 +102,7 @@ def test_counts_leave_out_what_is_no_class():
     np.testing.assert_array_equal(class_counts(bytes_, 256)[np.array([0, 254, 255])], [1, 0, 2])
     np.testing.assert_array_equal(class_counts(jnp.asarray(bytes_), 300)[np.array([0, 255])], [1, 2])
     np.testing.assert_array_equal(class_counts(np.array([2**32, 1]), 3), [0, 1, 0])
+    np.testing.assert_array_equal(class_counts(np.array([0, 1, 0]), 1), [2])
     with pytest.raises(TypeError, match="class_counts: n_classes takes an integer, got float"):
         class_counts(bytes_, 3.0)
     with pytest.raises(ValueError, match="class_counts: n_classes is 0"):
@@ -131,6 +133,9 @@ def test_weights_and_adjustments_are_those_of_the_papers():
         assert not np.any(inverse_frequency_weights(np.zeros(3)) + effective_number_weights(np.zeros(3)))
         with np.errstate(divide="ignore"):
             np.testing.assert_allclose(logit_adjustment(counts, temperature=0.5), 0.5 * np.log(counts / 1000))
+        slopes = jax.grad(lambda counts: effective_number_weights(counts)[0])(jnp.asarray(counts))
+        assert np.isfinite(slopes).all()
+        assert slopes[3] == 0
     half = np.array([60000, 10000], np.float16)
     np.testing.assert_allclose(inverse_frequency_weights(half), [70 / 120, 3.5], rtol=1e-3)
     for function in (inverse_frequency_weights, effective_number_weights, logit_adjustment):

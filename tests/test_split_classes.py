@@ -250,6 +250,9 @@ def test_padding_is_no_class_on_one_device_either():
         np.testing.assert_allclose(value, expected, rtol=1e-6)
         assert not np.isnan(gradient).any()
     assert np.isnan(jaxloss.cross_entropy(junk, np.array([0, 3, 1]), n_classes=3, reduction="none")[1])
+    np.testing.assert_array_equal(
+        jaxloss.cross_entropy(logits, target, n_classes=3), jaxloss.cross_entropy(logits, target)
+    )
     moved = jaxloss.cross_entropy(junk.T, target, n_classes=3, axis=0)
     np.testing.assert_allclose(moved, jaxloss.cross_entropy(logits, target), rtol=1e-6)
 
