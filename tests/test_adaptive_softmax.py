@@ -268,6 +268,7 @@ def test_cutoffs_are_the_cheapest(n_tails, div_value, batch_size):
 def test_cutoffs_at_the_edges():
     assert adaptive_softmax_cutoffs([3, 2, 1], 8, batch_size=10, n_tails=0) == ()
     assert adaptive_softmax_cutoffs([3, 2, 1], 8, batch_size=10, n_tails=2) == (1, 2)
+    assert adaptive_softmax_cutoffs(np.ones(300), 8, batch_size=4, n_tails=299) == tuple(range(1, 300))
     flat = adaptive_softmax_cutoffs(np.ones(100_000), 64, batch_size=1024)
     assert 0 < flat[0] < flat[1] < 100_000
 
