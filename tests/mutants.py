@@ -60,6 +60,16 @@ CHOSEN = {
     "cutoffs": ("test_adaptive_softmax and (cutoffs or errors)", "adaptive_log_softmax"),
     "adaptive_softmax": ("test_adaptive_softmax", "adaptive_log_softmax"),
     "large_output": ("test_large_output", "linear_cross_entropy"),
+    **dict.fromkeys(
+        (
+            "large_output.adaptive_log_softmax_with",
+            "large_output.sorted_layers",
+            "large_output.permuted",
+            "large_output.permuted_forward",
+            "large_output.permuted_backward",
+        ),
+        ("test_adaptive_softmax", "adaptive_log_softmax"),
+    ),
     "chunks": ("test_large_output", OF_LAYERS),
     "blocks": ("test_large_output or test_adaptive_softmax or (test_sharding and chunks)", OF_LAYERS),
     "products": ("test_products or test_large_output", OF_LAYERS),
