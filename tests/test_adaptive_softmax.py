@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -118,21 +119,19 @@ def test_however_rows_fall_into_tails(n, reduction):
             assert_close(*both_ways(reduction)(arrays, spread_target, where, by), rtol=1e-11, atol=1e-12)
 
 
-def test_a_tail_that_no_row_asks_for_is_not_looked_into():
-    """NaN in it has no effect, though its product with anything would."""
+def test_tails_that_no_row_asks_for_are_not_looked_into():
+    """NaN in them has no effect, though their product with anything would."""
     hidden, target = rows()
     target[:3] = [-100, 40, 39]
     parameters, where = softmax(), np.arange(300) > 2  # what is ignored, out of range or masked asks for nothing
     target[3:] %= 17
     hidden[0] = np.nan
-    down, up = parameters.tails[2]
-    poisoned = AdaptiveSoftmax(
-        parameters.head, parameters.head_bias, (*parameters.tails[:2], (down * np.nan, up * np.nan))
-    )
+    others = tuple((down * np.nan, up * np.nan) for down, up in parameters.tails[1:])
+    poisoned = AdaptiveSoftmax(parameters.head, parameters.head_bias, (parameters.tails[0], *others))
     run = jax.value_and_grad(lambda *a: adaptive_log_softmax_with_loss(*a, target, where=where), (0, 1))
     got, expected = run(hidden, poisoned), run(hidden, parameters)
     assert_close(got, expected, rtol=0, atol=0)
-    assert not any(np.any(leaf) for leaf in got[1][1].tails[2])
+    assert not any(np.any(leaf) for leaf in jax.tree.leaves(got[1][1].tails[1:]))
 
 
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16], ids=lambda dtype: dtype.__name__)
@@ -330,6 +329,7 @@ def test_errors():
         (ValueError, f"{where}.init: div_value is 0 but lies in", lambda: init(div_value=0)),
         (ValueError, f"{cutoffs}: class_counts rises from class 1 to 2", lambda: cut((3, 1, 2))),
         (ValueError, f"{cutoffs}: class_counts takes .* none is negative", lambda: cut((3, 1, -2))),
+        (ValueError, f"{cutoffs}: class_counts takes .* or infinite", lambda: cut((math.inf, 2, 1))),
         (ValueError, f"{cutoffs}: class_counts takes .* one is above 0", lambda: cut((0, 0))),
         (ValueError, f"{cutoffs}: class_counts takes .* got shape", lambda: cut(np.ones((2, 2)))),
         (TypeError, f"{cutoffs}: class_counts takes a vector", lambda: cut({"a": 1})),
