@@ -46,7 +46,7 @@ def large_output(quick: bool) -> Rows:
             candidates = {**candidates, "torch": torch_layer(hidden, kernel, target)}
         # Three products: the logits, and the gradients by hidden and kernel.
         seconds = 6 * n * d * c / product_rate()
-        series = f"{n} samples of {d} features, by classes" if d == 64 else ""
+        series = f"{n} samples of {d} features, by classes"
         calls_a_turn = max(1, min(20, 2**24 // (n * c)))
         number = 3 if quick else 5
         yield timed(f"({n}, {d}, {c})", candidates, number, calls_a_turn, seconds=seconds, series=series, size=c)

@@ -60,16 +60,9 @@ CHOSEN = {
     "cutoffs": ("test_adaptive_softmax and (cutoffs or errors)", "adaptive_log_softmax"),
     "adaptive_softmax": ("test_adaptive_softmax", "adaptive_log_softmax"),
     "large_output": ("test_large_output", "linear_cross_entropy"),
-    **dict.fromkeys(
-        (
-            "large_output.adaptive_log_softmax_with",
-            "large_output.sorted_layers",
-            "large_output.permuted",
-            "large_output.permuted_forward",
-            "large_output.permuted_backward",
-        ),
-        ("test_adaptive_softmax", "adaptive_log_softmax"),
-    ),
+    "large_output.adaptive_log_softmax_with_loss": ("test_adaptive_softmax", "adaptive_log_softmax"),
+    "large_output.sorted_layers": ("test_adaptive_softmax", "adaptive_log_softmax"),
+    "large_output.permuted": ("test_adaptive_softmax", "adaptive_log_softmax"),
     "chunks": ("test_large_output", OF_LAYERS),
     "blocks": ("test_large_output or test_adaptive_softmax or (test_sharding and chunks)", OF_LAYERS),
     "products": ("test_products or test_large_output", OF_LAYERS),
@@ -79,7 +72,7 @@ MODULES = tuple(key for key in CHOSEN if "." not in key)
 
 def stages(mutant: Mutant) -> list[tuple[str, ...]]:
     """Arguments of pytest: the tests of the module itself, then the rows of the losses that meet it."""
-    module, public = mutant.module, re.sub(r"^_|(_by_where)?(_jvp)?$", "", mutant.function)
+    module, public = mutant.module, re.sub(r"^_|(_by_where)?(_jvp|_forward|_backward)?$", "", mutant.function)
     names = (f"{module}.{mutant.function}", f"{module}.{public.removesuffix('_loss')}", f"{module}.{public}", module)
     own, losses = CHOSEN[next(name for name in names if name in CHOSEN)]
     if module in ("margin", "likelihood") and mutant.function.endswith(("_loss", "_div")):
