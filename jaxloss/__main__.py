@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 import jaxloss
-from jaxloss.demo import EXPERIMENTS, Result, load_digits, train
+from jaxloss._demo import EXPERIMENTS, Result, load_digits, train
 
 INTERRUPTED = 130
 EXTRAS = ("matplotlib", "optax", "rich", "sklearn")

@@ -30,8 +30,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxloss.checks import Interval, Real, Vector, as_real, require_array, require_key
-from jaxloss.dtypes import as_index, compute_dtype, narrow_index
+from jaxloss._arrays import as_index, compute_dtype, narrow_index
+from jaxloss._errors import Interval, Real, Vector, as_real, require_array, require_key
 
 
 @jax.tree_util.register_dataclass

@@ -14,8 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from jaxloss import numerics
-from jaxloss.checks import Interval, Real, Vector, as_floating, as_real, as_vectors, require_broadcast
+from jaxloss import _numerics as numerics
+from jaxloss._errors import Interval, Real, Vector, as_floating, as_real, as_vectors, require_broadcast
 
 _WIDTHS = Interval("[0, inf)")
 

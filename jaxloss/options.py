@@ -1,16 +1,12 @@
-"""The thin layer of Python in front of jit: which arguments are arrays, which numbers are traced, what is static."""
+"""The options that losses have in common."""
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, TypedDict
-
-import jax
-import numpy as np
+from collections.abc import Mapping
+from typing import Any, TypedDict
 
 from jaxloss import reductions
-from jaxloss.checks import Boolean, Interval, Real, require_pairwise
+from jaxloss._errors import Boolean, Real
 
 
 class ReductionOptions(TypedDict, total=False):
@@ -53,140 +49,3 @@ class AxisOptions(ReductionOptions, SampleOptions, total=False):
 
 COMMON: Mapping[str, Any] = {"weights": None, "where": None, "reduction": "mean", "axis": -1}
 """The options that the decorator reads, so that no kernel has to, with their defaults."""
-
-ALWAYS_STATIC = frozenset({"reduction", "axis", "ignore_index"})
-
-
-class Bound(NamedTuple):
-    """A call, sorted: a hashable plan of what is compiled in, what is traced, and what runs after."""
-
-    plan: tuple[tuple[str, Any], ...]
-    traced: dict[str, Any]
-    reduction: Callable[..., Any] | None
-
-
-class Binder:
-    """Sorts the options of one loss, and checks every Python number among them.
-
-    Args:
-      function: name of the loss, for errors.
-      inputs: names of its arrays.
-      defaults: every option with its default.
-      static: options that are compiled in, with the classes that they may have beside that of the default.
-      arrays: options that are arrays even where a Python number is given.
-      domains: intervals that options have to lie in.
-    """
-
-    def __init__(
-        self,
-        function: str,
-        inputs: tuple[str, ...],
-        defaults: Mapping[str, Any],
-        static: Mapping[str, tuple[type, ...]],
-        arrays: frozenset[str],
-        domains: Mapping[str, Interval],
-    ):
-        flags = {option: () for option, default in defaults.items() if isinstance(default, bool | str)}
-        self._function, self._inputs, self._defaults, self._domains = function, inputs, defaults, domains
-        self._static = dict.fromkeys(ALWAYS_STATIC, ()) | flags | dict(static)
-        self._arrays = arrays
-
-    def arrays(self, given: tuple[Any, ...], options: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """The arrays of a call that names some of them, or has too few or too many, and the options that remain."""
-        takes = f"{self._function}: takes the arrays {', '.join(self._inputs)}"
-        if len(given) > len(self._inputs):
-            raise TypeError(f"{takes}, got {len(given)} by position; options go by name")
-        named = self._inputs[len(given) :]
-        missing = [name for name in named if name not in options]
-        if missing:
-            raise TypeError(f"{takes}, got no {' and no '.join(missing)}")
-        rest = {name: value for name, value in options.items() if name not in named}
-        return given + tuple(options[name] for name in named), rest
-
-    def bind(self, options: dict[str, Any]) -> Bound:
-        plan, traced, reduction = [], {}, None
-        for name, value in options.items():
-            if name not in self._defaults:
-                raise TypeError(self._unknown(name))
-            default = self._defaults[name]
-            if value is default:
-                continue
-            if name == "reduction":
-                if callable(value):
-                    require_pairwise(self._function, name, value, "weighted losses, normalisers")
-                    reduction = value
-                plan.append((name, "samples" if reduction is not None else self._reduction(value)))
-            elif name in self._static:
-                value = self._static_value(name, value, default)
-                if value != default:
-                    plan.append((name, value))
-            elif isinstance(value, float | int | np.number) and name not in self._arrays:
-                value = self._number(name, value)
-                if value != default:
-                    traced[name] = value
-            else:
-                traced[name] = value
-        return Bound(tuple(sorted(plan)), traced, reduction)
-
-    def _unknown(self, name: str) -> str:
-        if name in self._inputs:
-            return f"{self._function}: {name} is given twice, by position and by name"
-        close = difflib.get_close_matches(name, self._defaults, n=1)
-        if name == "weight" and "class_weights" in self._defaults:
-            close = ["class_weights, one a class, or weights, one a sample"]
-        elif name == "dim" and "axis" in self._defaults:
-            close = ["axis"]
-        meant = f"did you mean {close[0]}?" if close else f"it takes {', '.join(self._defaults)}"
-        return f"{self._function}: there is no option {name}; {meant}"
-
-    def _reduction(self, value: Any) -> str:
-        if not isinstance(value, str):
-            raise TypeError(f"{self._function}: reduction takes a name or a callable, got {type(value).__name__}")
-        if value not in reductions.NAMES:
-            names = ", ".join(map(repr, reductions.NAMES))
-            raise ValueError(f"{self._function}: reduction is {value!r} but takes {names} or a callable")
-        return value
-
-    def _static_value(self, name: str, value: Any, default: Any) -> Any:
-        """A value that is compiled in: of the type of the default; where that is None, of one that is annotated."""
-        value = value.item() if isinstance(value, np.bool_ | np.number) else value
-        if isinstance(default, float) and type(value) is int and abs(value) < 2**53:
-            value = float(value)
-        if callable(default):
-            takes, fits = "a callable", callable(value)
-        else:
-            types = self._static[name] if default is None else (type(default),)
-            takes, fits = " or ".join(each.__name__ for each in types), not types or type(value) in types
-        if not fits or not _is_hashable(value):
-            takes = takes if not fits else "what can be hashed"
-            is_traced = isinstance(value, jax.Array)
-            got = "an array; set it by functools.partial, outside jit" if is_traced else type(value).__name__
-            raise TypeError(f"{self._function}: {name} is compiled into the program and takes {takes}, got {got}")
-        if isinstance(value, float | int) and not isinstance(value, bool):
-            self._check_domain(name, value)
-        return value
-
-    def _number(self, name: str, value: Any) -> float:
-        if isinstance(value, bool):
-            raise TypeError(f"{self._function}: {name} takes a real number or an array of them, got a bool")
-        if isinstance(value, np.complexfloating):
-            raise TypeError(f"{self._function}: {name} takes a real number, got {type(value).__name__}")
-        self._check_domain(name, value)
-        try:
-            # An int would be traced as one: another program than for 0.5.
-            return float(value)
-        except OverflowError:
-            raise ValueError(f"{self._function}: {name} is beyond float64: {value}") from None
-
-    def _check_domain(self, name: str, value: float) -> None:
-        domain = self._domains.get(name)
-        if domain is not None:
-            domain.check_number(self._function, name, value)
-
-
-def _is_hashable(value: Any) -> bool:
-    try:
-        hash(value)
-    except TypeError:
-        return False
-    return True

@@ -13,9 +13,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxloss import numerics
-from jaxloss.checks import require_array, require_broadcast
-from jaxloss.dtypes import is_known
+from jaxloss import _numerics as numerics
+from jaxloss._arrays import is_known
+from jaxloss._errors import require_array, require_broadcast
 
 Name = Literal["none", "sum", "mean", "weighted_mean", "batchmean", "total"]
 Reduction = Name | Callable[[Array, Array], Any]

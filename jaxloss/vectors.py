@@ -11,8 +11,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jaxloss import kinks, numerics
-from jaxloss.checks import Interval, Real, Vector, as_real, as_vectors, require_broadcast
+from jaxloss import _numerics as numerics
+from jaxloss import kinks
+from jaxloss._errors import Interval, Real, Vector, as_real, as_vectors, require_broadcast
 
 _POWERS, _DIMENSIONS = Interval("[1, inf]"), Interval("[1, 2147483647]")
 

@@ -59,7 +59,7 @@ def public():
         "AdaptiveSoftmax.log_prob": jaxloss.AdaptiveSoftmax.log_prob,
         "AdaptiveSoftmax.predict": jaxloss.AdaptiveSoftmax.predict,
     }
-    beside = {"checks.require": jaxloss.checks.require, "reductions.Rows": jaxloss.reductions.Rows}
+    beside = {"reductions.Rows": jaxloss.reductions.Rows}
     return found | methods | beside
 
 

@@ -7,8 +7,8 @@ import pytest
 from jax.sharding import AxisType, PartitionSpec
 
 import jaxloss
-from jaxloss import chunks
-from jaxloss.meshes import varying_axes
+from jaxloss._large_output import chunked as chunks
+from jaxloss._sharding import varying_axes
 
 
 def layer(n=23, d=6, c=11, dtype=np.float32, seed=0):

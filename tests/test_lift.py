@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 from jax.experimental import checkify
 
 import jaxloss
-from jaxloss.checks import Interval
-from jaxloss.dtypes import promote
-from jaxloss.notation import Operand, Pattern, match
+from jaxloss._arrays import promote
+from jaxloss._decorator.notation import Operand, Pattern, match
+from jaxloss._errors import Interval
 
 
 def squared(prediction, target, *, power=2.0, **options: Unpack[jaxloss.ReductionOptions]):
@@ -218,7 +218,7 @@ def test_temporaries_of_a_masked_and_weighted_loss_are_those_of_the_line_by_hand
 def test_checks_inside_a_kernel_spare_masked_samples():
     @jaxloss.loss("()->()")
     def positive(prediction, **options):
-        jaxloss.checks.require(prediction > 0, "positive: prediction is {value}", value=prediction)
+        jaxloss.require(prediction > 0, "positive: prediction is {value}", value=prediction)
         return prediction
 
     def error(x, **options):
@@ -236,7 +236,7 @@ def test_checks_inside_a_kernel_spare_masked_samples():
 
 def test_what_tools_are_shown():
     f = jaxloss.cross_entropy
-    assert (f.__name__, f.__module__) == ("cross_entropy", "jaxloss.classification")
+    assert (f.__name__, f.__module__) == ("cross_entropy", "jaxloss.losses.classification")
     defaults = {p.name: p.default for p in inspect.signature(f).parameters.values() if p.kind is p.KEYWORD_ONLY}
     assert defaults == {
         "class_weights": None, "ignore_index": -100, "label_smoothing": 0.0,

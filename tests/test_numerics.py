@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import jaxloss
-from jaxloss import numerics
+from jaxloss import _numerics as numerics
 
 INF, LARGEST = math.inf, float(jnp.finfo(jnp.float32).max)
 LOG2, TINY = math.log(2), math.exp(-50)

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from jax.sharding import AxisType, PartitionSpec
 
 import jaxloss
-from jaxloss import numerics, reductions
+from jaxloss import _numerics as numerics
+from jaxloss import reductions
 from jaxloss.reductions import Samples, Total
 
 numbers = st.floats(-1e3, 1e3, width=32)

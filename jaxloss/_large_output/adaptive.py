@@ -15,11 +15,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from jaxloss import chunks, products
-from jaxloss.checks import Vector, require_array, require_key
-from jaxloss.cutoffs import check_div_value, check_sizes, tail_features
-from jaxloss.dtypes import compute_dtype, product_dtype
-from jaxloss.meshes import equally_varying
+from jaxloss._arrays import compute_dtype, product_dtype
+from jaxloss._errors import Vector, require_array, require_key
+from jaxloss._large_output import chunked as chunks
+from jaxloss._large_output import matmul as products
+from jaxloss._large_output.cutoffs import check_div_value, check_sizes, tail_features
+from jaxloss._sharding import equally_varying
 
 
 @jax.tree_util.register_dataclass

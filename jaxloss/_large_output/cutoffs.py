@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxloss.checks import Interval, Vector
+from jaxloss._errors import Interval, Vector
 
 # A logit costs as much as this many multiply-adds, for its exponentials: fitted to products with 256, 64 and 16
 # features.

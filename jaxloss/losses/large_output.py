@@ -10,15 +10,16 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxloss import chunks, numerics
-from jaxloss.adaptive_softmax import AdaptiveSoftmax
-from jaxloss.blocks import Span
-from jaxloss.checks import Real, Vector
-from jaxloss.class_axis import AxisName, ClassAxis
-from jaxloss.classification import softmax_cross_entropy
-from jaxloss.dtypes import compute_dtype, product_dtype
-from jaxloss.lift import loss
-from jaxloss.meshes import equally_varying
+from jaxloss import _numerics as numerics
+from jaxloss._arrays import compute_dtype, product_dtype
+from jaxloss._class_axis import AxisName, ClassAxis
+from jaxloss._decorator.lift import loss
+from jaxloss._errors import Real, Vector
+from jaxloss._large_output import chunked as chunks
+from jaxloss._large_output.adaptive import AdaptiveSoftmax
+from jaxloss._large_output.loops import Span
+from jaxloss._sharding import equally_varying
+from jaxloss.losses.classification import softmax_cross_entropy
 from jaxloss.options import ReductionOptions
 from jaxloss.reductions import Rows
 

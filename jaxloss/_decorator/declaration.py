@@ -9,8 +9,8 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from jaxloss.checks import Interval
-from jaxloss.notation import Pattern
+from jaxloss._decorator.notation import Pattern
+from jaxloss._errors import Interval
 from jaxloss.options import COMMON, AxisOptions, ReductionOptions, SampleOptions
 
 

@@ -7,9 +7,10 @@ from typing import Unpack
 import jax.numpy as jnp
 from jax import Array
 
-from jaxloss import kinks, numerics
-from jaxloss.checks import Real, Vector
-from jaxloss.lift import loss
+from jaxloss import _numerics as numerics
+from jaxloss import kinks
+from jaxloss._decorator.lift import loss
+from jaxloss._errors import Real, Vector
 from jaxloss.options import AxisOptions, ReductionOptions, SampleOptions
 
 

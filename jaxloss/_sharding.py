@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.sharding import AbstractMesh, PartitionSpec
 
-from jaxloss.dtypes import compute_dtype
+from jaxloss._arrays import compute_dtype
 
 
 def equally_varying(tree: Any) -> Any:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jaxloss.notation import Match, Operand
+from jaxloss._decorator.notation import Match, Operand
 
 
 def cut(value: Array, counted: Array | None) -> Array:

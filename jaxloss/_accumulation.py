@@ -11,9 +11,9 @@ import jax.extend
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jaxloss.checks import require_array
-from jaxloss.dtypes import compute_dtype
-from jaxloss.meshes import equally_varying, vary_over, varying_axes, wide_zeros_like
+from jaxloss._arrays import compute_dtype
+from jaxloss._errors import require_array
+from jaxloss._sharding import equally_varying, vary_over, varying_axes, wide_zeros_like
 from jaxloss.reductions import Total
 
 Loss = Callable[[Any, Any], Total]

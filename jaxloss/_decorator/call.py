@@ -11,14 +11,15 @@ import jax.numpy as jnp
 from jax import Array
 from jax.sharding import PartitionSpec
 
-from jaxloss import checks, reductions
-from jaxloss.batching import cut, spread_batch, vmap_batch
-from jaxloss.checks import Interval
-from jaxloss.class_axis import ClassAxis
-from jaxloss.declaration import Declaration
-from jaxloss.dtypes import compute_dtype, promote
-from jaxloss.meshes import by_automatic_axes, explicit_mesh, vary_over, varying_axes
-from jaxloss.notation import Operand, Pattern, match
+from jaxloss import _data_checks as checks
+from jaxloss import _errors, reductions
+from jaxloss._arrays import compute_dtype, promote
+from jaxloss._class_axis import ClassAxis
+from jaxloss._decorator.batching import cut, spread_batch, vmap_batch
+from jaxloss._decorator.declaration import Declaration
+from jaxloss._decorator.notation import Operand, Pattern, match
+from jaxloss._errors import Interval
+from jaxloss._sharding import by_automatic_axes, explicit_mesh, vary_over, varying_axes
 from jaxloss.reductions import Samples
 
 
@@ -51,7 +52,7 @@ def check_arrays(declaration: Declaration, values: Mapping[str, Any]) -> None:
     for name, value in values.items():
         structure = declaration.structures.get(name)
         if structure is None:
-            checks.require_array(declaration.name, name, value)
+            _errors.require_array(declaration.name, name, value)
         elif not isinstance(value, structure):
             raise TypeError(f"{declaration.name}: {name} takes an {structure.__name__}, got {type(value).__name__}")
         else:

@@ -9,9 +9,10 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jaxloss import checks, numerics
-from jaxloss.checks import Interval, Real
-from jaxloss.lift import loss
+from jaxloss import _data_checks as checks
+from jaxloss import _numerics as numerics
+from jaxloss._decorator.lift import loss
+from jaxloss._errors import Interval, Real
 from jaxloss.options import ReductionOptions
 
 _RATES = Interval("[0, inf)")

@@ -8,9 +8,10 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxloss import kinks, numerics
-from jaxloss.checks import Real
-from jaxloss.lift import loss
+from jaxloss import _numerics as numerics
+from jaxloss import kinks
+from jaxloss._decorator.lift import loss
+from jaxloss._errors import Real
 from jaxloss.options import ReductionOptions
 
 

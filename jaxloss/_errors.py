@@ -1,18 +1,15 @@
-"""What bad input gets: ranges of numbers, errors that read like help, and checks of the data on demand."""
+"""What is wrong at the call: ranges of numbers, and errors that read like help."""
 
-import contextlib
-import contextvars
 import inspect
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.experimental import checkify
 
-from jaxloss import dtypes
+from jaxloss import _arrays as dtypes
 
 Real = Array | np.ndarray | np.floating | float
 """What a caller may give for an array of numbers, or for a number."""
@@ -159,104 +156,3 @@ def require_pairwise(function: str, name: str, value: Callable[..., Any], takes:
     if not fits:
         called = getattr(value, "__name__", type(value).__name__)
         raise TypeError(f"{function}: {name} takes a callable of the two arguments ({takes}), got {called}")
-
-
-_data_checks = jax.make_user_context(default_value=False)
-
-
-@contextlib.contextmanager
-def data_checks(enabled: bool) -> Generator[None]:
-    """Puts checks of the data themselves into every loss that is traced inside this context.
-
-    Shapes, dtypes and Python numbers are always checked. What only shows when the program runs (a class index out of
-    range, a target that is no probability, a traced option out of range) is checked where this is on *and*
-    `jax.experimental.checkify` carries the error out; a checked program costs some 100 µs more a call. Off, the
-    default, leaves not one instruction in the program.
-
-    Args:
-      enabled: True puts the checks in, False leaves them out (also inside an outer `data_checks(True)`).
-
-    Returns:
-      A context manager.
-
-    Raises:
-      TypeError: `enabled` is not a bool.
-
-    Reference:
-      JAX documentation, "The checkify transformation".
-
-    Example:
-      >>> import jax, jax.numpy as jnp, jaxloss
-      >>> from jax.experimental import checkify
-      >>> checked = checkify.checkify(jax.jit(jaxloss.cross_entropy))
-      >>> with jaxloss.data_checks(True):
-      ...     error, loss = checked(jnp.zeros((2, 3)), jnp.array([0, 3]))
-      >>> print(error.get().partition(" (")[0])
-      cross_entropy: target is 3 but lies in [0, 3)
-    """
-    if type(enabled) is not bool:
-        raise TypeError(f"data_checks: takes True or False, got {enabled!r}")
-    with _data_checks(enabled):
-        yield
-
-
-def data_checks_enabled() -> bool:
-    return bool(_data_checks.value)
-
-
-# Tracing a kernel sets this to the traced flag "this sample counts", so that a check inside it spares masked samples.
-_counted: contextvars.ContextVar[Array | None] = contextvars.ContextVar("counted", default=None)
-
-
-@contextlib.contextmanager
-def sparing(counted: Array | None) -> Generator[None]:
-    """Data checks made inside this context hold only where `counted` is true (None: everywhere)."""
-    token = _counted.set(counted)
-    try:
-        yield
-    finally:
-        _counted.reset(token)
-
-
-def require(condition: Boolean, message: str, **values: Real) -> None:
-    r"""A data check: under `jaxloss.data_checks` and `checkify`, a false condition raises `message`.
-
-    $$\bigwedge_i c_i$$
-
-    Args:
-      condition: boolean, any shape: $c$, all of which has to hold; in a kernel, where the sample counts.
-      message: a format string in which `{name}` stands for the value given as `name=`.
-      values: scalars, one for each name in the message.
-
-    Returns:
-      None.
-
-    Raises:
-      JaxRuntimeError: from `error.throw()` of `checkify`, if the condition did not hold.
-
-    Reference:
-      `jax.experimental.checkify.debug_check`, which it calls.
-
-    Example:
-      >>> import jax.numpy as jnp, jaxloss
-      >>> from jax.experimental import checkify
-      >>> check = checkify.checkify(lambda x: jaxloss.checks.require(x > 0, "x is {x}", x=x))
-      >>> with jaxloss.data_checks(True):
-      ...     error, _ = check(jnp.float32(-1))
-      >>> print(error.get().split(" (")[0])
-      x is -1.0
-    """
-    if not data_checks_enabled():
-        return
-    counted = _counted.get()
-    if counted is not None:
-        condition = jnp.asarray(condition) | ~counted
-    checkify.debug_check(jnp.all(condition), message, **{name: jnp.asarray(value) for name, value in values.items()})
-
-
-def require_inside(function: str, argument: str, value: Real, domain: Interval) -> None:
-    """A data check that every number of the value lies in the domain; the error names one that does not."""
-    inside, value = jnp.asarray(domain.contains(value)), jnp.asarray(value)
-    notation = domain.notation.replace("{", "{{").replace("}", "}}")
-    message = f"{function}: {argument} is {{value}} but lies in {notation}"
-    require(inside, message, value=value.ravel()[jnp.argmin(inside)])

@@ -9,10 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from jaxloss import checks, numerics
-from jaxloss.checks import Real, Vector
-from jaxloss.class_axis import AxisName, ClassAxis
-from jaxloss.lift import loss
+from jaxloss import _data_checks as checks
+from jaxloss import _numerics as numerics
+from jaxloss._class_axis import AxisName, ClassAxis
+from jaxloss._decorator.lift import loss
+from jaxloss._errors import Real, Vector
 from jaxloss.options import AxisOptions, ReductionOptions
 
 

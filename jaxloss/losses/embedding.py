@@ -8,9 +8,10 @@ from typing import Unpack
 import jax.numpy as jnp
 from jax import Array
 
-from jaxloss import kinks, numerics, vectors
-from jaxloss.checks import Real, Vector, require_pairwise
-from jaxloss.lift import loss
+from jaxloss import _numerics as numerics
+from jaxloss import kinks, vectors
+from jaxloss._decorator.lift import loss
+from jaxloss._errors import Real, Vector, require_pairwise
 from jaxloss.options import AxisOptions
 
 _EPS = 1e-6  # PyTorch's

@@ -6,10 +6,10 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jaxloss import numerics
-from jaxloss.blocks import add_at, over_blocks
-from jaxloss.dtypes import compute_dtype
-from jaxloss.meshes import varying_axes, wide_zeros
+from jaxloss import _numerics as numerics
+from jaxloss._arrays import compute_dtype
+from jaxloss._large_output.loops import add_at, over_blocks
+from jaxloss._sharding import varying_axes, wide_zeros
 
 _COLUMNS = 4096
 

@@ -11,11 +11,11 @@ from typing import Any, ParamSpec, cast
 import jax
 from jax import Array
 
-from jaxloss import pipeline
-from jaxloss.declaration import Declaration
-from jaxloss.dtypes import narrow_index
-from jaxloss.notation import Pattern
-from jaxloss.options import Binder
+from jaxloss._arrays import narrow_index
+from jaxloss._decorator import call as pipeline
+from jaxloss._decorator.binding import Binder
+from jaxloss._decorator.declaration import Declaration
+from jaxloss._decorator.notation import Pattern
 from jaxloss.reductions import Rows
 
 P = ParamSpec("P")
@@ -57,7 +57,7 @@ def loss(
         index equals the option `ignore_index`, if the kernel declares one, are masked.
       domains: the interval that an argument has to lie in, such as {"margin": "[0, inf)"}. Python numbers given for
         options are always checked, arrays under `jaxloss.data_checks`, for which a kernel may also make checks of its
-        own by `jaxloss.checks.require`.
+        own by `jaxloss.require`.
       parameters: options that are arrays shared by all samples, with their axes, such as {"class_weights": "(c)"}.
       structures: arguments that are no arrays but pytrees of arrays, with their class, such as {"parameters":
         jaxloss.AdaptiveSoftmax}. An instance has the `shape` and the `dtype` of the array that it stands for, and a

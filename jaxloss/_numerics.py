@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxloss.checks import Real
+from jaxloss._errors import Real
 
 
 def _huge(dtype: Any) -> float:

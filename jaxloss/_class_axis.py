@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jaxloss.checks import Vector
+from jaxloss._errors import Vector
 
 AxisName = str | tuple[str, ...]
 """An axis of a device mesh, or several that an array axis is split over in this order."""
