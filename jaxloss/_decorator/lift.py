@@ -126,10 +126,16 @@ def loss(
             return lifted(args, kwargs)
 
         setattr(function, "__signature__", declaration.signature)  # noqa: B010 (no static attribute of a function)
+        setattr(function, "__declaration__", declaration)  # noqa: B010
         function.__annotations__ = kernel.__annotations__ | {"return": Array | Any}
         return function
 
     return decorate
+
+
+def declaration_of(function: Callable[..., Any]) -> Declaration:
+    """What a function made by `loss` was declared to be."""
+    return getattr(function, "__declaration__")  # noqa: B009
 
 
 def _are_texts(values: Sequence[Any]) -> bool:
