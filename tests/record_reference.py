@@ -12,7 +12,7 @@ import pathlib
 import numpy as np
 
 import jaxloss
-from tests.references import draw_adaptive, pack_adaptive
+from tests.references.large_output import draw_adaptive, pack_adaptive
 
 PATH = pathlib.Path(__file__).with_name("reference_values.json")
 C, D = 4, 3

@@ -324,9 +324,9 @@ def test_errors():
         (ValueError, rf"{where}.init: cutoffs is \(5, 5\)", lambda: init(cutoffs=(5, 5))),
         (TypeError, f"{where}.init: cutoffs takes a sequence of integers, got 5", lambda: init(cutoffs=5)),
         (TypeError, f"{where}.init: cutoffs takes a sequence of integers", lambda: init(cutoffs=(5.5,))),
-        (ValueError, f"{where}.init: in_features is 0 but lies in", lambda: init(in_features=0)),
+        (ValueError, f"{where}.init: in_features is 0 but must lie in", lambda: init(in_features=0)),
         (TypeError, f"{where}.init: n_classes takes an integer, got float", lambda: init(n_classes=40.0)),
-        (ValueError, f"{where}.init: div_value is 0 but lies in", lambda: init(div_value=0)),
+        (ValueError, f"{where}.init: div_value is 0 but must lie in", lambda: init(div_value=0)),
         (ValueError, f"{cutoffs}: class_counts rises from class 1 to 2", lambda: cut((3, 1, 2))),
         (ValueError, f"{cutoffs}: class_counts takes .* none is negative", lambda: cut((3, 1, -2))),
         (ValueError, f"{cutoffs}: class_counts takes .* or infinite", lambda: cut((math.inf, 2, 1))),
@@ -339,8 +339,8 @@ def test_errors():
         (TypeError, f"{where}.predict: hidden is a list", lambda: good.predict([1.0])),
         (TypeError, f"{where}: tails takes a tuple of pairs, got NoneType",
          lambda: of(AdaptiveSoftmax(good.head, None, None))),
-        (ValueError, f"{cutoffs}: n_tails is 3 but lies in", lambda: cut(n_tails=3)),
-        (ValueError, f"{cutoffs}: batch_size is 0 but lies in", lambda: cut(batch_size=0)),
+        (ValueError, f"{cutoffs}: n_tails is 3 but must lie in", lambda: cut(n_tails=3)),
+        (ValueError, f"{cutoffs}: batch_size is 0 but must lie in", lambda: cut(batch_size=0)),
     ):  # fmt: skip
         with pytest.raises(error, match=message):
             call()

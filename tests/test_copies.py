@@ -14,28 +14,29 @@ import pytest
 
 import jaxloss
 from jaxloss import imbalance
+from tests.drawing import draw, each_row
 from tests.registry import REGISTRY
-from tests.test_registry import draw, each_row
 
 
 @each_row
-def test_threads_that_call_a_loss_at_once(row):
+def test_threads_that_call_a_loss_at_once(row, full):
     """Each with a shape of its own, all of them at the first call; half of them with data checks, which stay theirs."""
-    shapes, start = [(n % 3 + 1,) for n in range(6)], threading.Barrier(6)
+    n = 3 if full else 1
+    shapes, start = [(i % n + 1,) for i in range(2 * n)], threading.Barrier(2 * n)
 
     def call(i):
         arrays = draw(row, shapes[i])
-        with jaxloss.data_checks(True) if i >= 3 else contextlib.nullcontext():
+        with jaxloss.data_checks(True) if i >= n else contextlib.nullcontext():
             start.wait()
             # Traced alone: programs with checks run only under checkify.
             return str(jax.make_jaxpr(lambda *arrays: row.loss(*arrays))(*arrays))
 
-    with ThreadPoolExecutor(6) as pool:
-        programs = list(pool.map(call, range(6)))
-    for i in range(3):
+    with ThreadPoolExecutor(2 * n) as pool:
+        programs = list(pool.map(call, range(2 * n)))
+    for i in range(n):
         assert programs[i] == str(jax.make_jaxpr(lambda *arrays: row.loss(*arrays))(*draw(row, shapes[i])))
         assert "check" not in programs[i]
-        assert ("check" in programs[i + 3]) == bool(row.bad_data)
+        assert ("check" in programs[i + n]) == bool(row.bad_data)
 
 
 def test_threads_that_compile_at_once_get_the_same_numbers():

@@ -21,7 +21,7 @@ from jaxloss.imbalance import (
     inverse_frequency_weights,
     logit_adjustment,
 )
-from tests.test_registry import traces
+from tests.drawing import traces
 
 TARGET = np.array([2, 0, 1, 1, 0, 1, 1, 1, 0, 1])  # classes of 3, 6 and 1 samples
 
@@ -80,7 +80,11 @@ def test_sampler_errors():
     key = jax.random.key(0)
     for error, message, call in (
         (ValueError, "target has no sample of class 1", lambda: BalancedSampler.init(key, np.array([0, 2]))),
-        (ValueError, r"target holds 3 but lies in \[0, 3\)", lambda: BalancedSampler.init(key, np.array([0, 3]), 3)),
+        (
+            ValueError,
+            r"target holds 3 but must lie in \[0, 3\)",
+            lambda: BalancedSampler.init(key, np.array([0, 3]), 3),
+        ),
         (ValueError, r"target has shape \(2, 1\)", lambda: BalancedSampler.init(key, np.zeros((2, 1), int))),
         (TypeError, "target has dtype float64", lambda: BalancedSampler.init(key, np.zeros(2))),
         (TypeError, "target is a list", lambda: BalancedSampler.init(key, [0, 1])),
@@ -88,7 +92,7 @@ def test_sampler_errors():
         (TypeError, "n_rounds takes an integer, got float", lambda: BalancedSampler.init(key, TARGET).draw(1.5)),
         (
             ValueError,
-            r"n_rounds is -1 but lies in \[0, 2",
+            r"n_rounds is -1 but must lie in \[0, 2",
             lambda: BalancedSampler.init(key, TARGET).draw(-1),
         ),
     ):
@@ -144,7 +148,7 @@ def test_weights_and_adjustments_are_those_of_the_papers():
             function(jnp.ones(2, jnp.complex64))
         with pytest.raises(ValueError, match=rf"{function.__name__}: counts has shape \(2, 2\)"):
             function(jnp.ones((2, 2)))
-    with pytest.raises(ValueError, match=r"effective_number_weights: beta is 1 but lies in \[0, 1\)"):
+    with pytest.raises(ValueError, match=r"effective_number_weights: beta is 1 but must lie in \[0, 1\)"):
         effective_number_weights(counts, beta=1)
 
 

@@ -168,7 +168,7 @@ def test_errors():
          lambda: fused(hidden, np.stack([kernel] * 23), bias, target)),
         (ValueError, r"axis d has length 11 in kernel of shape \(11, 6\) but 6 in hidden",
          lambda: fused(hidden, kernel.T, None, target)),
-        (ValueError, "chunk_size is 0 but lies in", lambda: fused(hidden, kernel, bias, target, chunk_size=0)),
+        (ValueError, "chunk_size is 0 but must lie in", lambda: fused(hidden, kernel, bias, target, chunk_size=0)),
         (TypeError, "chunk_size is compiled into", lambda: fused(hidden, kernel, bias, target, chunk_size=[1])),
         (TypeError, "there is no option axis", lambda: fused(hidden, kernel, bias, target, axis=0)),
     ):  # fmt: skip

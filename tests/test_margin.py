@@ -76,7 +76,7 @@ def test_the_highest_wrong_score_shares_its_derivative_within_the_width_of_the_k
     slope = jax.grad(jaxloss.highest_wrong_score)
     np.testing.assert_array_equal(slope(logits, target), [1, 0, 0])
     np.testing.assert_allclose(slope(logits, target, kink_width=0.2), [0.84375, 0, 0.15625], rtol=1e-5)
-    with pytest.raises(ValueError, match=r"highest_wrong_score: kink_width is -1 but lies in \[0, inf\)"):
+    with pytest.raises(ValueError, match=r"highest_wrong_score: kink_width is -1 but must lie in \[0, inf\)"):
         jaxloss.highest_wrong_score(logits, target, kink_width=-1)
 
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 import jaxloss
+from tests.drawing import draw
 from tests.registry import REGISTRY
 
 N, C = 6, 5
@@ -46,14 +47,11 @@ def size(*arrays):
     return 1 + max(np.abs(array).max() for array in arrays)
 
 
-@pytest.mark.parametrize(
-    "row", [row for row in REGISTRY if row.name not in OF_EITHER_SIGN], ids=lambda row: f"{row.name}{row.cores}"
-)
+@pytest.mark.parametrize("row", [row for row in REGISTRY if row.name not in OF_EITHER_SIGN], ids=lambda row: row.label)
 @given(seed=SEEDS)
-def test_losses_are_not_negative(row, seed):
-    drawn = [np.asarray(array) for array in row.draw(np.random.default_rng(seed), (N,))]
-    drawn = [array.astype(np.float32) if array.dtype.kind == "f" else array for array in drawn]
-    for options in row.options:
+def test_losses_are_not_negative(full, row, seed):
+    drawn = draw(row, (N,), seed=seed)
+    for options in row.options[: None if full else 2]:
         options = {name: value for name, value in options.items() if name not in ("class_weights", "bias")}
         assert (np.asarray(row.loss(*drawn, reduction="none", **options)) >= 0).all()
 
@@ -215,7 +213,7 @@ def test_the_mean_of_a_total_lies_between_those_of_its_parts(x, y, where):
         assert counted.mean() ** 2 <= mean * (1 + 1e-5) + 1e-12
 
 
-@pytest.mark.parametrize("row", [row for row in REGISTRY if row.convex], ids=lambda row: f"{row.name}{row.cores}")
+@pytest.mark.parametrize("row", [row for row in REGISTRY if row.convex], ids=lambda row: row.label)
 @given(seed=SEEDS, share=st.floats(0, 1, width=32))
 def test_losses_that_are_convex_lie_below_their_chords(row, seed, share):
     generator = np.random.default_rng(seed)

@@ -267,7 +267,7 @@ def test_errors_of_split_classes():
         for error, message, options in (
             (ValueError, "axis_name is 'classes' but shard_map maps over no such axis here", {"axis_name": "classes"}),
             (ValueError, r"n_classes is 9 but there are \d columns on all devices", {"n_classes": 9}),
-            (ValueError, "n_classes is 0 but lies in", {"n_classes": 0}),
+            (ValueError, "n_classes is 0 but must lie in", {"n_classes": 0}),
             (TypeError, "n_classes is compiled into the program and takes int, got float", {"n_classes": 3.5}),
             (TypeError, "axis_name is compiled into the program and takes str or tuple, got int", {"axis_name": 1}),
         ):

@@ -220,9 +220,9 @@ def test_errors():
             function(jnp.ones(3, jnp.int32))
         with pytest.raises(ValueError, match=r"vectors\.\w+: takes vectors of at least one entry, got shape \(\)"):
             function(jnp.float32(1))
-    with pytest.raises(ValueError, match=r"vectors\.norm: p is 0.5 but lies in \[1, inf\]"):
+    with pytest.raises(ValueError, match=r"vectors\.norm: p is 0.5 but must lie in \[1, inf\]"):
         vectors.norm(X, 0.5)
-    with pytest.raises(ValueError, match=r"vectors\.norm: kink_width is -1 but lies in \[0, inf\)"):
+    with pytest.raises(ValueError, match=r"vectors\.norm: kink_width is -1 but must lie in \[0, inf\)"):
         vectors.norm(X, kink_width=-1)
 
 

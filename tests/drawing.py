@@ -1,0 +1,129 @@
+"""What the generic tests share: rows with their options, and arrays that are drawn for them."""
+
+import contextlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.references import N_CLASSES
+from tests.registry import REGISTRY
+
+SHAPE = (3, 4)
+HALF = (jnp.bfloat16, jnp.float16)
+full_only = pytest.mark.full
+each_row = pytest.mark.parametrize("row", REGISTRY, ids=lambda row: row.label)
+each_half = pytest.mark.parametrize("dtype", [HALF[0], pytest.param(HALF[1], marks=full_only)], ids=["bf16", "f16"])
+
+
+def each_variant(n: int):
+    """Each row with the number of each of its sets of options; those after the first n only in the full matrix."""
+    return pytest.mark.parametrize(
+        ("row", "variant"),
+        [
+            pytest.param(
+                row,
+                i,
+                id=f"{row.label}-{'-'.join(options) or 'defaults'}",
+                marks=[full_only] if i >= n else [],
+            )
+            for row in REGISTRY
+            for i, options in enumerate(row.options)
+        ],
+    )
+
+
+def draw(row, shape=SHAPE, dtype=np.float32, seed=0):
+    """Valid arrays; floating ones of the dtype."""
+    arrays = row.draw(np.random.default_rng(seed), shape)
+    return tuple(a.astype(dtype) if a.dtype.kind == "f" else a.astype(np.int32) for a in arrays)
+
+
+def weights_and_mask(shape=SHAPE, seed=1):
+    generator = np.random.default_rng(seed)
+    where = generator.uniform(size=shape) < 0.6
+    where.flat[0], where.flat[-1] = True, False
+    return generator.uniform(0.5, 2, size=shape).astype(np.float32), where
+
+
+def corrupt(array, mask, value):
+    """The array with the value, or one of the values in turn, in the masked samples; indices get one out of range."""
+    array = np.array(array)
+    if is_floating(array):
+        values = np.resize(np.asarray(value, array.dtype), mask.sum())
+        array[mask] = values.reshape(-1, *[1] * (array.ndim - mask.ndim))
+    else:
+        array[mask] = N_CLASSES + 3
+    return array
+
+
+def is_floating(array):
+    return jnp.issubdtype(array.dtype, jnp.floating)
+
+
+def widened(array, dtype=np.float64):
+    """The same numbers in a wider dtype, if they are floating."""
+    return array.astype(dtype) if is_floating(array) else array
+
+
+class Floats:
+    """The floating arrays among those of a call, by which the loss is differentiated.
+
+    Args:
+      arrays: those of the call.
+    """
+
+    def __init__(self, arrays):
+        self._arrays = tuple(arrays)
+        self._positions = [i for i, a in enumerate(arrays) if is_floating(a)]
+        self.values = tuple(arrays[i] for i in self._positions)
+
+    def put(self, values):
+        """All arrays, with these values in the places of the floating ones."""
+        everything = list(self._arrays)
+        for i, value in zip(self._positions, values, strict=True):
+            everything[i] = value
+        return everything
+
+
+def reduced(losses, normalisers, weights, where, reduction):
+    """What the design's table of reductions says, in NumPy."""
+    losses, normalisers = np.where(where, losses * weights, 0), np.where(where, normalisers, 0)
+    return {
+        "none": losses,
+        "sum": losses.sum(),
+        "mean": losses.sum() / normalisers.sum(),
+        "weighted_mean": losses.sum() / (weights * normalisers).sum(),
+        "batchmean": losses.sum() / losses.shape[0],
+        "total": (losses.sum(), normalisers.sum()),
+    }[reduction]
+
+
+def dot(xs, ys):
+    return sum((x * y).sum() for x, y in zip(xs, ys, strict=True))
+
+
+@contextlib.contextmanager
+def traces():
+    """A list that gets an entry for each program traced inside the context."""
+    seen = []
+
+    def listen(event, duration, **_):
+        if "jaxpr_trace" in event:
+            seen.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        yield seen
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+
+
+# Names of a first argument that has the full size on every batch axis, as the design says.
+PREDICTIONS = ("prediction", "logits", "log_probabilities", "hidden", "scores", "probabilities", "boxes")
+
+
+def is_prediction(row):
+    """Whether the first array is the one that all others are measured by."""
+    return row.inputs[0] in PREDICTIONS

@@ -1,0 +1,87 @@
+"""Arrays that hold given numbers, however large or small, and lie in the domain of a loss."""
+
+import numpy as np
+
+from tests.references import N_CLASSES, Arrays
+
+
+def limited(x: np.ndarray, domain: str) -> np.ndarray:
+    """The numbers, moved into a domain such as "[0, 1]"."""
+    match domain:
+        case "":
+            return x
+        case "[0, 1]":
+            return np.clip(abs(x), 0, 1)
+        case "[0, inf)":
+            return abs(x)
+        case "[-inf, 0]":
+            return -abs(x)
+        case "{-1, 1}":
+            return np.where(np.arange(len(x)) % 2, 1, -1).astype(x.dtype)
+    raise ValueError(f"there are no extreme numbers in {domain}; the row takes a function `extremes` of its own")
+
+
+def rows(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """A vector for each pair of numbers."""
+    zero = np.zeros_like(a)
+    return np.stack([zero, zero, a, b, zero], axis=-1)
+
+
+def classes(a: np.ndarray) -> np.ndarray:
+    return (np.arange(len(a)) % N_CLASSES).astype(np.int32)
+
+
+def one_hot(a: np.ndarray) -> np.ndarray:
+    return np.eye(N_CLASSES, dtype=a.dtype)[classes(a)]
+
+
+def lists_of_classes(a: np.ndarray) -> np.ndarray:
+    lists = (classes(a)[:, None] + np.arange(N_CLASSES, dtype=np.int32)) % N_CLASSES
+    return np.where(np.arange(N_CLASSES) == 2, -1, lists).astype(np.int32)
+
+
+def of_pairs(a: np.ndarray, b: np.ndarray, kinds: list[tuple[int, str, bool]]) -> Arrays:
+    """One sample for each pair of numbers.
+
+    Args:
+      kinds: of each array the number of its core axes, its domain ("" for any number), and whether it holds indices.
+    """
+    numbers = iter((a, b, np.roll(b, 1)))
+    vectors = iter((rows(a, b), rows(b, a), np.roll(rows(a, -b), 1, axis=-1)))
+
+    def array(n_core, domain, has_indices):
+        match n_core, has_indices:
+            case 0, True:
+                return classes(a)
+            case 1, True:
+                return lists_of_classes(a)
+            case 0, False:
+                return limited(next(numbers), domain)
+            case 1, False:
+                return one_hot(a) if domain == "[0, 1]" else limited(next(vectors), domain)
+        raise ValueError(f"there are no extreme arrays of {n_core} core axes; the row takes a function `extremes`")
+
+    return tuple(array(*kind) for kind in kinds)
+
+
+KERNEL = np.array([[1, 0, 0, 0, 0], [0, 1, 0, -1, 0], [0.5, 0, 0, 0, -2]])
+
+
+def layer(a: np.ndarray, b: np.ndarray, options) -> Arrays:
+    """Hidden rows, a kernel and class indices."""
+    return np.stack([a, b, np.zeros_like(a)], axis=-1), KERNEL.astype(a.dtype), classes(a)
+
+
+def soft_layer(a: np.ndarray, b: np.ndarray, options) -> Arrays:
+    return *layer(a, b, options)[:2], one_hot(a)
+
+
+def adaptive_layer(a: np.ndarray, b: np.ndarray, options) -> Arrays:
+    hidden, kernel, target = layer(a, b, options)
+    head, bias, down = kernel[:, :4], kernel[0, 1:], kernel[:, 1:3]
+    return hidden, head, bias, down, down[:2, :1], kernel[:, :1], kernel[:1, :2], target
+
+
+def vector_pair(a: np.ndarray, b: np.ndarray, options) -> Arrays:
+    """Vectors that share one of their two entries, and signs."""
+    return rows(a, b), np.roll(rows(b, a), 1, axis=-1), limited(a, "{-1, 1}")

@@ -1,0 +1,49 @@
+"""Losses that are likelihoods or divergences."""
+
+import math
+
+import numpy as np
+
+from tests.references import with_ones
+from tests.references.classification import draw_probability
+from tests.references.regression import draw_regression
+
+
+def draw_count(generator, shape):
+    return generator.normal(size=shape), generator.poisson(2.0, size=shape).astype(float)
+
+
+def draw_rate(generator, shape):
+    return generator.uniform(0.2, 4, size=shape), generator.poisson(2.0, size=shape).astype(float)
+
+
+def draw_normal(generator, shape):
+    return *draw_regression(generator, shape), generator.uniform(0.2, 3, size=shape)
+
+
+def draw_log_and_probability(generator, shape):
+    probability, target = draw_probability(generator, shape)
+    return np.log(probability), target
+
+
+def draw_log_and_log(generator, shape):
+    return tuple(np.log(probability) for probability in draw_probability(generator, shape))
+
+
+def poisson_nll(x, y, *, log_input=True, full=False, eps=1e-8):
+    with np.errstate(over="ignore"):
+        losses = np.exp(x) - y * x if log_input else x - y * np.log(x + eps)
+    count = np.where(y > 1, y, 1)
+    stirling = np.where(y > 1, count * np.log(count) - count + np.log(2 * math.pi * count) / 2, 0)
+    return with_ones(losses + stirling if full else losses)
+
+
+def gaussian_nll(x, y, variance, *, full=False, eps=1e-6):
+    variance = np.maximum(variance, eps)
+    return with_ones((np.log(variance) + (x - y) ** 2 / variance + full * math.log(2 * math.pi)) / 2)
+
+
+def kl_div(x, y, *, log_target=False):
+    if log_target:
+        return with_ones(np.exp(y) * (y - x))
+    return with_ones(y * (np.log(np.where(y == 0, 1, y)) - x))

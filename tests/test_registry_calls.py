@@ -1,0 +1,120 @@
+"""Over every row of the registry: however a loss is called and transformed, it is the same loss, compiled once."""
+
+import inspect
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.drawing import SHAPE, draw, each_row, full_only, is_prediction, traces, widened
+from tests.test_registry_values import TEN
+
+
+@each_row
+def test_transformations_change_nothing(row):
+    arrays = draw(row)
+    in_axes, rows = row.batched(lambda _: 0, tuple(None for _ in arrays)), np.arange(SHAPE[0])
+    expected = row.loss(*arrays, reduction="none")
+    functions = (
+        jax.jit(lambda *a: row.loss(*a, reduction="none")),
+        jax.vmap(lambda *a: row.loss(*a, reduction="none"), in_axes),
+        jax.vmap(jax.vmap(row.loss, in_axes), in_axes),
+        jax.checkpoint(lambda *a: row.loss(*a, reduction="none")),
+        lambda *a: jax.lax.map(lambda i: row.loss(*row.batched(lambda x: x[i], a), reduction="none"), rows),
+    )
+    for result in jax.jit(lambda *a: [function(*a) for function in functions])(*arrays):
+        np.testing.assert_allclose(result, expected, rtol=1e-6, atol=1e-7)
+
+
+@each_row
+def test_axis(row):
+    if not row.has_axis:
+        with pytest.raises(TypeError, match=f"{row.name}: there is no option axis"):
+            row.loss(*draw(row), axis=0)
+        return
+    arrays = draw(row)
+    expected = row.loss(*arrays, reduction="none")
+
+    @jax.jit
+    def run(*arrays):
+        moved = [
+            [jnp.moveaxis(a, -1, axis) if core else a for a, core in zip(arrays, row.cores, strict=True)]
+            for axis in (0, 1, -2)
+        ]
+        return [row.loss(*each, axis=axis, reduction="none") for each, axis in zip(moved, (0, 1, -2), strict=True)]
+
+    for losses in run(*arrays):
+        np.testing.assert_allclose(losses, expected, rtol=1e-6)
+    with pytest.raises(ValueError, match=f"{row.name}: axis is 3"):
+        row.loss(*arrays, axis=3)
+
+
+BATCHES = [((1, 2, 3), (2, 1, 1)), ((2,), (1,)), ((2, 3), (1, 3)), ((2, 3), (2, 1))]
+
+
+@each_row
+@pytest.mark.parametrize(
+    ("shape", "thin"), [BATCHES[0], *(pytest.param(*batch, marks=full_only) for batch in BATCHES[1:])]
+)
+def test_batch_axes_broadcast_at_equal_rank(row, shape, thin):
+    """Of arrays other than a prediction, which has the full size, and its class indices, which have the same."""
+    everywhere = np.broadcast_shapes(shape, thin)
+    full, thick, thinned = (draw(row, batch) for batch in (everywhere, shape, thin))
+    first = full[:1] if is_prediction(row) else thick[:1]
+    rest = [full[i] if row.indexed[i] and is_prediction(row) else thinned[i] for i in range(1, len(full))]
+    arrays = (*first, *rest)
+    broadcast = row.batched(lambda a: a, arrays)
+    broadcast = [
+        a if i in row.shared else np.broadcast_to(a, everywhere + a.shape[len(everywhere) :])
+        for i, a in enumerate(broadcast)
+    ]
+    losses = jax.jit(lambda *arrays: row.loss(*arrays, reduction="none"))(*arrays)
+    expected, _ = row.expected(*map(widened, broadcast))
+    np.testing.assert_allclose(losses, expected, rtol=2e-6, atol=2e-6)
+
+
+@each_row
+def test_a_prediction_has_the_full_size_on_every_batch_axis(row):
+    if not is_prediction(row):
+        return
+    full, single, alone = (draw(row, shape) for shape in ((4, 3), (1, 3), (3,)))
+    without_batch, scalar = draw(row, ()), draw(row, (4,))
+    for arrays in (
+        (single[0], *full[1:]),
+        (without_batch[0], *scalar[1:]),
+        (draw(row, (1,))[0], *scalar[1:]),
+        (alone[0], *full[1:]),
+    ):
+        with pytest.raises(ValueError, match=f"^{row.name}: .* has shape"):
+            row.loss(*arrays, reduction="none")
+    if not row.has_indices:
+        return
+    for target in (single[-1], full[-1][:, :1], full[-1][0]):
+        with pytest.raises(ValueError, match=f"^{row.name}: target has shape"):
+            row.loss(*full[:-1], target, reduction="none")
+    shared = row.loss(*scalar[:-1], without_batch[-1], reduction="none")
+    expected, _ = row.expected(*map(widened, scalar[:-1]), np.broadcast_to(without_batch[-1], 4))
+    np.testing.assert_allclose(shared, expected, rtol=2e-6, atol=1e-6)
+
+
+@each_row
+def test_ten_numbers_or_ten_batches_are_one_program(row):
+    arrays = draw(row)
+    defaults = inspect.signature(row.function).parameters
+    calls = [dict.fromkeys(row.numbers, number) for number in (*TEN, np.float32(0.5))]
+    calls.append({name: 2 if defaults[name].default == 1 else 1 for name in row.numbers})  # a default is compiled in
+    row.loss(*arrays, **calls[0])
+    row.loss(*arrays, reduction="none")
+    with traces() as seen:
+        for numbers in calls[1:]:
+            row.loss(*arrays, **numbers)
+        for seed in range(10):
+            row.loss(*draw(row, seed=seed), reduction="none")
+    assert not seen
+
+
+def test_traces_are_counted():
+    with traces() as seen:
+        jax.jit(lambda x: x + 1)(jnp.ones(3))
+    assert seen

@@ -1,0 +1,146 @@
+"""Over every row of the registry: first and second derivatives are right, in forward and in reverse mode."""
+
+import jax
+import numpy as np
+import pytest
+
+from tests.drawing import Floats, dot, draw, each_row, each_variant, full_only
+from tests.registry import REGISTRY
+
+AT = 0.3  # options that are numbers, where derivatives by them are taken
+TINY = 1e-9  # a kink's width: no kink is closer
+
+
+@each_variant(2)
+def test_derivatives(row, variant):
+    """All of them in one program, in float64, against each other and against central differences."""
+    options = row.options[variant]
+    with jax.enable_x64(True):
+        arrays = draw(row, (2,), np.float64)
+        floats = Floats(arrays)
+        generator = np.random.default_rng(5)
+        direction = tuple(generator.normal(size=x.shape) for x in floats.values)
+
+        def function(*values):
+            return row.loss(*floats.put(values), **options)
+
+        if not row.forward_mode:
+            with pytest.raises(TypeError, match="forward-mode"):
+                jax.jvp(function, floats.values, direction)
+
+        @jax.jit
+        def program(*values):
+            gradient = jax.grad(function, tuple(range(len(values))))
+            again = jax.grad(lambda x: dot(gradient(*x), direction))(values)
+            if not row.forward_mode:
+                slope = gradient(*values)
+                forward = dot(slope, direction)
+                return function(*values), forward, slope, again, again, dot(again, direction)
+            value, forward = jax.jvp(function, values, direction)
+            slope, curvature = jax.jvp(gradient, values, direction)
+            twice = jax.jvp(lambda *x: jax.jvp(function, x, direction)[1], values, direction)[1]
+            return value, forward, slope, curvature, again, twice
+
+        def derivatives(*values):
+            return jax.tree.map(np.asarray, program(*values))
+
+        value, forward, slope, curvature, again, twice = derivatives(*floats.values)
+        assert slope[0].dtype == value.dtype == np.float64
+        np.testing.assert_allclose(value, mean(row.expected(*arrays, **options)), rtol=1e-13)
+        np.testing.assert_allclose(forward, dot(slope, direction), rtol=1e-12, atol=1e-13)
+        np.testing.assert_allclose(dot(curvature, direction), twice, rtol=1e-10, atol=1e-12)
+        for where in (0, 1):
+            for place in [(where,)] if arrays[0].ndim == 1 else [(where, 0), (where, -1)]:
+                step = np.zeros_like(arrays[0])
+                step[place] = 1e-5
+                up, down = (mean(row.expected(arrays[0] + s * step, *arrays[1:], **options)) for s in (1, -1))
+                np.testing.assert_allclose(slope[0][place], (up - down) / 2e-5, rtol=1e-6, atol=1e-9)
+        step = 1e-5
+        up, down = (
+            derivatives(*(x + s * step * d for x, d in zip(floats.values, direction, strict=True))) for s in (1, -1)
+        )
+        np.testing.assert_allclose(forward, (up[0] - down[0]) / (2 * step), rtol=1e-6, atol=1e-8)
+        for one, other, above, below in zip(curvature, again, up[2], down[2], strict=True):
+            assert np.isfinite(one).all()
+            np.testing.assert_allclose(one, other, rtol=1e-10, atol=1e-12)
+            np.testing.assert_allclose(one, (above - below) / (2 * step), rtol=1e-5, atol=1e-8)
+
+
+def mean(losses_and_normalisers):
+    losses, normalisers = losses_and_normalisers
+    return losses.sum() / normalisers.sum()
+
+
+@each_row
+def test_derivative_by_weights_and_options(row):
+    """By all of them at once, at weights of 0 or 1."""
+    with jax.enable_x64(True):
+        arrays = draw(row, (2, 3), np.float64)
+        numbers = {name: np.float64(TINY if name == "kink_width" else AT) for name in row.numbers}
+
+        @jax.jit
+        def run(arrays, weights, numbers):
+            return jax.grad(
+                lambda weights, numbers: row.loss(*arrays, weights=weights, **numbers, reduction="sum"), (0, 1)
+            )(weights, numbers)
+
+        weights = np.array([[1.0, 0.0, 1.0], [1.0, 1.0, 0.0]])
+        by_weights, slopes = run(arrays, weights, numbers)
+        np.testing.assert_allclose(by_weights, row.expected(*arrays, **numbers)[0], rtol=1e-12)
+        for name, slope in slopes.items():
+            step = 1e-6 * (name != "kink_width")
+            moved = [numbers | {name: numbers[name] + s * step} for s in (1, -1)]
+            up, down = ((row.expected(*arrays, **each)[0] * weights).sum() for each in moved)
+            np.testing.assert_allclose(slope, (up - down) / 2e-6, rtol=1e-6)
+
+
+@full_only
+@each_row
+def test_derivative_by_one_option_at_a_time(row):
+    with jax.enable_x64(True):
+        arrays = draw(row, dtype=np.float64)
+        losses, _ = row.expected(*arrays)
+        by_weights = jax.grad(lambda w: row.loss(*arrays, weights=w, reduction="sum"))(np.zeros_like(losses))
+        np.testing.assert_allclose(by_weights, losses, rtol=1e-12)
+        for option in row.numbers:
+            slope = jax.grad(lambda number, o=option: row.loss(*arrays, **{o: number}, reduction="sum"))(0.38)
+            up, down = (row.expected(*arrays, **{option: 0.38 + s * 1e-6})[0].sum() for s in (1, -1))
+            np.testing.assert_allclose(slope, (up - down) / 2e-6, rtol=1e-6)
+
+
+@pytest.mark.parametrize("row", [row for row in REGISTRY if "kink_width" in row.numbers], ids=lambda row: row.label)
+def test_kinks_of_a_loss(row, full):
+    """Along a line through kinks the derivative adds up to the rise, is C1 where the ramp is wide, and monotone."""
+    with jax.enable_x64(True):
+        options = row.kinked | {"reduction": "sum"}
+        start, *rest = draw(row, (4,), np.float64)
+        generator = np.random.default_rng(2)
+        # No two entries move alike, so that every kink is crossed from end to end.
+        direction = generator.permuted(np.broadcast_to(np.linspace(-1, 2, start.shape[-1]), start.shape), axis=-1)
+
+        def along(t, width):
+            return row.loss(start + t * direction, *rest, **options, kink_width=width)
+
+        @jax.jit
+        def derivatives(t, width):
+            slope = jax.grad(along)
+            return jax.vmap(slope, (0, None))(t, width), jax.vmap(jax.grad(slope), (0, None))(t, width)
+
+        ends = np.array([-20.0, 20.0])
+        n = 102400 if full else 25600
+        values = jax.jit(lambda widths: [along(t, widths) for t in ends])
+        low, high = values(1e-15)
+        # A loss of angles or distances levels off, and a wide ramp would reach to where it does.
+        wide = ((0.05, 0.3, 1.0) if row.convex else (0.02, 0.05)) if full else (0.3 if row.convex else 0.05,)
+        for width in (0.0, 1e-12, *wide):
+            coarse, fine = (derivatives(np.linspace(*ends, m + 1), width) for m in (n // 8, n))
+            np.testing.assert_array_equal(values(width)[1], high)  # the width is not part of the value
+            variation = np.abs(np.diff(fine[0])).sum()
+            step = (ends[1] - ends[0]) / n
+            error = np.trapezoid(fine[0], dx=step) - (high - low)
+            assert np.abs(error) <= step * variation * (0.01 if width in wide else 1)
+            if row.convex:
+                assert np.diff(fine[0]).min() >= -1e-10
+            if width in wide:
+                for rough, smooth in zip(coarse, fine, strict=True):  # a jump would stay as high on the finer grid
+                    assert np.abs(np.diff(smooth)).max() < 0.25 * np.abs(np.diff(rough)).max()

@@ -1,0 +1,87 @@
+"""Over every row of the registry: errors at the call, and those of the data under `data_checks`."""
+
+import jax
+import numpy as np
+import pytest
+from jax.experimental import checkify
+
+import jaxloss
+from tests.drawing import SHAPE, draw, each_row
+
+
+@pytest.mark.nans
+@each_row
+def test_data_checks(row, full):
+    arrays, everything = draw(row), np.ones(SHAPE, bool)
+    for numbers in [dict.fromkeys(row.numbers, np.float32(0.3)), {}] if full else [row_numbers(row)]:
+        checked = jax.jit(checkify.checkify(lambda arrays, where, numbers: row.loss(*arrays, **numbers, where=where)))
+
+        def error(arrays, where=everything, numbers=numbers, checked=checked):
+            with jaxloss.data_checks(True):
+                return checked(arrays, where, numbers)[0].get()
+
+        assert error(arrays) is None
+        for name, values in row.bad_data.items():
+            i, domain = row.names.index(name), row.domain(name)
+            for value in values:
+                bad = [np.array(array) for array in arrays]
+                bad[i][(0, 1, 2)[: bad[i].ndim]] = value
+                shown = value if row.indexed[i] else float(value)
+                assert f"{row.name}: {name} is {shown} but must lie in {domain}" in error(bad)
+                assert error(bad, np.arange(12).reshape(SHAPE) != 1) is None
+        for option, values in row.bad_numbers.items():
+            for value in values if option in numbers else ():
+                found = error(arrays, numbers={**numbers, option: np.float32(value)})
+                assert f"{row.name}: {option} is " in found
+    clean = str(jax.make_jaxpr(row.loss)(*arrays))
+    assert "check" not in clean
+    assert "debug" not in clean
+
+
+def row_numbers(row):
+    return dict.fromkeys(row.numbers, np.float32(0.3))
+
+
+@each_row
+def test_errors_name_function_argument_and_what_was_given(row):
+    names, arrays, name = row.inputs, row.pack(*draw(row)), row.name
+    first, ones = arrays[0], np.ones(SHAPE, np.float32)
+    a, b = names[0], names[-1]
+    listed = ", ".join(names)
+
+    def f(**changes):
+        return row.call(**(dict(zip(names, arrays, strict=True)) | changes))
+
+    cases = [
+        (TypeError, f"{name}: {a} is a list", lambda: f(**{a: first.tolist()})),
+        (TypeError, f"{name}: {a} takes a number or an array, got str", lambda: f(**{a: "abc"})),
+        (TypeError, f"{name}: {b} takes a number or an array, got NoneType", lambda: f(**{b: None})),
+        (TypeError, f"{name}: {a} has dtype int32", lambda: f(**{a: np.ones_like(first, np.int32)})),
+        (TypeError, f"{name}: {a} has dtype complex64", lambda: f(**{a: first.astype(np.complex64)})),
+        (TypeError, f"{name}: where has dtype float32", lambda: f(where=ones)),
+        (TypeError, f"{name}: weights has dtype complex64", lambda: f(weights=ones.astype(np.complex64))),
+        (ValueError, f"{name}: reduction is 'average' but takes 'none'", lambda: f(reduction="average")),
+        (TypeError, f"{name}: reduction takes a name", lambda: f(reduction=None)),
+        (TypeError, f"{name}: there is no option wieghts; did you mean weights", lambda: f(wieghts=1.0)),
+        (TypeError, f"{name}: takes the arrays {listed}, got no {b}", lambda: row.call(*arrays[:-1])),
+        (TypeError, f"{name}: takes the arrays {listed}, got {len(arrays) + 1}", lambda: row.call(*arrays, first)),
+        (TypeError, f"{name}: {a} is given twice", lambda: row.call(*arrays, **{a: first})),
+        (ValueError, rf"{name}: weights has shape \(3, 5\)", lambda: f(weights=np.ones((3, 5), np.float32))),
+        (ValueError, rf"{name}: weights has shape \(3,\)", lambda: f(weights=np.ones(3, np.float32))),
+        (
+            ValueError,
+            rf"{name}: where has shape \(3, 4, 1\).*use where\[:, :, 0\]",
+            lambda: f(where=np.ones((3, 4, 1), bool)),
+        ),
+    ]
+    for option, numbers in {**row.bad_numbers, **row.bad_static}.items():
+        cases += [
+            (ValueError, rf"{name}: {option} is {number}(\.0)? but must lie in", lambda o=option, n=number: f(**{o: n}))
+            for number in numbers
+        ]
+        message = f"{name}: {option} is (a list|compiled into the program)"
+        cases.append((TypeError, message, lambda o=option: f(**{o: [1.0]})))
+    for error, message, call in cases:
+        for run in (call, lambda c=call: jax.jit(lambda: c())()):
+            with pytest.raises(error, match=message):
+                run()

@@ -1,0 +1,155 @@
+"""Over every row of the registry: what does not count has no effect, and what is not a number stays where it is."""
+
+import functools
+import inspect
+import itertools
+import math
+
+import jax
+import numpy as np
+import pytest
+
+from tests.drawing import (
+    SHAPE,
+    Floats,
+    corrupt,
+    draw,
+    each_row,
+    each_variant,
+    full_only,
+    is_floating,
+    weights_and_mask,
+)
+from tests.references import N_CLASSES
+
+ZERO_OVER_ZERO = ("mean", "weighted_mean", "batchmean", "sum")
+
+
+@functools.cache
+def differentiated(row, variant=0):
+    """The mean of a batch and its gradients by floating arrays, by weights and by options that are arrays."""
+
+    @jax.jit
+    def run(arrays, weights, where, extra):
+        floats = Floats(arrays)
+
+        def mean(values, weights, extra):
+            options = {**row.options[variant], **extra}
+            return row.loss(*floats.put(values), **options, weights=weights, where=where)
+
+        return jax.value_and_grad(mean, (0, 1, 2))(floats.values, weights, extra)
+
+    return run
+
+
+def array_options(row, variant):
+    """The options of a variant that are arrays, and each number as an array with one value a sample."""
+    own = {name: value for name, value in row.options[variant].items() if isinstance(value, np.ndarray)}
+    return own | {name: np.full(SHAPE, 0.11, np.float32) for name in row.numbers}
+
+
+@pytest.mark.nans
+@each_variant(2)
+@pytest.mark.parametrize(
+    "poison",
+    [(math.nan, math.inf, -math.inf), *(pytest.param(p, marks=full_only) for p in (math.nan, math.inf, -math.inf))],
+    ids=str,
+)
+def test_what_stands_in_masked_samples_has_no_effect(row, variant, poison):
+    arrays, extra, run = draw(row), array_options(row, variant), differentiated(row, variant)
+    weights, where = weights_and_mask()
+    clean = run(arrays, weights, where, extra)
+    bad_arrays = row.batched(lambda a: corrupt(a, ~where, poison), arrays)
+    bad_extra = {name: corrupt(a, ~where, poison) if a.shape == SHAPE else a for name, a in extra.items()}
+    poisoned = run(bad_arrays, corrupt(weights, ~where, poison), where, bad_extra)
+    for expected, got in zip(jax.tree.leaves(clean), jax.tree.leaves(poisoned), strict=True):
+        assert np.isfinite(got).all()
+        np.testing.assert_allclose(got, expected, rtol=1e-6, atol=1e-7)
+
+
+@each_variant(1)
+def test_eager_gradients_meet_no_nan_on_their_way(row, variant):
+    """Eagerly, JAX looks for NaN in all that the forward pass keeps for the backward one; with strict dtypes, too."""
+    arrays, (weights, where) = draw(row), weights_and_mask()
+    with jax.debug_nans(True):
+        jax.value_and_grad(row.loss)(*arrays, **row.options[variant], weights=weights, where=where)
+
+
+@each_row
+def test_nothing_counted_is_zero_with_zero_gradient(row, full):
+    arrays, extra, run = draw(row), array_options(row, 0), differentiated(row)
+    weights, where = weights_and_mask()
+    uncounted = [(arrays, np.zeros_like(where))]
+    ignores = "ignore_index" in inspect.signature(row.function).parameters and row.has_indices
+    if ignores:
+        nan_first = np.full_like(arrays[0], np.nan), *arrays[1:-1], np.full_like(arrays[-1], -100)
+        uncounted.append((nan_first, np.ones_like(where)))
+    for given, mask in uncounted:
+        assert not any(map(np.any, jax.tree.leaves(run(given, weights, mask, extra))))
+    empty = {(0,): draw(row, (0,)), (2, 0): draw(row, (2, 0))}
+    cases = [(shape, reduction, {}) for shape, reduction in zip([*empty, *empty], ZERO_OVER_ZERO, strict=True)]
+    if full:
+        cases = [(shape, reduction, {}) for shape, reduction in itertools.product(empty, ZERO_OVER_ZERO)]
+        empty["masked"] = arrays
+        cases += [("masked", reduction, {"where": uncounted[0][1]}) for reduction in ZERO_OVER_ZERO]
+        if ignores:
+            empty["ignored"] = nan_first
+            cases += [("ignored", reduction, {}) for reduction in ZERO_OVER_ZERO]
+
+    @jax.jit
+    def each():
+        return [
+            jax.value_and_grad(row.loss)(*empty[case], **options, reduction=reduction)
+            for case, reduction, options in cases
+        ]
+
+    assert not any(map(np.any, jax.tree.leaves(each())))
+
+
+@each_row
+@pytest.mark.nans
+def test_nan_stays_in_its_own_sample(row):
+    arrays = draw(row)
+    expected = np.array(row.loss(*arrays, reduction="none"))
+    for i, array in enumerate(arrays):
+        if is_floating(array) and i not in row.shared:
+            poisoned = list(arrays)
+            poisoned[i] = array.copy()
+            poisoned[i][1, 2] = math.nan
+            expected[1, 2] = math.nan
+            np.testing.assert_array_equal(row.loss(*poisoned, reduction="none"), expected)
+
+
+@each_row
+@pytest.mark.nans
+def test_a_label_out_of_range_is_nan_for_its_sample_alone(row, full):
+    if not row.has_indices:
+        return
+    *arrays, target = draw(row)
+    run, extra, ones = differentiated(row), array_options(row, 0), np.ones(SHAPE, np.float32)
+
+    def gradient(target):
+        return np.asarray(run((*arrays, target), ones, ones > 0, extra)[1][0][0])
+
+    clean, clean_gradient = np.asarray(row.loss(*arrays, target, reduction="none")), gradient(target)
+    others = np.ones(SHAPE, bool)
+    others[1, 2] = False
+    for bad in (N_CLASSES, -1, 2**31 - 1, -(2**31)):
+        labels = target.copy()
+        labels[1, 2] = bad
+        losses = np.asarray(row.loss(*arrays, labels, reduction="none"))
+        assert np.isnan(losses[1, 2])
+        np.testing.assert_array_equal(losses[others], clean[others])
+        np.testing.assert_allclose(gradient(labels)[others], clean_gradient[others], rtol=1e-6)
+    for dtype in (np.uint8, np.int64, *((np.int8, np.uint32) if full else ())):
+        np.testing.assert_array_equal(row.loss(*arrays, target.astype(dtype), reduction="none"), clean)
+
+
+@each_variant(1)
+def test_exports(row, variant):
+    """Value and gradients, with the mask, the weights and the options that training has."""
+    run = differentiated(row, variant)
+    arguments = draw(row), *weights_and_mask(), array_options(row, variant)
+    exported = jax.export.deserialize(jax.export.export(run)(*arguments).serialize())
+    for got, expected in zip(jax.tree.leaves(exported.call(*arguments)), jax.tree.leaves(run(*arguments)), strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-6)

@@ -1,0 +1,199 @@
+"""Over every row of the registry: the losses and their reductions are those of the reference."""
+
+import itertools
+import operator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+import jaxloss
+from tests.drawing import (
+    SHAPE,
+    Floats,
+    draw,
+    each_half,
+    each_row,
+    each_variant,
+    full_only,
+    reduced,
+    weights_and_mask,
+    widened,
+)
+
+CHEAP = [("none", False), ("mean", True), ("total", True)]
+ALL = list(itertools.product(jaxloss.reductions.NAMES, (False, True)))
+
+
+@each_variant(2)
+def test_every_reduction_is_the_reference(row, variant, full):
+    arrays, options = draw(row), row.options[variant]
+    losses, normalisers = row.expected(*map(widened, arrays), **options)
+    weights, where = weights_and_mask(losses.shape)
+
+    @jax.jit
+    def run(*arrays):
+        masks = {True: {"where": where}, False: {}}
+        results = [
+            row.loss(*arrays, **options, **masks[masked], weights=weights, reduction=reduction)
+            for reduction, masked in (ALL if full else CHEAP)
+        ]
+        return results, row.loss(*arrays, **options, weights=weights, where=where, reduction=lambda *pair: pair)
+
+    results, pair = run(*arrays)
+    for (reduction, masked), result in zip(ALL if full else CHEAP, results, strict=True):
+        expected = reduced(losses, normalisers, weights, where if masked else True, reduction)
+        got = (result.loss, result.normaliser) if reduction == "total" else result
+        np.testing.assert_allclose(got, expected, rtol=2e-6, atol=1e-6)
+    # A callable gets weighted losses and unweighted normalisers.
+    np.testing.assert_allclose(pair[0], np.where(where, losses * weights, 0), rtol=2e-5, atol=1e-6)
+    np.testing.assert_allclose(pair[1], np.where(where, normalisers, 0), rtol=1e-6)
+
+
+numbers = st.floats(-1000, 1000, width=32, allow_subnormal=False)
+
+
+@each_row
+@given(pairs=st.lists(st.tuples(numbers, numbers), min_size=6, max_size=6))
+def test_any_values(row, pairs):
+    arrays = row.extreme_arrays(*np.asarray(pairs, np.float32).T, row.options[0])
+    scale = np.maximum(largest_entry(own_arrays(row, arrays)), 1)
+    losses = np.asarray(row.loss(*arrays, reduction="none"), np.float64)
+    with np.errstate(over="ignore", invalid="ignore"):  # the exponential of 1000
+        assert is_right(losses, row.expected(*map(widened, arrays))[0], scale, row).all()
+
+
+TEN = tuple(np.linspace(0.11, 0.93, 10).tolist())
+
+
+@each_row
+def test_options_with_one_value_a_sample(row):
+    arrays = draw(row)
+    many = {option: np.resize(np.roll(TEN, i), SHAPE) for i, option in enumerate(row.numbers)}
+    narrow = {option: values.astype(np.float32) for option, values in many.items()}
+    losses = row.loss(*arrays, **narrow, reduction="none")
+    expected, _ = row.expected(*map(widened, arrays), **many)
+    np.testing.assert_allclose(losses, expected, rtol=2e-6, atol=1e-6)
+
+
+@full_only
+@each_row
+def test_each_option_with_one_value_a_sample_is_as_samples_alone(row):
+    arrays = draw(row)
+    for option in row.numbers:
+        many = np.resize(np.asarray(TEN, np.float32), SHAPE)
+        together = row.loss(*arrays, **{option: many}, reduction="none")
+        for i in itertools.product(range(SHAPE[0]), range(SHAPE[1])):
+            alone = row.loss(*row.batched(operator.itemgetter(i), arrays), **{option: float(many[i])})
+            np.testing.assert_allclose(together[i], alone, rtol=1e-6, atol=1e-7)
+
+
+@each_row
+def test_arrays_by_name_and_scalars(row):
+    arrays = draw(row)
+    by_name = dict(reversed(list(zip(row.inputs, row.pack(*arrays), strict=True))))
+    np.testing.assert_array_equal(row.call(**by_name, reduction="none"), row.loss(*arrays, reduction="none"))
+    if not any(row.cores):
+        scalars = [float(array[0, 0]) for array in arrays]
+        np.testing.assert_allclose(row.loss(*scalars), row.expected(*map(np.float64, scalars))[0], rtol=1e-6)
+
+
+@each_row
+@each_half
+def test_half_precision_computes_in_float32(row, dtype):
+    arrays = draw(row, dtype=dtype)
+    both = jax.jit(lambda *pair: [jax.value_and_grad(row.loss)(*arrays) for arrays in pair])
+    (value, gradient), (expected, wide_gradient) = both(arrays, tuple(widened(a, np.float32) for a in arrays))
+    assert value.dtype == jnp.float32
+    assert gradient.dtype == dtype
+    wide_gradient, eps = np.asarray(wide_gradient), float(jnp.finfo(dtype).eps)
+    np.testing.assert_allclose(value, expected, rtol=1e-6)
+    np.testing.assert_allclose(
+        np.asarray(gradient).astype(np.float32),
+        wide_gradient.astype(dtype).astype(np.float32),
+        rtol=2 * eps,
+        # Where products are in half precision, each term of a sum is rounded.
+        atol=0 if row.forward_mode else eps * float(np.abs(wide_gradient).max()),
+    )
+
+
+EXTREMES = {
+    jnp.float32: (0.0, -0.0, 1e-45, 1.2e-38, 1.0, 1e4, 1e18, 3e37, 3.4028235e38),
+    jnp.bfloat16: (0.0, -0.0, 1e-40, 1.2e-38, 1.0, 1e4, 1e18, 3e37, 3.3895314e38),
+    jnp.float16: (0.0, -0.0, 6e-8, 6.1e-5, 1.0, 1e3, 8e3, 65504.0),
+}
+
+
+def extreme_arrays(row, options, dtype):
+    """Every pair of extreme numbers of the dtype, in arrays that the loss takes."""
+    numbers = [np.asarray(sign * x, dtype) for x in EXTREMES[dtype] for sign in (1, -1)]
+    pairs = np.asarray(list(itertools.product(numbers, numbers)), dtype)
+    return row.extreme_arrays(pairs[:, 0], pairs[:, 1], options)
+
+
+def losses_and_gradients(row, options, arrays):
+    """The loss and the gradients of each sample, with weight 1 and with weight 0."""
+    floats = Floats(row.batched(lambda a: np.stack([a, a]), arrays))
+    weights = np.array([[1.0], [0.0]], np.float32)
+
+    @jax.jit
+    def run(values):
+        losses, pull = jax.vjp(
+            lambda values: row.loss(*floats.put(values), **options, weights=weights, reduction="none"), values
+        )
+        return losses, pull(jnp.ones_like(losses))[0]
+
+    losses, gradients = run(floats.values)
+    return np.asarray(losses), list(map(np.asarray, gradients))
+
+
+@each_variant(2)
+def test_extreme_finite_inputs(row, variant):
+    """No NaN in value or first derivative, and values right to 1e-5 of the inputs' scale."""
+    options = row.options[variant]
+    parts = [extreme_arrays(row, options, dtype) for dtype in EXTREMES]
+    sized = [own_arrays(row, arrays) for arrays in parts]
+    near_overflow = np.concatenate(list(map(is_near_overflow, sized, EXTREMES)))
+    joined = [np.concatenate([widened(a, np.float32) for a in same]) for same in zip(*parts, strict=True)]
+    arrays = [widened(parts[0][i], np.float32) if i in row.shared else a for i, a in enumerate(joined)]
+    both, gradients = losses_and_gradients(row, options, arrays)
+    assert not np.isnan(both).any()
+    assert not any(np.isnan(gradient).any() for gradient in gradients)
+    losses, scale = np.asarray(both[0], np.float64), largest_entry(own_arrays(row, arrays))
+    wide = list(map(widened, arrays))
+    # A subnormal may count as itself or as zero.
+    flushed = [np.where(np.abs(a) < jnp.finfo(jnp.float32).tiny, np.zeros_like(a), a) for a in wide]
+    with np.errstate(all="ignore"):
+        right = [is_right(losses, row.expected(*a, **options)[0], scale, row) for a in (wide, flushed)]
+    assert np.all(right[0] | right[1] | near_overflow)
+
+
+@each_row
+@each_half
+def test_extreme_finite_inputs_in_half_precision(row, dtype):
+    """The same program behind a conversion: what comes back in half precision is not NaN either."""
+    losses, gradients = losses_and_gradients(row, {}, extreme_arrays(row, {}, dtype))
+    assert not np.isnan(losses).any()
+    assert not any(np.isnan(gradient.astype(np.float32)).any() for gradient in gradients)
+
+
+def own_arrays(row, arrays):
+    return [a for i, a in enumerate(arrays) if i not in row.shared]
+
+
+def largest_entry(arrays):
+    return np.max([np.abs(widened(a)).reshape(len(a), -1).max(-1) for a in arrays], axis=0).astype(np.float64)
+
+
+def is_near_overflow(arrays, dtype):
+    """Within a factor of 8 of the largest number; in float16 nothing is, as all is computed in float32."""
+    return (largest_entry(arrays) > float(jnp.finfo(dtype).max) / 8) & (dtype != jnp.float16)
+
+
+def is_right(losses, expected, scale, row):
+    """Whether each loss is within 1e-5 of the scale, or an infinity in the place of what float32 cannot hold."""
+    tolerance = 1e-5 * np.maximum(np.maximum(scale, row.scale), np.abs(expected)) + 1e-37
+    overflows = np.abs(expected) > float(jnp.finfo(jnp.float32).max)
+    return np.where(overflows, losses == np.copysign(np.inf, expected), np.abs(losses - expected) < tolerance)
