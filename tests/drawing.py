@@ -10,7 +10,7 @@ import pytest
 from tests.references import N_CLASSES
 from tests.registry import REGISTRY
 
-SHAPE = (3, 4)
+SHAPE = (4, 6)  # which four by two devices can split
 HALF = (jnp.bfloat16, jnp.float16)
 full_only = pytest.mark.full
 each_row = pytest.mark.parametrize("row", REGISTRY, ids=lambda row: row.label)

@@ -17,12 +17,12 @@ def test_transformations_change_nothing(row):
     in_axes, rows = row.batched(lambda _: 0, tuple(None for _ in arrays)), np.arange(SHAPE[0])
     expected = row.loss(*arrays, reduction="none")
     functions = (
-        jax.jit(lambda *a: row.loss(*a, reduction="none")),
         jax.vmap(lambda *a: row.loss(*a, reduction="none"), in_axes),
         jax.vmap(jax.vmap(row.loss, in_axes), in_axes),
         jax.checkpoint(lambda *a: row.loss(*a, reduction="none")),
         lambda *a: jax.lax.map(lambda i: row.loss(*row.batched(lambda x: x[i], a), reduction="none"), rows),
     )
+    # Under jit, which is one more of them, and compiles all at once.
     for result in jax.jit(lambda *a: [function(*a) for function in functions])(*arrays):
         np.testing.assert_allclose(result, expected, rtol=1e-6, atol=1e-7)
 

@@ -28,7 +28,7 @@ def test_data_checks(row, full):
                 bad[i][(0, 1, 2)[: bad[i].ndim]] = value
                 shown = value if row.indexed[i] else float(value)
                 assert f"{row.name}: {name} is {shown} but must lie in {domain}" in error(bad)
-                assert error(bad, np.arange(12).reshape(SHAPE) != 1) is None
+                assert error(bad, np.arange(24).reshape(SHAPE) != 1) is None
         for option, values in row.bad_numbers.items():
             for value in values if option in numbers else ():
                 found = error(arrays, numbers={**numbers, option: np.float32(value)})
@@ -66,12 +66,12 @@ def test_errors_name_function_argument_and_what_was_given(row):
         (TypeError, f"{name}: takes the arrays {listed}, got no {b}", lambda: row.call(*arrays[:-1])),
         (TypeError, f"{name}: takes the arrays {listed}, got {len(arrays) + 1}", lambda: row.call(*arrays, first)),
         (TypeError, f"{name}: {a} is given twice", lambda: row.call(*arrays, **{a: first})),
-        (ValueError, rf"{name}: weights has shape \(3, 5\)", lambda: f(weights=np.ones((3, 5), np.float32))),
-        (ValueError, rf"{name}: weights has shape \(3,\)", lambda: f(weights=np.ones(3, np.float32))),
+        (ValueError, rf"{name}: weights has shape \(4, 5\)", lambda: f(weights=np.ones((4, 5), np.float32))),
+        (ValueError, rf"{name}: weights has shape \(4,\)", lambda: f(weights=np.ones(4, np.float32))),
         (
             ValueError,
-            rf"{name}: where has shape \(3, 4, 1\).*use where\[:, :, 0\]",
-            lambda: f(where=np.ones((3, 4, 1), bool)),
+            rf"{name}: where has shape \(4, 6, 1\).*use where\[:, :, 0\]",
+            lambda: f(where=np.ones((4, 6, 1), bool)),
         ),
     ]
     for option, numbers in {**row.bad_numbers, **row.bad_static}.items():

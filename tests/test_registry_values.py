@@ -6,15 +6,16 @@ import operator
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import jaxloss
 from tests.drawing import (
+    HALF,
     SHAPE,
     Floats,
     draw,
-    each_half,
     each_row,
     each_variant,
     full_only,
@@ -22,6 +23,7 @@ from tests.drawing import (
     weights_and_mask,
     widened,
 )
+from tests.registry import REGISTRY
 
 CHEAP = [("none", False), ("mean", True), ("total", True)]
 ALL = list(itertools.product(jaxloss.reductions.NAMES, (False, True)))
@@ -100,25 +102,6 @@ def test_arrays_by_name_and_scalars(row):
         np.testing.assert_allclose(row.loss(*scalars), row.expected(*map(np.float64, scalars))[0], rtol=1e-6)
 
 
-@each_row
-@each_half
-def test_half_precision_computes_in_float32(row, dtype):
-    arrays = draw(row, dtype=dtype)
-    both = jax.jit(lambda *pair: [jax.value_and_grad(row.loss)(*arrays) for arrays in pair])
-    (value, gradient), (expected, wide_gradient) = both(arrays, tuple(widened(a, np.float32) for a in arrays))
-    assert value.dtype == jnp.float32
-    assert gradient.dtype == dtype
-    wide_gradient, eps = np.asarray(wide_gradient), float(jnp.finfo(dtype).eps)
-    np.testing.assert_allclose(value, expected, rtol=1e-6)
-    np.testing.assert_allclose(
-        np.asarray(gradient).astype(np.float32),
-        wide_gradient.astype(dtype).astype(np.float32),
-        rtol=2 * eps,
-        # Where products are in half precision, each term of a sum is rounded.
-        atol=0 if row.forward_mode else eps * float(np.abs(wide_gradient).max()),
-    )
-
-
 EXTREMES = {
     jnp.float32: (0.0, -0.0, 1e-45, 1.2e-38, 1.0, 1e4, 1e18, 3e37, 3.4028235e38),
     jnp.bfloat16: (0.0, -0.0, 1e-40, 1.2e-38, 1.0, 1e4, 1e18, 3e37, 3.3895314e38),
@@ -149,7 +132,7 @@ def losses_and_gradients(row, options, arrays):
     return np.asarray(losses), list(map(np.asarray, gradients))
 
 
-@each_variant(2)
+@each_variant(1)
 def test_extreme_finite_inputs(row, variant):
     """No NaN in value or first derivative, and values right to 1e-5 of the inputs' scale."""
     options = row.options[variant]
@@ -170,10 +153,20 @@ def test_extreme_finite_inputs(row, variant):
     assert np.all(right[0] | right[1] | near_overflow)
 
 
-@each_row
-@each_half
+@pytest.mark.parametrize(
+    ("row", "dtype"),
+    [
+        pytest.param(row, dtype, marks=[full_only] if row.forward_mode or dtype == jnp.float16 else [])
+        for row in REGISTRY
+        for dtype in HALF
+    ],
+    ids=lambda value: getattr(value, "label", None) or value.__name__,
+)
 def test_extreme_finite_inputs_in_half_precision(row, dtype):
-    """The same program behind a conversion: what comes back in half precision is not NaN either."""
+    """What comes back in half precision is not NaN either.
+
+    The default run leaves out losses that are the program of float32 behind a conversion.
+    """
     losses, gradients = losses_and_gradients(row, {}, extreme_arrays(row, {}, dtype))
     assert not np.isnan(losses).any()
     assert not any(np.isnan(gradient.astype(np.float32)).any() for gradient in gradients)

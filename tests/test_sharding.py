@@ -1,7 +1,5 @@
 """The same number on one device and on eight: by automatic and explicit sharding, and by shard_map."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,10 +9,10 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import jaxloss
 from tests.collectives import sent
-from tests.drawing import each_row
+from tests.drawing import SHAPE, Floats, draw, each_row, weights_and_mask
 from tests.registry import REGISTRY, Row
+from tests.test_registry_masks import array_options, differentiated
 
-BATCH = (8, 16)
 OWN_BATCH = PartitionSpec("data", "other")
 SAME = PartitionSpec()
 SORTS_ROWS = ("adaptive_log_softmax_with_loss",)
@@ -24,26 +22,19 @@ def mesh(*lengths, names=("data", "other"), kind=AxisType.Auto):
     return jax.make_mesh(lengths, names[: len(lengths)], axis_types=(kind,) * len(lengths))
 
 
-def called(row: Row, floats, others, **options):
-    """The loss of floating arrays and others, by their positions."""
-    arrays = floats | others
-    return row.loss(*(arrays[i] for i in sorted(arrays)), **options)
-
-
-def differentiated(row: Row):
-    """(floating arrays, other arrays, mask) to the loss and its gradients by the first."""
-    return jax.jit(jax.value_and_grad(lambda floats, others, where: called(row, floats, others, where=where)))
-
-
-@functools.cache
 def drawn(row: Row):
-    """Floating arrays, other arrays, a mask, and what the loss and its gradients are on one device."""
-    arrays = [np.asarray(array) for array in row.draw(np.random.default_rng(0), BATCH)]
-    floating = {i: array.astype(np.float32) for i, array in enumerate(arrays) if array.dtype.kind == "f"}
-    others = {i: array for i, array in enumerate(arrays) if i not in floating}
-    # Half of the samples, none of them on some devices.
-    where = (np.random.default_rng(1).random(BATCH) < 0.5) & (np.arange(8)[:, None] // 2 != 1)
-    return floating, others, where, differentiated(row)(floating, others, where)
+    """Arrays, weights, a mask, options that are arrays, and the value and gradients of their loss on one device."""
+    weights, where = weights_and_mask()
+    where &= np.arange(len(where))[:, None] != 1  # none of them on some devices
+    arguments = draw(row), weights, where, array_options(row, 0)
+    return arguments, differentiated(row)(*arguments)
+
+
+def specs(row: Row):
+    """How the arguments of `differentiated` lie on a mesh whose devices have their own part of the batch."""
+    arrays = tuple(SAME if i in row.shared else OWN_BATCH for i in range(len(row.cores)))
+    extra = {name: OWN_BATCH if a.shape == SHAPE else SAME for name, a in array_options(row, 0).items()}
+    return arrays, OWN_BATCH, OWN_BATCH, extra
 
 
 def assert_same(got, expected, rtol=1e-6):
@@ -56,15 +47,10 @@ def assert_same(got, expected, rtol=1e-6):
 @each_row
 def test_automatic_sharding_gives_the_number_of_one_device_and_gathers_nothing(row, kind, full):
     """Explicit axes, which are a matter of types, are only traced in the default run."""
-    floats, others, where, expected = drawn(row)
+    arguments, expected = drawn(row)
     devices = mesh(4, 2, kind=kind)
-
-    def placed(arrays):
-        spec = {i: SAME if i in row.shared else OWN_BATCH for i in arrays}
-        return {i: jax.device_put(array, NamedSharding(devices, spec[i])) for i, array in arrays.items()}
-
     with jax.set_mesh(devices):
-        arguments = placed(floats), placed(others), jax.device_put(where, NamedSharding(devices, OWN_BATCH))
+        arguments = jax.device_put(arguments, jax.tree.map(lambda spec: NamedSharding(devices, spec), specs(row)))
         traced = differentiated(row).trace(*arguments)
         if kind is AxisType.Explicit and not full:
             return
@@ -76,16 +62,26 @@ def test_automatic_sharding_gives_the_number_of_one_device_and_gathers_nothing(r
 
 @each_row
 def test_totals_of_all_devices_give_the_mean_of_one(row):
-    floats, others, where, expected = drawn(row)
+    arguments, expected = drawn(row)
 
-    def local(floats, others, where):
-        return called(row, floats, others, where=where, reduction="total").psum(("data", "other")).mean()
+    def local(arrays, weights, where, extra):
+        total = row.loss(*arrays, **extra, weights=weights, where=where, reduction="total")
+        return total.psum(("data", "other")).mean()
 
-    specs = [{i: SAME if i in row.shared else OWN_BATCH for i in arrays} for arrays in (floats, others)]
-    sharded = jax.shard_map(local, mesh=mesh(4, 2), in_specs=(*specs, OWN_BATCH), out_specs=SAME)
-    compiled = jax.jit(jax.value_and_grad(sharded)).lower(floats, others, where).compile()
-    assert_same(compiled(floats, others, where), expected)
-    shared = sum(array.nbytes for i, array in floats.items() if i in row.shared)
+    sharded = jax.shard_map(local, mesh=mesh(4, 2), in_specs=specs(row), out_specs=SAME)
+
+    @jax.jit
+    def run(arrays, weights, where, extra):
+        floats = Floats(arrays)
+
+        def mean(values, weights, extra):
+            return sharded(tuple(floats.put(values)), weights, where, extra)
+
+        return jax.value_and_grad(mean, (0, 1, 2))(floats.values, weights, extra)
+
+    compiled = run.lower(*arguments).compile()
+    assert_same(compiled(*arguments), expected)
+    shared = sum(arguments[0][i].nbytes for i in row.shared)
     assert sent(compiled) == {"all-reduce": 8 + shared}  # the two sums, and gradients by what devices share
 
 
@@ -95,21 +91,17 @@ VECTORS = [row for row in REGISTRY if row.has_axis or row.name == "linear_cross_
 @pytest.mark.parametrize("row", VECTORS, ids=lambda row: row.label)
 def test_class_and_feature_axes_may_be_sharded(row):
     """As the last axis of the predictions, or of a kernel."""
-    floats, others, where, expected = drawn(row)
-    split = floats[row.shared[0] if row.shared else 0].shape[-1]
+    (arrays, *others), expected = drawn(row)
+    split = arrays[row.shared[0] if row.shared else 0].shape[-1]
     devices = mesh(1, split)
 
-    def placed(arrays):
-        def place(array):
-            axes = [None] * array.ndim
-            if array.ndim and array.shape[-1] == split:
-                axes[-1] = "other"
-            return jax.device_put(array, NamedSharding(devices, PartitionSpec(*axes)))
+    def placed(array):
+        axes = [None] * array.ndim
+        if array.ndim and array.shape[-1] == split:
+            axes[-1] = "other"
+        return jax.device_put(array, NamedSharding(devices, PartitionSpec(*axes)))
 
-        return {i: place(array) for i, array in arrays.items()}
-
-    got = differentiated(row)(placed(floats), placed(others), where)
-    assert_same(got, expected)
+    assert_same(differentiated(row)(tuple(map(placed, arrays)), *others), expected)
 
 
 def test_chunks_span_all_devices_that_rows_are_split_over():
