@@ -1,8 +1,9 @@
 """How every test runs.
 
 On eight CPU devices, with strictly promoted dtypes, and with NaN as an error wherever a test does not say, by the
-marker `nans`, that it expects some. The default run has every test in its cheapest convincing form: compiled without
-optimisation, for the first sets of options, a few examples each. `--full` runs all of them, optimised as users' are.
+marker `nans`, that it expects some. The default run has every test in its cheapest convincing form: for the first sets
+of options, with a few examples. `--full` runs all of them, and compiles the programs whose numbers matter most, of
+extreme inputs and of masks, as users do.
 """
 
 import gc
@@ -17,14 +18,18 @@ jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
 # What the tests compile, they run once. With these flags XLA takes a sixth of the time: 44 ms instead of 265 for the
-# gradient of cross_entropy, with jaxlib 0.10. XLA aborts at a flag that it does not know.
-QUICKLY_COMPILED = {
+# gradient of cross_entropy, with jaxlib 0.10. XLA aborts at a flag that it does not know. `compiling.OPTIMISED` undoes
+# them for one program.
+UNOPTIMISED = {
     "xla_backend_optimization_level": 0,
     "xla_cpu_parallel_codegen_split_count": 1,
     "xla_cpu_use_fusion_emitters": False,
     "xla_llvm_disable_expensive_passes": True,
 }
-KNOWN_TO_JAX = ((0, 10), (0, 13))  # the first version with all of these flags, and the first that is not known to be
+KNOWS_THE_FLAGS = (0, 10) <= jax.__version_info__[:2] < (0, 13)
+if KNOWS_THE_FLAGS:
+    flags = [f"--{name}={value}".lower() for name, value in UNOPTIMISED.items()]
+    os.environ["XLA_FLAGS"] = " ".join([*flags, os.environ.get("XLA_FLAGS", "")])
 
 # Beside other work a machine is slow, which is no fault of a test: neither deadlines nor checks of the time it takes.
 PATIENT = {
@@ -40,9 +45,6 @@ def pytest_addoption(parser):
 def pytest_configure(config):
     config.addinivalue_line("markers", "full: a test of the full matrix, which runs with --full alone")
     full = config.getoption("--full")
-    if not full and KNOWN_TO_JAX[0] <= jax.__version_info__[:2] < KNOWN_TO_JAX[1]:
-        flags = [f"--{name}={value}".lower() for name, value in QUICKLY_COMPILED.items()]
-        os.environ["XLA_FLAGS"] = " ".join([*flags, os.environ.get("XLA_FLAGS", "")])
     hypothesis.settings.register_profile(
         "jaxloss", max_examples=30 if full else 8, print_blob=True, derandomize=True, **PATIENT
     )

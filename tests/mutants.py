@@ -2,8 +2,8 @@
 
     python -m tests.mutants [module ...] [--workers N] [--sample N] [--list]
 
-A mutant is a copy of the package with one change, met by the tests that concern it, the cheapest first, until one
-fails. Mutants that differ in no value are listed, with the reason, in `equivalent_mutants.toml`.
+A mutant is a copy of the package with one change. The tests that concern it run against it, the cheapest first, until
+one fails. Mutants that differ in no value are listed, with the reason, in `equivalent_mutants.toml`.
 """
 
 import argparse
@@ -20,66 +20,77 @@ import tempfile
 import tomllib
 from concurrent.futures import ThreadPoolExecutor
 
-from tests.mutations import PACKAGE, Mutant, mutants
+from tests.mutations import PACKAGE, Mutant, mutants, path_of
 
 TESTS = PACKAGE.with_name("tests")
-SECONDS = 300  # beyond which a mutant hangs, and counts as killed
+EQUIVALENT = TESTS / "equivalent_mutants.toml"
+SECONDS = 600  # beyond which a mutant hangs, and counts as killed
 LEAST_KILLED = 0.95
 FAILED, INTERRUPTED, NO_TEST = 1, 2, 5  # pytest's exit codes; the second is that of errors at import
 
 OF_VECTORS = "triplet_margin or cosine_embedding"
 OF_LAYERS = "linear_cross_entropy or adaptive_log_softmax"
-# By module, or module and function where that spares many tests: the files that are all about it, and the losses whose
-# rows among the recorded values and in the registry meet it.
+# For each module, or function of a module where that spares many tests: the test files that are all about it, and the
+# losses whose rows, among the recorded values and in the registry, use it.
 CHOSEN = {
     "kinks": ("test_kinks", "l1_loss or hinge_embedding or margin_ranking"),
-    "kinks.max": ("test_kinks or test_margin", "multilabel_margin"),
-    "kinks._max": ("test_kinks or test_margin", "triplet_margin_loss"),
-    "numerics": ("test_numerics", "mse_loss or margin_ranking or kl_div"),
-    "numerics.exp_minus_product": ("test_numerics", "poisson"),
-    "numerics.xlogx": ("test_numerics", "kl_div"),
-    "numerics.log_complement": ("test_numerics", "binary_cross_entropy"),
-    "numerics.softplus": ("test_numerics", "soft_margin_loss or logits"),
-    "numerics.logistic_cross_entropy": ("test_numerics", "logits"),
+    "kinks:max": ("test_kinks or test_margin", "multilabel_margin"),
+    "kinks:_max": ("test_kinks or test_margin", "triplet_margin_loss"),
+    "_numerics": ("test_numerics", "mse_loss or margin_ranking or kl_div"),
+    "_numerics:exp_minus_product": ("test_numerics", "poisson"),
+    "_numerics:xlogx": ("test_numerics", "kl_div"),
+    "_numerics:log_complement": ("test_numerics", "binary_cross_entropy"),
+    "_numerics:softplus": ("test_numerics", "soft_margin_loss or logits"),
+    "_numerics:logistic_cross_entropy": ("test_numerics", "logits"),
+    "_scaling": ("test_vectors", OF_VECTORS),
     "reductions": ("test_reductions", "l1_loss or nll_loss"),
     "vectors": ("test_vectors", OF_VECTORS),
-    "vectors.cosine_similarity": ("test_vectors and cosine", "cosine_embedding"),
-    "regression": ("test_recorded and (mse_loss or l1_loss)", "mse_loss or l1_loss or huber"),
-    "regression.huber": ("test_regression or (test_recorded and huber)", "huber"),
-    "regression.smooth_l1": ("test_recorded and smooth_l1", "smooth_l1"),
-    "likelihood": ("test_likelihood", "poisson or gaussian or kl_div"),
-    "likelihood.gaussian": ("test_likelihood", "gaussian"),
-    "margin": ("test_margin", "margin or hinge"),
-    "embedding": ("test_vectors and triplet", OF_VECTORS),
-    "classification": ("test_likelihood", "cross_entropy and not linear"),
-    "classification.softmax_cross_entropy": ("test_likelihood or test_split_classes", "cross_entropy"),
-    "classification.nll": ("test_likelihood", "nll_loss and not poisson and not gaussian"),
-    "classification.binary_cross_entropy": ("test_likelihood", "binary_cross_entropy"),
-    "class_axis": ("test_split_classes", "cross_entropy"),
+    "vectors:cosine_similarity": ("test_vectors and cosine", "cosine_embedding"),
+    "losses.regression": ("test_recorded and (mse_loss or l1_loss)", "mse_loss or l1_loss or huber"),
+    "losses.regression:huber": ("test_regression or (test_recorded and huber)", "huber"),
+    "losses.regression:smooth_l1": ("test_recorded and smooth_l1", "smooth_l1"),
+    "losses.likelihood": ("test_likelihood", "poisson or gaussian or kl_div"),
+    "losses.likelihood:gaussian": ("test_likelihood", "gaussian"),
+    "losses.margin": ("test_margin", "margin or hinge"),
+    "losses.multilabel": ("test_margin", "multilabel"),
+    "losses.embedding": ("test_vectors and triplet", OF_VECTORS),
+    "losses.classification": ("test_likelihood", "cross_entropy and not linear"),
+    "losses.classification:nll": ("test_likelihood", "nll_loss and not poisson and not gaussian"),
+    "losses.classification:binary_cross_entropy": ("test_likelihood", "binary_cross_entropy"),
+    "losses.softmax": ("test_likelihood or test_split_classes", "cross_entropy"),
+    "losses.large_output": ("test_large_output", "linear_cross_entropy"),
+    "losses.large_output:adaptive_log_softmax_with_loss": ("test_adaptive_softmax", "adaptive_log_softmax"),
+    "losses.large_output:sorted_layers": ("test_adaptive_softmax", "adaptive_log_softmax"),
+    "losses.large_output:permuted": ("test_adaptive_softmax", "adaptive_log_softmax"),
+    "_class_axis": ("test_split_classes", "cross_entropy"),
     "imbalance": ("test_imbalance", "nll_loss"),
-    "cutoffs": ("test_adaptive_softmax and (cutoffs or errors)", "adaptive_log_softmax"),
-    "adaptive_softmax": ("test_adaptive_softmax", "adaptive_log_softmax"),
-    "large_output": ("test_large_output", "linear_cross_entropy"),
-    "large_output.adaptive_log_softmax_with_loss": ("test_adaptive_softmax", "adaptive_log_softmax"),
-    "large_output.sorted_layers": ("test_adaptive_softmax", "adaptive_log_softmax"),
-    "large_output.permuted": ("test_adaptive_softmax", "adaptive_log_softmax"),
-    "chunks": ("test_large_output", OF_LAYERS),
-    "blocks": ("test_large_output or test_adaptive_softmax or (test_sharding and chunks)", OF_LAYERS),
-    "products": ("test_products or test_large_output", OF_LAYERS),
+    "_balanced_sampler": ("test_imbalance", "nll_loss"),
+    "_large_output.adaptive": ("test_adaptive_softmax", "adaptive_log_softmax"),
+    "_large_output.chunked": ("test_large_output", OF_LAYERS),
+    "_large_output.cutoffs": ("test_adaptive_softmax and (cutoffs or errors)", "adaptive_log_softmax"),
+    "_large_output.loops": ("test_large_output or test_adaptive_softmax or (test_sharding and chunks)", OF_LAYERS),
+    "_large_output.matmul": ("test_matmul or test_large_output", OF_LAYERS),
+    "_large_output.parameter_checks": ("test_adaptive_softmax and errors", "adaptive_log_softmax"),
 }
-MODULES = tuple(key for key in CHOSEN if "." not in key)
+MODULES = tuple(key for key in CHOSEN if ":" not in key)
+
+
+def named(name: str) -> str | None:
+    """The module of that name; folders and underscores may be left out."""
+    found = [module for module in MODULES if name in (module, module.rpartition(".")[2].lstrip("_"))]
+    return found[0] if found else None
 
 
 def stages(mutant: Mutant) -> list[tuple[str, ...]]:
-    """Arguments of pytest: the tests of the module itself, then the rows of the losses that meet it."""
+    """Arguments of pytest: the tests of the module itself, then the rows of the losses that use it, then all of them."""
     module, public = mutant.module, re.sub(r"^_|(_by_where)?(_jvp|_forward|_backward)?$", "", mutant.function)
-    names = (f"{module}.{mutant.function}", f"{module}.{public.removesuffix('_loss')}", f"{module}.{public}", module)
+    names = (f"{module}:{mutant.function}", f"{module}:{public.removesuffix('_loss')}", f"{module}:{public}", module)
     own, losses = CHOSEN[next(name for name in names if name in CHOSEN)]
-    if module in ("margin", "likelihood") and mutant.function.endswith(("_loss", "_div")):
+    if module in ("losses.margin", "losses.likelihood") and mutant.function.endswith(("_loss", "_div")):
         losses = mutant.function  # no other needs its kernel
     paths = [str(TESTS / f"{file}.py") for file in re.findall(r"test_\w+", own)]
-    rows = [str(TESTS / "test_recorded.py"), str(TESTS / "test_registry.py")]
-    return [(*paths, "-k", f"jaxloss.{module} or ({own})"), (*rows, "-k", losses)]
+    rows = [str(TESTS / "test_recorded.py"), *map(str, sorted(TESTS.glob("test_registry_*.py")))]
+    return [(*paths, "-k", f"jaxloss.{module} or ({own})"), (*rows, "-k", losses), (*rows, "-k", losses, "--full")]
 
 
 def run_tests(folder: str, arguments: tuple[str, ...]) -> None:
@@ -96,7 +107,7 @@ def passes(context: multiprocessing.context.ForkServerContext, mutant: Mutant) -
     """Whether all tests that concern a mutant pass with it."""
     with tempfile.TemporaryDirectory() as folder:
         shutil.copytree(PACKAGE, f"{folder}/jaxloss")
-        path = pathlib.Path(folder, "jaxloss", f"{mutant.module}.py")
+        path = path_of(mutant.module, pathlib.Path(folder, "jaxloss"))
         path.write_text(mutant.source)
         for arguments in stages(mutant):
             process = context.Process(target=run_tests, args=(folder, (str(path), *arguments)))
@@ -122,22 +133,20 @@ def main() -> int:
     parser.add_argument("--sample", type=int, help="so many mutants a module, drawn at random")
     parser.add_argument("--list", action="store_true", help="only say what the mutants are")
     options = parser.parse_args()
-    unknown = set(options.modules) - set(MODULES)
+    unknown = {name for name in options.modules if not named(name)}
     if unknown:
         parser.error(f"there is no {', '.join(sorted(unknown))}; it takes {', '.join(MODULES)}")
 
     from rich.progress import Progress
 
-    # Forked from a process that has imported what all need: two of the seconds that a mutant takes. Programs are
-    # compiled to be run once, so that compiling them well is waste.
-    os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
+    # Forked from a process that has imported what all need: two of the seconds that a mutant takes.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["jax.test_util", "jax.experimental.checkify", "pytest"])
-    listed = tomllib.loads((TESTS / "equivalent_mutants.toml").read_text())
+    listed = tomllib.loads(EQUIVALENT.read_text())
     killed = total = 0
     with Progress() as progress, ThreadPoolExecutor(options.workers) as pool:
         say = functools.partial(progress.print, markup=False, highlight=False, soft_wrap=True)
-        for module in options.modules:
+        for module in map(named, options.modules):
             equivalent = {(entry["before"], entry["after"]) for entry in listed.get(module, ())}
             every = list(mutants(module))
             for before, after in equivalent - {(m.before, m.after) for m in every}:
@@ -164,7 +173,7 @@ def main() -> int:
 
 
 def unchanged(module: str) -> Mutant:
-    return Mutant(module, "", 0, "", "", (PACKAGE / f"{module}.py").read_text())
+    return Mutant(module, "", 0, "", "", path_of(module).read_text())
 
 
 if __name__ == "__main__":

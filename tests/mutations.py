@@ -88,8 +88,13 @@ def edits(node: ast.AST, text: str, at: dict[ast.AST, tuple[int, int]]) -> Itera
         yield start, end, f"({text[first:last]})"
 
 
+def path_of(module: str, package: pathlib.Path = PACKAGE) -> pathlib.Path:
+    """The file of a module such as `losses.regression`."""
+    return package.joinpath(*module.split(".")).with_suffix(".py")
+
+
 def mutants(module: str) -> Iterator[Mutant]:
-    text = (PACKAGE / f"{module}.py").read_text()
+    text = path_of(module).read_text()
     starts = [0]
     for line in text.splitlines(keepends=True):
         starts.append(starts[-1] + len(line))

@@ -3,17 +3,20 @@
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
+from jaxloss.__main__ import main
+from tests.drawing import full_only
+
+HANGS = 600  # seconds; far beyond what a busy machine takes
 COMMAND = [sys.executable, "-m", "jaxloss"]
 BLOCKED = "import sys; sys.modules.update(dict.fromkeys({names})); import runpy; sys.argv = {argv}; "
 BLOCKED += "runpy.run_module('jaxloss', run_name='__main__', alter_sys=True)"
 
 
 def run(*arguments, command=COMMAND):
-    return subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=120)
+    return subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=HANGS)
 
 
 def blocked(names, *arguments):
@@ -47,29 +50,44 @@ def test_missing_extras_take_one_line():
     assert done.stderr == "python -m jaxloss: needs optax; pip install 'jaxloss[demo]'\n"
 
 
+BAD_OPTIONS = [
+    ("--epochs", "0"),
+    ("--epochs", "x"),
+    ("--losses", "mse"),
+    ("--seed", "-1"),
+    ("--out", __file__),
+    ("--out", f"{__file__}/x"),
+    ("--nonsense",),
+]
+each_bad_option = pytest.mark.parametrize("arguments", BAD_OPTIONS, ids=" ".join)
+
+
+@each_bad_option
+def test_a_bad_option_takes_one_line_and_exit_2(arguments, capsys):
+    with pytest.raises(SystemExit, match="^2$"):
+        main(arguments)
+    assert_one_line(capsys.readouterr().err)
+
+
 @pytest.mark.parametrize(
-    "arguments",
-    [
-        ("--epochs", "0"),
-        ("--epochs", "x"),
-        ("--losses", "mse"),
-        ("--seed", "-1"),
-        ("--out", __file__),
-        ("--out", f"{__file__}/x"),
-        ("--nonsense",),
-    ],
-    ids=" ".join,
+    "arguments", [BAD_OPTIONS[0], *(pytest.param(o, marks=full_only) for o in BAD_OPTIONS[1:])], ids=" ".join
 )
-def test_a_bad_option_takes_one_line_and_exit_2(arguments):
+def test_a_bad_option_of_the_command_takes_one_line_and_exit_2(arguments):
     done = run(*arguments)
     assert done.returncode == 2
-    assert len(done.stderr.splitlines()) == 1
-    assert done.stderr.startswith("python -m jaxloss: ")
+    assert_one_line(done.stderr)
+
+
+def assert_one_line(errors):
+    assert len(errors.splitlines()) == 1
+    assert errors.startswith("python -m jaxloss: ")
 
 
 def test_interrupted_is_a_clean_exit(tmp_path):
-    # A shell's background job, as which tests may run, ignores interrupts, and so would its children.
+    # The tests may run as a background job of a shell, which ignores interrupts, and so would their children.
     script = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    # Each epoch advances the progress bar; here it prints a line instead.
+    script += "import rich.progress; rich.progress.Progress.advance = lambda *_: print('an epoch', flush=True); "
     arguments = ["jaxloss", "--epochs", "100000", "--losses", "mse_loss", "--out", str(tmp_path / "out")]
     process = subprocess.Popen(
         [sys.executable, "-c", script + BLOCKED.format(names=[], argv=arguments)],
@@ -78,12 +96,9 @@ def test_interrupted_is_a_clean_exit(tmp_path):
         text=True,
     )
     try:
-        deadline = time.monotonic() + 60
-        while not (tmp_path / "out").exists() and time.monotonic() < deadline:
-            time.sleep(0.1)
-        time.sleep(3)  # into the training
+        assert process.stdout.readline() == "an epoch\n"
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=HANGS)
     finally:
         process.kill()
     assert process.returncode == 130

@@ -6,7 +6,6 @@ import re
 import socket
 import subprocess
 import sys
-import time
 
 import jax
 import numpy as np
@@ -15,7 +14,7 @@ import pytest
 from tests import two_processes
 
 ROOT = pathlib.Path(__file__).parent.parent
-LIMIT = 120  # seconds
+HANGS = 600  # seconds; far beyond what a busy machine takes
 
 
 @pytest.fixture
@@ -41,10 +40,9 @@ def start():
 
 
 def test_two_processes_have_the_loss_and_the_gradients_of_one(start):
-    deadline = time.monotonic() + LIMIT
     expected = jax.value_and_grad(two_processes.mean)(two_processes.kernel(), *two_processes.batch())
     for process in start():
-        output, errors = process.communicate(timeout=deadline - time.monotonic())
+        output, errors = process.communicate(timeout=HANGS)
         assert process.returncode == 0, errors
         for value, gradient in json.loads(output.splitlines()[-1]):
             np.testing.assert_allclose(value, expected[0], rtol=1e-6)
@@ -53,8 +51,8 @@ def test_two_processes_have_the_loss_and_the_gradients_of_one(start):
 
 def test_a_process_that_dies_is_an_error_for_the_other(start):
     survivor, dead = start("die")
-    _, errors = survivor.communicate(timeout=LIMIT)
-    dead.communicate(timeout=LIMIT)
+    _, errors = survivor.communicate(timeout=HANGS)
+    dead.communicate(timeout=HANGS)
     assert dead.returncode == 3
     assert survivor.returncode != 0
     # Whichever of JAX's parts sees first that the other is gone: not an error of the test's own.
