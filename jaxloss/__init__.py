@@ -36,6 +36,7 @@ from jaxloss.losses.regression import smooth_l1_loss as smooth_l1_loss
 from jaxloss.options import AxisOptions as AxisOptions
 from jaxloss.options import ReductionOptions as ReductionOptions
 from jaxloss.options import SampleOptions as SampleOptions
+from jaxloss.options import SetOptions as SetOptions
 from jaxloss.reductions import Total as Total
 
 __version__ = "0.1.0"

@@ -16,6 +16,14 @@ from jax.sharding import AbstractMesh, PartitionSpec
 
 from jaxloss._arrays import compute_dtype
 
+AxisName = str | tuple[str, ...]
+"""An axis of a device mesh, or several that an array axis is split over in this order."""
+
+
+def mesh_axes(axis_name: AxisName | None) -> set[str]:
+    """Each of the axes by itself."""
+    return {axis_name} if isinstance(axis_name, str) else set(axis_name or ())
+
 
 def equally_varying(tree: Any) -> Any:
     """Every array varies over the axes that any of them varies over."""

@@ -15,10 +15,9 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxloss import _numerics as numerics
-from jaxloss._class_axis import AxisName, mesh_axes
 from jaxloss._large_output import matmul as products
 from jaxloss._large_output.loops import Span, over_rows
-from jaxloss._sharding import equally_varying, vary_over, varying_axes, wide_zeros, wide_zeros_like
+from jaxloss._sharding import AxisName, equally_varying, mesh_axes, vary_over, varying_axes, wide_zeros, wide_zeros_like
 
 Arrays = Mapping[str, Array]
 Row = Callable[[Array, Arrays, Arrays], Array]

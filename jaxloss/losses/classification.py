@@ -11,10 +11,11 @@ from jax import Array, lax
 
 from jaxloss import _data_checks as checks
 from jaxloss import _numerics as numerics
-from jaxloss._class_axis import AxisName, ClassAxis
+from jaxloss._arrays import Boolean, Real, Vector
+from jaxloss._class_axis import ClassAxis
 from jaxloss._decorator.lift import loss
-from jaxloss._errors import Real, Vector
-from jaxloss.options import AxisOptions, ReductionOptions
+from jaxloss._sharding import AxisName
+from jaxloss.options import AxisOptions, ReductionOptions, is_given
 
 
 @loss("(),()->()", domains={"prediction": "[0, 1]", "target": "[0, 1]"})
@@ -160,12 +161,14 @@ def nll_loss(
     split="c",
 )
 def cross_entropy(
+    classes: ClassAxis,
     logits: Vector,
     target: Vector | int,
     *,
     class_weights: Vector | None = None,
     ignore_index: int = -100,
     label_smoothing: Real = 0.0,
+    valid: Boolean | None = None,
     axis_name: AxisName | None = None,
     n_classes: int | None = None,
     **options: Unpack[AxisOptions],
@@ -175,7 +178,8 @@ def cross_entropy(
     $$l = -\sum_c w_c\, q_c \log p_c, \qquad p = \operatorname{softmax}(x), \qquad
     q_c = (1 - \varepsilon)\, t_c + \varepsilon / C, \qquad n = w_y \text{ or } 1$$
 
-    with $t$ one-hot at $y$ for a class index (normaliser $w_y$), or the given distribution (normaliser 1).
+    with $t$ one-hot at $y$ for a class index (normaliser $w_y$), or the given distribution (normaliser 1). Sums run
+    over the classes that are possible, and C is how many of these there are.
 
     Args:
       logits: floating `(..., C)`: $x$. A class with logit -inf is impossible, and contributes 0 where its target is 0.
@@ -184,16 +188,19 @@ def cross_entropy(
       class_weights: real `(C,)`: $w$; 1 if not given.
       ignore_index: samples with this class index do not count.
       label_smoothing: in [0, 1]: $\varepsilon$. A number, or an array with one a sample.
+      valid: boolean `(..., C)` or `(C,)`: which classes are possible. The logits of other classes have no effect, and
+        neither has soft target mass on them; the rest of the mass is not rescaled. None: all classes are.
       axis_name: inside `shard_map`, the axis (or axes) of the mesh that the classes are split over. `logits`, soft
-        targets and `class_weights` are then the columns of this device alone, as many on each, and class indices count
-        over all of them. Devices exchange the maximum of a sample and one message of a few numbers, never logits.
-      n_classes: C, where there are more columns than classes: the last ones, over all devices, are padding and whatever
-        stands there has no effect. None: as many as columns.
+        targets, `valid` and `class_weights` are then the columns of this device alone, as many on each, and class
+        indices count over all of them. Devices exchange the maximum of a sample and one message of a few numbers, never
+        logits.
+      n_classes: how many classes there are, if there are more columns: the last ones, over all devices, are padding,
+        and whatever stands there has no effect. None: as many as columns.
       options: `weights`, `where`, `reduction`, `axis`: see `jaxloss.AxisOptions`.
 
     Returns:
       The reduced loss, a scalar, the same on every device of `axis_name`; with `reduction="none"` one loss a sample.
-      NaN for a sample whose class index is out of range.
+      NaN for a sample whose class index is out of range or not valid.
 
     Raises:
       ValueError: shapes do not fit, `label_smoothing` is outside [0, 1], `ignore_index` is given with a floating
@@ -213,8 +220,7 @@ def cross_entropy(
       >>> print(f"{jaxloss.cross_entropy(logits, jnp.array([0, 2]), label_smoothing=0.1):.4f}")
       0.7357
     """
-    classes = ClassAxis.of("cross_entropy", logits.size, axis_name, n_classes)
-    if jnp.ndim(target) and checks.data_checks_enabled():
+    if jnp.ndim(target) and classes.valid is None and checks.data_checks_enabled():
         _require_distribution(classes, jnp.asarray(target))
     of = softmax_cross_entropy(classes, logits, target, class_weights, label_smoothing)
     return of.loss, of.normaliser
@@ -231,23 +237,30 @@ class SoftmaxCrossEntropy(NamedTuple):
 def softmax_cross_entropy(
     classes: ClassAxis, logits: Vector, target: Vector | int, class_weights: Vector | None, label_smoothing: Real
 ) -> SoftmaxCrossEntropy:
-    """What `cross_entropy` is for one sample: with scores s = x - max x,
+    """`cross_entropy` of one sample: with scores s = x - max x,
 
         l = (Σ w q) log Σ exp s - Σ w q s
 
-    of which each sum goes over the columns of all devices, and no term is negative, so that none cancels.
+    Each sum runs over the columns of all devices, and no term is negative, so that none cancels.
     """
-    exists = classes.exists()
-    logits = logits if exists is None else jnp.where(exists, logits, -jnp.inf)
+    exists, n_possible = classes.exists(), classes.n_classes
+    if exists is not None:
+        impossible = -jnp.inf
+        if classes.valid is not None:
+            (total,) = classes.sums(jnp.sum(exists, dtype=logits.dtype))
+            n_possible = jnp.maximum(total, 1)
+            # With no possible class every logit counts as 0, as infinity minus infinity is not a number.
+            impossible = jnp.where(total == 0, 0, -jnp.inf)
+        logits = jnp.where(exists, logits, impossible)
     # The maximum is taken off before anything is added, so that large logits lose no digits.
     maximum = classes.maximum(lax.stop_gradient(jnp.max(logits)))
     scores = logits - maximum
 
     normaliser = jnp.sum(jnp.exp(scores))
-    is_index, is_smoothed = jnp.ndim(target) == 0, isinstance(label_smoothing, Array)  # smoothed: not left at 0
+    is_index, is_smoothed = jnp.ndim(target) == 0, is_given(label_smoothing)
     weight = classes.share(class_weights, target) if is_index and class_weights is not None else None
     if is_index and not is_smoothed:
-        # The logit is looked up and not its score, for which all scores would be written to memory: 40 % of the time.
+        # Not the score: to look that up, XLA:CPU writes all scores to memory, which takes 40 % of the time.
         normaliser, logit, *weights = classes.sums(normaliser, classes.share(logits, target), *_given(weight))
         log_normaliser = jnp.log(normaliser)
         surprise = log_normaliser - (logit - maximum)
@@ -264,7 +277,7 @@ def softmax_cross_entropy(
     else:
         mass, score = products((1 - label_smoothing) * target, scores, class_weights)
     if is_smoothed:
-        each = jnp.broadcast_to(label_smoothing / classes.n_classes, scores.shape)
+        each = jnp.broadcast_to(label_smoothing / n_possible, scores.shape)
         more, of_all = products(each if exists is None else jnp.where(exists, each, 0), scores, class_weights)
         mass, score = mass + more, score + of_all
     has_unit_mass = is_index and weight is None
