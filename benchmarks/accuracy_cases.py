@@ -1,4 +1,4 @@
-"""What the accuracy table covers: each loss with its options, its arguments as drawn, and the same loss of peers."""
+"""The cases of the accuracy table: each loss with its options, a way to draw its arguments, and its peers."""
 
 import dataclasses
 import os
@@ -22,16 +22,16 @@ class Case:
     """One loss with one set of options.
 
     Args:
-      label: how the table names it.
-      loss: its name in `jaxloss` and in `benchmarks.formulas`.
-      draw: (numbers, n) to float64 or integer arrays of n samples, those in `shared` without a batch axis.
-      options: of the loss.
-      formula_options: of the formula, where they are not the same.
-      differentiated: positions of the arrays that the gradient is taken by.
+      label: name in the table.
+      loss: name in `jaxloss` and in `benchmarks.formulas`.
+      draw: maps (numbers, n) to float64 or integer arrays of n samples; those in `shared` have no batch axis.
+      options: options of the loss.
+      formula_options: options of the formula, if they differ.
+      differentiated: positions of the arrays with respect to which the gradient is taken.
       shared: positions of the arrays without a batch axis.
-      alike: positions of the arrays whose entries are subtracted from one another, so that they share a scale.
-      peers: name to the same losses, one a sample, of a peer's arrays; those of PyTorch are tensors.
-      ours: the call of `jaxloss` where it takes other arguments than the formula.
+      alike: positions of the arrays that are subtracted from each other and therefore share a scale.
+      peers: maps the name of a peer to its loss, one per sample; PyTorch's takes tensors.
+      ours: the call in `jaxloss`, if its arguments differ from those of the formula.
     """
 
     label: str
@@ -60,7 +60,7 @@ def binary(numbers: Numbers, n: int) -> Arrays:
 
 
 def two_probabilities(numbers: Numbers, n: int) -> Arrays:
-    """Away from where the gradient's denominator is clamped, by PyTorch's convention and ours."""
+    """Probabilities away from the range where PyTorch and jaxloss clamp the denominator of the gradient."""
     return numbers.probability(n).clip(1e-11, 1 - 1e-11), numbers.probability(n)
 
 
@@ -104,7 +104,7 @@ def indexed(numbers: Numbers, n: int) -> Arrays:
 
 
 def confident(numbers: Numbers, n: int) -> Arrays:
-    """The target leads by 5 to 80, so that the loss is down to 1e-34."""
+    """The target leads by 5 to 80, so losses are as small as 1e-34."""
     logits, target = numbers.generator.uniform(-1, 1, size=(n, C)), numbers.generator.integers(0, C, size=n)
     logits[np.arange(n), target] += numbers.generator.uniform(5, 80, size=n)
     return logits, target
@@ -153,7 +153,7 @@ def our_adaptive(hidden: Any, head: Any, down: Any, up: Any, target: Any, **opti
 
 
 def torch_loss(name: str, **options: Any) -> Mapping[str, Callable[..., Any]]:
-    """PyTorch's loss of that name with these options, where PyTorch is there."""
+    """PyTorch's loss of this name with these options, if PyTorch is installed."""
 
     def call(*tensors: Any) -> Any:
         import torch
@@ -190,7 +190,7 @@ def optax_loss(name: str, **options: Any) -> Mapping[str, Callable[..., Any]]:
 
 
 def optax_of_one(name: str) -> Mapping[str, Callable[..., Any]]:
-    """Optax's sums over a last axis, which here has one element."""
+    """Optax's loss, which sums over the last axis; here that axis has one element."""
     return {k: lambda x, y, f=f: f(x[:, None], y[:, None]) for k, f in optax_loss(name).items()}
 
 
@@ -203,7 +203,7 @@ def optax_several() -> Mapping[str, Callable[..., Any]]:
 
 
 def keras_loss(name: str, elementwise: bool = False, **options: Any) -> Mapping[str, Callable[..., Any]]:
-    """Keras's loss, on JAX; the elementwise ones take the mean over a last axis."""
+    """Keras's loss on JAX; elementwise losses average over the last axis."""
 
     def call(x: Any, y: Any) -> Any:
         os.environ.setdefault("KERAS_BACKEND", "jax")
@@ -226,12 +226,12 @@ def optax_smoothed() -> Mapping[str, Callable[..., Any]]:
 
 
 def of_indices(peers: Mapping[str, Callable[..., Any]]) -> Mapping[str, Callable[..., Any]]:
-    """Losses of probabilities as those of class indices."""
+    """Adapts losses of class probabilities to class indices."""
     return {k: lambda x, t, f=f: f(x, jax.nn.one_hot(t, C, dtype=x.dtype)) for k, f in peers.items()}
 
 
 SMOOTHED, MARGIN = {"label_smoothing": 0.125}, {"margin": 0.25}
-# The derivative at a kink as the textbook has it, as peers have no width.
+# The classical sub-gradient, because peers have no kink width.
 SHARP = {"kink_width": 0.0}
 WITH_INDICES = "softmax_cross_entropy_with_integer_labels"
 OF_INDICES = (
