@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-import operator
 import typing
 from collections.abc import Sequence
 from typing import Any
@@ -20,6 +19,7 @@ from jaxloss._errors import Vector, require_array, require_key
 from jaxloss._large_output import chunked as chunks
 from jaxloss._large_output import matmul as products
 from jaxloss._large_output.cutoffs import check_div_value, check_sizes, tail_features
+from jaxloss._large_output.parameter_checks import check_parameters, class_bounds
 from jaxloss._sharding import equally_varying
 
 
@@ -99,7 +99,7 @@ class AdaptiveSoftmax:
           As the class.
         """
         require_key("AdaptiveSoftmax.init", key)
-        bounds = _bounds("AdaptiveSoftmax.init", cutoffs, n_classes)
+        bounds = class_bounds("AdaptiveSoftmax.init", cutoffs, n_classes)
         check_sizes("AdaptiveSoftmax.init", in_features=in_features)
         check_div_value("AdaptiveSoftmax.init", div_value)
         if not isinstance(typing.cast("Any", head_bias), bool | np.bool_):
@@ -203,38 +203,7 @@ class AdaptiveSoftmax:
 
     def check(self) -> None:
         """Raises an error that says what, if the parts do not fit together; every function here begins with it."""
-        leaves = {"head": self.head} | ({} if self.head_bias is None else {"head_bias": self.head_bias})
-        if not isinstance(typing.cast("Any", self.tails), tuple | list):
-            raise TypeError(f"AdaptiveSoftmax: tails takes a tuple of pairs, got {type(self.tails).__name__}")
-        for i, tail in enumerate(typing.cast("tuple[Any, ...]", self.tails)):
-            if not isinstance(tail, tuple | list) or len(tail) != 2:
-                raise TypeError(f"AdaptiveSoftmax: tails[{i}] takes a pair (down, up), got {type(tail).__name__}")
-            leaves |= {f"tails[{i}][{j}]": matrix for j, matrix in enumerate(tail)}
-        for name, leaf in leaves.items():
-            if not hasattr(leaf, "dtype") or not jnp.issubdtype(leaf.dtype, jnp.floating):
-                got = f"dtype {leaf.dtype}" if hasattr(leaf, "dtype") else f"a {type(leaf).__name__}"
-                raise TypeError(f"AdaptiveSoftmax: {name} takes a floating array, got {got}")
-            rank = 1 if name == "head_bias" else 2
-            if len(leaf.shape) != rank or 0 in leaf.shape:
-                takes = "a matrix" if rank == 2 else "a vector"
-                raise ValueError(f"AdaptiveSoftmax: {name} has shape {leaf.shape} but takes {takes} that is not empty")
-        features, n_head = self.head.shape
-        if n_head <= len(self.tails):
-            raise ValueError(
-                f"AdaptiveSoftmax: head has shape {self.head.shape} but takes a column for each of {len(self.tails)} "
-                "tails and for each class before them"
-            )
-        if self.head_bias is not None and self.head_bias.shape != (n_head,):
-            raise ValueError(
-                f"AdaptiveSoftmax: head_bias has shape {self.head_bias.shape} but head of shape {self.head.shape} "
-                f"takes ({n_head},)"
-            )
-        for i, (down, up) in enumerate(self.tails):
-            if down.shape[0] != features or down.shape[1] != up.shape[0]:
-                raise ValueError(
-                    f"AdaptiveSoftmax: tails[{i}] has shapes {down.shape} and {up.shape} but takes ({features}, e) and "
-                    "(e, n)"
-                )
+        check_parameters(self.head, self.head_bias, self.tails)
 
     def _hidden(self, method: str, hidden: Any) -> Array:
         self.check()
@@ -248,21 +217,6 @@ class AdaptiveSoftmax:
                 f"AdaptiveSoftmax.{method}: hidden has shape {hidden.shape} but takes {features} features last"
             )
         return hidden
-
-
-def _bounds(function: str, cutoffs: Sequence[int], n_classes: int) -> tuple[int, ...]:
-    """The cutoffs and the number of classes, checked."""
-    check_sizes(function, n_classes=n_classes)
-    try:
-        bounds = (*map(operator.index, cutoffs), operator.index(n_classes))
-    except TypeError:
-        raise TypeError(f"{function}: cutoffs takes a sequence of integers, got {cutoffs!r}") from None
-    if any(low >= high for low, high in itertools.pairwise((0, *bounds))):
-        raise ValueError(
-            f"{function}: cutoffs is {tuple(cutoffs)} but takes integers that increase, above 0 and below n_classes "
-            f"{n_classes}"
-        )
-    return bounds
 
 
 def _scores(hidden: Array, *kernels: Array) -> Array:
