@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxloss import _numerics as numerics
+from jaxloss import _scaling as scaling
 from jaxloss import kinks
 from jaxloss._errors import Interval, Real, Vector, as_real, as_vectors, require_broadcast
 
@@ -203,56 +204,24 @@ def unit(dimension: int, p: float = 2.0) -> float:
     return 2.0 ** math.ceil(1 + math.log2(dimension) / p)
 
 
-def _scaled(x: Array, *, exactly: bool) -> tuple[Array, Array]:
-    """(x / scale, scale): the largest entry or, exactly, a power of two near it; 1 where that is 0 or subnormal."""
-    info, sizes = jnp.finfo(x.dtype), lax.stop_gradient(jnp.abs(x))
-    largest = jnp.max(sizes, axis=-1, keepdims=True)
-    scale = jnp.where(largest < info.tiny, 1, largest)
-    if exactly:
-        # Beyond 2^126 the reciprocal is subnormal, so flushed to 0.
-        scale = lax.reduce_precision(jnp.minimum(scale, 2.0 ** (info.maxexp - 3)), info.nexp, 0)
-        return x * (1 / scale), scale
-    # By an array, not by a number a row, which XLA would turn into its rounded reciprocal: the largest has to be 1.
-    return x / jnp.maximum(scale, sizes), scale
-
-
-def _sum_of_powers(scaled: Array, p: float) -> tuple[Array, Array]:
-    """The sum, of a zero vector 1, as the root of 0 has no slope, and whether it is one."""
-    powers = scaled * scaled if p == 2 else jnp.abs(scaled) ** p
-    total = jnp.sum(powers, axis=-1, keepdims=True)
-    return jnp.where(total == 0, 1, total), total == 0
-
-
-def _root(total: Array, p: float) -> Array:
-    return jnp.sqrt(total) if p == 2 else total ** (1 / p)
-
-
-def _measured(x: Array, p: float) -> tuple[Array, Array, Array, Array]:
-    """(x / scale, scale, the sum of the powers of that, the norm of x)."""
-    # For p = 2 without rounding; by another p powers of numbers that are not at most 1 would overflow.
-    scaled, scale = _scaled(x, exactly=p == 2)
-    total, is_zero = _sum_of_powers(scaled, p)
-    return scaled, scale, total, jnp.where(is_zero, 0, scale * _root(total, p))
-
-
 @functools.partial(jax.custom_jvp, nondiff_argnums=(2,))
 def _norm(x: Array, width: Array, p: float) -> Array:
     del width
-    *_, size = _measured(x, p)
+    *_, size = scaling.norm_and_parts(x, p)
     return jnp.squeeze(size, -1)
 
 
 @_norm.defjvp
 def _norm_jvp(p, primals, tangents):
     x, width = primals
-    scaled, scale, total, size = _measured(x, p)
+    scaled, scale, total, size = scaling.norm_and_parts(x, p)
     if p == 2:
         # The ramp of `kinks.ramp` along each ray, written so that the second derivative at 0 is exact as well.
         inside, per_width = size < width, 1 / jnp.maximum(width, jnp.finfo(x.dtype).tiny)
         scale_share, share = (jnp.where(inside, each, 0) * per_width for each in (scale, size))
         ramp = jnp.where(inside, scale_share * (3 - share * share) / 2, 1)
-        length = jnp.where(inside, 1, _root(total, p))
-        # By an array, as in `_scaled`: half of no entry is as large as the length.
+        length = jnp.where(inside, 1, scaling.root(total, p))
+        # By an array, as in `scale_by_largest`: half of no entry is as large as the length.
         gradient = scaled * ramp / jnp.maximum(length, lax.stop_gradient(jnp.abs(scaled)) / 2)
     else:
         # Not the power p - 1 of the length, which for a high p is a rounded number near 1.
@@ -279,8 +248,8 @@ def _signed_power(x: Array, width: Array, p: float) -> Array:
 def _direction(x: Array) -> tuple[Array, Array, Array]:
     """(x / length, scale / length, scale), the first two 0 where x is."""
     # Parallel vectors are the same in units of their largest entries.
-    scaled, scale = _scaled(x, exactly=False)
-    total, is_zero = _sum_of_powers(scaled, 2.0)
+    scaled, scale = scaling.scale_by_largest(x, power_of_two=False)
+    total, is_zero = scaling.sum_of_powers(scaled, 2.0)
     per_length = jnp.where(is_zero, 0, 1 / jnp.sqrt(total))
     return scaled * per_length, per_length, scale
 
