@@ -17,31 +17,32 @@ from jaxloss._errors import Interval, Vector, require_array, require_key
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, eq=False)
 class BalancedSampler:
-    r"""Draws each class equally often, from one ring buffer of sample indices a class.
+    r"""Draws each class equally often, from one ring buffer of sample indices per class.
 
-    A buffer is emptied in random order, then reshuffled and begun anew. A round draws one index from every class, so an
-    epoch of `epoch_rounds` rounds passes once through the largest class and cycles through the smaller ones, of which
-    each uses all of its samples equally often. A pass is a Fisher-Yates shuffle that goes only as far as indices are
-    drawn: a round costs the same whatever the size of the data, but each call of `draw` copies the buffers once, so
-    draw many rounds at a time.
+    A buffer is drawn in random order, then reshuffled and reused. A round draws one index from every class. An epoch of
+    `epoch_rounds` rounds therefore passes once through the largest class and cycles through the smaller ones, and each
+    class uses all of its samples equally often. A pass is a Fisher-Yates shuffle that advances only as indices are
+    drawn. The cost of a round does not depend on the size of the data, but each call of `draw` copies the buffers once,
+    so draw many rounds at a time.
 
-    Make one with `BalancedSampler.init`. It is a pytree and never changes: `draw` returns the next one. So it can be
-    carried by `lax.scan` and kept in a checkpoint beside the parameters, and the same key gives the same indices again.
+    Create a sampler with `BalancedSampler.init`. It is an immutable pytree, and `draw` returns the next sampler. You
+    can carry it through `lax.scan` and save it in a checkpoint with the parameters. The same key gives the same
+    indices.
 
-    Training on balanced classes teaches the network that all are equally frequent. Where they are not, train on for
-    some epochs on the data as they are, drawn by `jax.random.permutation`, or keep to `logit_adjustment`.
+    Training on balanced classes teaches the network that all classes are equally frequent. If they are not, train for
+    some more epochs on the original data, drawn with `jax.random.permutation`, or use `logit_adjustment` instead.
 
     Args:
-      key: of `jax.random`.
+      key: a key of `jax.random`.
       order: `(n,)`, the indices of the samples, class by class.
       start: `(c,)`, where each class begins in `order`.
-      length: `(c,)`, how many samples it has.
-      position: `(c,)`, how many of them the present pass has drawn.
-      n_drawn: how many rounds were drawn, modulo 2³².
-      epoch_rounds: the length of the largest class.
+      length: `(c,)`, the number of samples of each class.
+      position: `(c,)`, how many of them the current pass has drawn.
+      n_drawn: the number of rounds drawn so far, modulo 2³².
+      epoch_rounds: the number of samples of the largest class.
 
     Returns:
-      A pytree of arrays, but for `epoch_rounds`, which is static.
+      A pytree of arrays; `epoch_rounds` is static.
 
     Raises:
       ValueError, TypeError: see `init` and `draw`.
@@ -72,18 +73,18 @@ class BalancedSampler:
 
     @staticmethod
     def init(key: Array, target: Vector, n_classes: int | None = None) -> BalancedSampler:
-        """A sampler that has drawn nothing yet.
+        """Creates a sampler that has not drawn anything yet.
 
         Args:
-          key: of `jax.random`.
-          target: integer `(n,)`, the class of each sample; not traced, as their counts decide shapes.
-          n_classes: the number of classes; by default one more than the largest of `target`.
+          key: a key of `jax.random`.
+          target: integer `(n,)`, the class of each sample. It must not be traced, because its counts determine shapes.
+          n_classes: the number of classes; by default, one more than the largest class in `target`.
 
         Returns:
           The sampler.
 
         Raises:
-          TypeError: `target` is not integer, or is traced; `key` is none.
+          TypeError: `target` is not integer or is traced, or `key` is not a random key.
           ValueError: `target` is not a vector, holds a class outside [0, n_classes), or lacks a class.
 
         Reference:
@@ -114,16 +115,16 @@ class BalancedSampler:
         return BalancedSampler(key, order, start, length, position, jnp.uint32(0), longest)
 
     def draw(self, n_rounds: int = 1) -> tuple[Array, BalancedSampler]:
-        """The next rounds, and the sampler after them.
+        """Draws the next rounds.
 
         Args:
-          n_rounds: at least 0; two draws of 3 rounds are one of 6.
+          n_rounds: at least 0. Two draws of 3 rounds equal one draw of 6.
 
         Returns:
-          Indices `(n_rounds, c)`, in column c samples of class c, and the next sampler.
+          Indices `(n_rounds, c)`, with samples of class c in column c, and the next sampler.
 
         Raises:
-          TypeError: `n_rounds` is no integer.
+          TypeError: `n_rounds` is not an integer.
           ValueError: `n_rounds` is negative.
 
         Reference:

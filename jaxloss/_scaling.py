@@ -1,24 +1,28 @@
-"""Vectors in units of about their largest entry, in which sums of powers neither overflow nor underflow."""
+"""Scaling of vectors by about their largest entry, so that sums of powers neither overflow nor underflow."""
 
 import jax.numpy as jnp
 from jax import Array, lax
 
 
 def scale_by_largest(x: Array, *, power_of_two: bool) -> tuple[Array, Array]:
-    """(x / scale, scale): the largest entry or, exactly, a power of two near it; 1 where that is 0 or subnormal."""
+    """Returns (x / scale, scale). The scale is the largest entry, or a power of two near it, which divides exactly.
+
+    It is 1 if the largest entry is 0 or subnormal.
+    """
     info, sizes = jnp.finfo(x.dtype), lax.stop_gradient(jnp.abs(x))
     largest = jnp.max(sizes, axis=-1, keepdims=True)
     scale = jnp.where(largest < info.tiny, 1, largest)
     if power_of_two:
-        # Beyond 2^126 the reciprocal is subnormal, so flushed to 0.
+        # The reciprocal of more than 2^126 is subnormal and would be flushed to 0.
         scale = lax.reduce_precision(jnp.minimum(scale, 2.0 ** (info.maxexp - 3)), info.nexp, 0)
         return x * (1 / scale), scale
-    # By an array, not by a number a row, which XLA would turn into its rounded reciprocal: the largest has to be 1.
+    # Divide by an array, not by one number per row: XLA would multiply by the rounded reciprocal of one number, and the
+    # largest entry would not become exactly 1.
     return x / jnp.maximum(scale, sizes), scale
 
 
 def sum_of_powers(scaled: Array, p: float) -> tuple[Array, Array]:
-    """The sum, of a zero vector 1, as the root of 0 has no slope, and whether it is one."""
+    """Returns (sum, is_zero). The sum of a zero vector is replaced by 1, because the root has no derivative at 0."""
     powers = scaled * scaled if p == 2 else jnp.abs(scaled) ** p
     total = jnp.sum(powers, axis=-1, keepdims=True)
     return jnp.where(total == 0, 1, total), total == 0
@@ -29,8 +33,8 @@ def root(total: Array, p: float) -> Array:
 
 
 def norm_and_parts(x: Array, p: float) -> tuple[Array, Array, Array, Array]:
-    """(x / scale, scale, the sum of the powers of that, the norm of x)."""
-    # For p = 2 without rounding; by another p powers of numbers that are not at most 1 would overflow.
+    """Returns (x / scale, scale, sum of powers of x / scale, norm of x)."""
+    # A power of two scales without rounding, which suffices for p = 2. For other p, entries above 1 could overflow.
     scaled, scale = scale_by_largest(x, power_of_two=p == 2)
     total, is_zero = sum_of_powers(scaled, p)
     return scaled, scale, total, jnp.where(is_zero, 0, scale * root(total, p))

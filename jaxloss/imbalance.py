@@ -1,8 +1,8 @@
-r"""Training where some classes are rare: samplers, and class counts turned into weights or logit adjustments.
+r"""Tools for data in which some classes are rare: a balanced sampler, class weights, and logit adjustment.
 
-What they do to a network with one hidden layer on scikit-learn's digits, blurred by noise so that classes overlap, of
-which 0 to 4 have 8 training images each and 5 to 9 have 110 (8 seeds, mean ± standard error). Balanced accuracy counts
-each class alike; the other two columns count it as often as it is in training.
+The table shows their effect on a network with one hidden layer, trained on scikit-learn's digits. Noise makes the
+classes overlap. The digits 0 to 4 have 8 training images each, and 5 to 9 have 110 (8 seeds, mean ± standard error).
+Balanced accuracy weights all classes equally. The other two columns weight each class by its frequency in training.
 
 | training | balanced accuracy, % | accuracy, % | cross-entropy |
 | --- | --- | --- | --- |
@@ -14,8 +14,8 @@ each class alike; the other two columns count it as often as it is in training.
 | balanced sampling | 83.7 ± 0.5 | 87.7 ± 0.8 | 0.374 ± 0.017 |
 | balanced, then true frequencies | 77.9 ± 0.8 | 89.3 ± 0.8 | 0.337 ± 0.016 |
 
-So, where classes count alike, sample or weight them alike; where samples do, balance first if at all, and end on the
-data as they are.
+If each class counts equally, use balanced sampling or class weights. If each sample counts equally, balance at most at
+the beginning, and end with the original data.
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ from jaxloss._errors import Interval, Real, Vector, as_real, require_array
 
 
 def class_counts(target: object, n_classes: int) -> Array:
-    r"""How many samples each class has.
+    r"""The number of samples of each class.
 
     $$n_c = \#\{ i : y_i = c \}$$
 
     Args:
-      target: integer, of any number of samples; indices outside [0, n_classes) are counted nowhere.
+      target: integer, any number of samples. Indices outside [0, n_classes) are not counted.
       n_classes: the number of classes.
 
     Returns:
       Counts `(n_classes,)`, as floats.
 
     Raises:
-      TypeError: `target` is no integer array.
+      TypeError: `target` is not an integer array.
       ValueError: `n_classes` is below 1.
 
     Reference:
@@ -75,14 +75,14 @@ def inverse_frequency_weights(counts: Vector) -> Array:
     $$w_c = \frac{N}{C\, n_c}, \qquad N = \sum_c n_c$$
 
     Args:
-      counts: real `(c,)`, at least 0: $n_c$, the samples of each class, or their frequencies.
+      counts: real `(c,)`, at least 0: $n_c$, the number of samples of each class, or their frequencies.
 
     Returns:
-      Weights `(c,)`, 1 on average over the samples; 0 for a class without samples, which C does not count either. NaN
-      for a negative count.
+      Weights `(c,)`, with mean 1 over the samples. A class without samples has weight 0 and is not counted in C. A
+      negative count gives NaN.
 
     Raises:
-      TypeError: `counts` are no real numbers.
+      TypeError: `counts` are not real numbers.
       ValueError: `counts` is not a vector.
 
     Reference:
@@ -100,20 +100,20 @@ def inverse_frequency_weights(counts: Vector) -> Array:
 
 
 def effective_number_weights(counts: Vector, *, beta: Real = 0.999) -> Array:
-    r"""Class weights inverse to the effective number of samples, between none (beta 0) and inverse frequency (beta 1).
+    r"""Class weights inverse to the effective number of samples: equal for beta 0, inverse frequency as beta goes to 1.
 
     $$w_c \propto \frac{1 - \beta}{1 - \beta^{n_c}}, \qquad \sum_c w_c = C$$
 
     Args:
-      counts: real `(c,)`, at least 0: $n_c$, the samples of each class.
-      beta: in [0, 1): $\beta = (M - 1) / M$ for classes that hold no more than M distinct samples.
+      counts: real `(c,)`, at least 0: $n_c$, the number of samples of each class.
+      beta: in [0, 1): $\beta = (M - 1) / M$ if a class has no more than M distinct samples.
 
     Returns:
-      Weights `(c,)`, 1 on average over the classes; 0 for a class without samples, which C does not count either. NaN
-      for a negative count.
+      Weights `(c,)`, with mean 1 over the classes. A class without samples has weight 0 and is not counted in C. A
+      negative count gives NaN.
 
     Raises:
-      TypeError: `counts` are no real numbers.
+      TypeError: `counts` are not real numbers.
       ValueError: `counts` is not a vector, or `beta` is outside [0, 1).
 
     Reference:
@@ -128,33 +128,33 @@ def effective_number_weights(counts: Vector, *, beta: Real = 0.999) -> Array:
     counts, present = _counts("effective_number_weights", counts)
     if not isinstance(beta, Array | np.ndarray):
         Interval("[0, 1)").check_number("effective_number_weights", "beta", beta)
-        log_beta = math.log(beta) if beta else -math.inf  # in float64, as float32 knows few numbers just below 1
+        log_beta = math.log(beta) if beta else -math.inf  # in float64, because float32 has few numbers just below 1
     else:
         log_beta = jnp.log(_as_number("effective_number_weights", "beta", beta, counts))
-    # 1 - beta^n, which for a beta near 1 is a difference of two numbers near 1.
+    # expm1, because 1 - beta^n is the difference of two numbers near 1 if beta is near 1.
     weights = jnp.where(present, -1 / jnp.expm1(jnp.where(present, counts, 1) * log_beta), 0)
     total = weights.sum()
     return weights * present.sum().astype(weights.dtype) / jnp.where(total == 0, 1, total)
 
 
 def logit_adjustment(counts: Vector, *, temperature: Real = 1.0) -> Array:
-    r"""What to add to the logits in training, so that without it they rank the classes as if all were equally frequent.
+    r"""An adjustment added to the logits in training, after which plain logits treat all classes as equally frequent.
 
     $$a_c = \tau \log \frac{n_c}{N}$$
 
-    Train by `cross_entropy(logits + logit_adjustment(counts), target)` and predict by `argmax(logits)`; or train
-    without it and predict by `argmax(logits - logit_adjustment(counts))`, where every class has samples: one without
-    would always win.
+    Train with `cross_entropy(logits + logit_adjustment(counts), target)` and predict with `argmax(logits)`. Or train
+    without it and predict with `argmax(logits - logit_adjustment(counts))`, provided that every class has samples: a
+    class without samples would always win.
 
     Args:
-      counts: real `(c,)`, at least 0: $n_c$, the samples of each class, or their frequencies.
-      temperature: $\tau$; at 1 the predictions are those of least balanced error.
+      counts: real `(c,)`, at least 0: $n_c$, the number of samples of each class, or their frequencies.
+      temperature: $\tau$; 1 gives predictions with the lowest balanced error.
 
     Returns:
-      Adjustments `(c,)`; -inf for a class without samples, NaN for a negative count or none at all.
+      Adjustments `(c,)`: -inf for a class without samples, NaN for a negative count or if all counts are 0.
 
     Raises:
-      TypeError: `counts` are no real numbers.
+      TypeError: `counts` are not real numbers.
       ValueError: `counts` is not a vector.
 
     Reference:
@@ -175,7 +175,7 @@ def logit_adjustment(counts: Vector, *, temperature: Real = 1.0) -> Array:
 
 
 def _counts(function: str, counts: Vector) -> tuple[Array, Array]:
-    """The counts as floats, NaN for negative ones, and which are not 0."""
+    """Returns the counts as floats, with NaN for negative counts, and which of them are not 0."""
     require_vector(function, "counts", counts, (np.integer, np.floating), "one number a class")
     counts = jnp.asarray(counts)
     counts = counts.astype(compute_dtype([counts]))
@@ -184,7 +184,7 @@ def _counts(function: str, counts: Vector) -> tuple[Array, Array]:
 
 
 def _as_number(function: str, name: str, value: Real, counts: Array) -> Array:
-    """The option in the dtype of the counts: a number, or one a class."""
+    """The option in the dtype of the counts: one number, or one per class."""
     number = as_real(function, name, value, counts.dtype)
     if number.ndim and number.shape != counts.shape:
         takes = f"a number or shape {counts.shape}, one a class"
