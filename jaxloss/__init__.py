@@ -1,4 +1,4 @@
-"""jaxloss: PyTorch's losses as pure JAX functions, exact at the extremes, smooth at the kinks."""
+"""jaxloss: a loss library for JAX. The losses are pure functions, exact at extreme inputs and smooth at their kinks."""
 
 from jaxloss import imbalance as imbalance
 from jaxloss import kinks as kinks

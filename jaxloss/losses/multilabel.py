@@ -18,25 +18,25 @@ from jaxloss.options import AxisOptions
 def multilabel_margin_loss(
     logits: Vector, target: Vector, *, kink_width: Real | None = None, **options: Unpack[AxisOptions]
 ) -> Array:
-    r"""Hinge loss of each right class against each wrong one.
+    r"""Hinge loss of each right class against each wrong class.
 
     $$l = \frac{1}{C} \sum_{j \in T} \sum_{i \notin T} \max(0,\, 1 - x_j + x_i)$$
 
     Args:
       logits: floating `(..., C)`: $x$, a score for each class.
-      target: integer `(..., C)`: $T$, the right classes, each in [0, C), the list ended by -1 if it is shorter than C.
-        What follows the first -1, in [-1, C) as well, has no effect.
-      kink_width: half-width of the ramp on which the derivative runs through the kinks, at least 0; None is one machine
+      target: integer `(..., C)`: $T$, the list of right classes, each in [0, C), ended by -1 if it is shorter than C.
+        Entries after the first -1 have no effect, but must lie in [-1, C) too.
+      kink_width: half-width of the ramp that the derivative follows at the kinks, at least 0. None means one machine
         epsilon. See `jaxloss.kinks`.
       options: `weights`, `where`, `reduction`, `axis`: see `jaxloss.AxisOptions`.
 
     Returns:
-      The reduced loss, a scalar; with `reduction="none"` one loss a sample. NaN for a sample whose list has an index
+      The reduced loss, a scalar; with `reduction="none"`, one loss per sample. NaN for a sample whose list has an index
       out of range.
 
     Raises:
       ValueError: shapes do not fit, or `kink_width` is negative.
-      TypeError: `logits` is not floating, or `target` not integer.
+      TypeError: `logits` is not floating, or `target` is not integer.
 
     Reference:
       Elisseeff and Weston, A kernel method for multi-labelled classification, NIPS 2001, section 3.
@@ -65,12 +65,12 @@ def multilabel_soft_margin_loss(
 
     Args:
       logits: floating `(..., C)`: $x$.
-      target: real in [0, 1], `(..., C)`: $y$, for each class whether it applies.
+      target: real in [0, 1], `(..., C)`: $y$, whether each class applies.
       class_weights: real `(C,)`: $w$; 1 if not given.
       options: `weights`, `where`, `reduction`, `axis`: see `jaxloss.AxisOptions`.
 
     Returns:
-      The reduced loss, a scalar; with `reduction="none"` one loss a sample.
+      The reduced loss, a scalar; with `reduction="none"`, one loss per sample.
 
     Raises:
       ValueError: shapes do not fit.
