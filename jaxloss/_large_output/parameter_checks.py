@@ -1,4 +1,4 @@
-"""Errors that say what is wrong with the parameters of an adaptive softmax."""
+"""Checks of the parameters of an adaptive softmax."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def check_parameters(head: Array, head_bias: Array | None, tails: tuple[tuple[Ar
 
 
 def class_bounds(function: str, cutoffs: Sequence[int], n_classes: int) -> tuple[int, ...]:
-    """The cutoffs and the number of classes, checked."""
+    """The cutoffs followed by the number of classes; raises an error if they are invalid."""
     check_sizes(function, n_classes=n_classes)
     try:
         bounds = (*map(operator.index, cutoffs), operator.index(n_classes))
