@@ -78,15 +78,15 @@ def exact(case: Case, arrays: Arrays, dtype: str) -> Exact:
             arguments = (a.tolist() if at is None else nested(x[at : at + a.size], a.shape) for at, a in places)
             return getattr(formulas, case.loss)(*arguments, **options)
 
-        def moved(*moves: tuple[int, int]) -> Any:
+        def shifted(*shifts: tuple[int, int]) -> Any:
             x = list(numbers)
-            for i, sign in moves:
+            for i, sign in shifts:
                 x[i] += sign * step
             return formula(x)
 
-        def with_kinks(*moves: tuple[int, int]) -> tuple[Any, list[Any]]:
+        def with_kinks(*shifts: tuple[int, int]) -> tuple[Any, list[Any]]:
             with formulas.kinks() as distances:
-                return moved(*moves), list(distances)
+                return shifted(*shifts), list(distances)
 
         inputs = widths(case, arrays, dtype)
         value, distances = with_kinks()
@@ -113,8 +113,8 @@ def exact(case: Case, arrays: Arrays, dtype: str) -> Exact:
                 if i == j:
                     second = (ups[i][0] - 2 * value + downs[i][0]) / step**2
                 else:
-                    second = moved((i, 1), (j, 1)) - moved((i, 1), (j, -1)) - moved((i, -1), (j, 1))
-                    second = (second + moved((i, -1), (j, -1))) / (4 * step**2)
+                    second = shifted((i, 1), (j, 1)) - shifted((i, 1), (j, -1)) - shifted((i, -1), (j, 1))
+                    second = (second + shifted((i, -1), (j, -1))) / (4 * step**2)
                 changes.append(abs(second) * width)
             units.append(largest + mp.fsum(changes))
         return Exact(value, unit, place, None if on_kink else gradient, units)
@@ -123,8 +123,10 @@ def exact(case: Case, arrays: Arrays, dtype: str) -> Exact:
 def widths(case: Case, arrays: Arrays, dtype: str) -> list[Any]:
     """For each floating input, the last place of the largest number on its scale."""
     largest = {i: max(abs(a.ravel())) for i, a in enumerate(arrays)}
-    together = max(largest[i] for i in case.alike) if case.alike else 0
-    places = {i: last_place(mp.mpf(float(together if i in case.alike else size)), dtype) for i, size in largest.items()}
+    together = max(largest[i] for i in case.same_scale) if case.same_scale else 0
+    places = {
+        i: last_place(mp.mpf(float(together if i in case.same_scale else size)), dtype) for i, size in largest.items()
+    }
     return [places[i] for i, a in enumerate(arrays) if a.dtype.kind == "f" for _ in range(a.size)]
 
 
