@@ -94,11 +94,11 @@ class BalancedSampler:
           As the class.
         """
         require_key("BalancedSampler.init", key)
-        require_vector("BalancedSampler.init", "target", target, (np.integer,), "one class index a sample")
+        require_vector("BalancedSampler.init", "target", target, (np.integer,), "one class index per sample")
         try:
             classes = np.asarray(target)
         except (jax.errors.TracerArrayConversionError, jax.errors.ConcretizationTypeError):
-            takes = "target is traced but its counts decide shapes; make the sampler outside jit"
+            takes = "target is traced but its counts determine shapes; create the sampler outside jit"
             raise TypeError(f"BalancedSampler.init: {takes}") from None
         if n_classes is None:
             n_classes = int(classes.max()) + 1
@@ -108,7 +108,7 @@ class BalancedSampler:
             raise ValueError(f"BalancedSampler.init: target holds {outside[0]} but lies in [0, {n_classes})")
         length = np.bincount(classes, minlength=n_classes)
         if not length.all():
-            raise ValueError(f"BalancedSampler.init: target has no sample of class {np.argmin(length)} to be drawn")
+            raise ValueError(f"BalancedSampler.init: target has no sample of class {np.argmin(length)} to draw")
         start, longest = np.cumsum(length) - length, int(length.max())
         arrays = (np.argsort(classes, kind="stable"), start, length, np.zeros(n_classes))
         order, start, length, position = (jnp.asarray(a, jnp.int32) for a in arrays)

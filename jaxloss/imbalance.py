@@ -176,7 +176,7 @@ def logit_adjustment(counts: Vector, *, temperature: Real = 1.0) -> Array:
 
 def _counts(function: str, counts: Vector) -> tuple[Array, Array]:
     """Returns the counts as floats, with NaN for negative counts, and which of them are not 0."""
-    require_vector(function, "counts", counts, (np.integer, np.floating), "one number a class")
+    require_vector(function, "counts", counts, (np.integer, np.floating), "one number per class")
     counts = jnp.asarray(counts)
     counts = counts.astype(compute_dtype([counts]))
     counts = jnp.where(counts < 0, jnp.nan, counts)
@@ -187,6 +187,6 @@ def _as_number(function: str, name: str, value: Real, counts: Array) -> Array:
     """The option in the dtype of the counts: one number, or one per class."""
     number = as_real(function, name, value, counts.dtype)
     if number.ndim and number.shape != counts.shape:
-        takes = f"a number or shape {counts.shape}, one a class"
+        takes = f"a number or shape {counts.shape}, one per class"
         raise ValueError(f"{function}: {name} has shape {number.shape} but takes {takes}")
     return number

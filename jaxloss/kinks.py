@@ -48,7 +48,7 @@ def abs(x: Real, kink_width: Real | None = None) -> Array:
       >>> [float(jax.grad(kinks.abs)(x, kink_width=0.5)) for x in (-1.0, 0.0, 0.25)]
       [-1.0, 0.0, 0.6875]
     """
-    return _abs(*_with_width("kinks.abs", x, kink_width))
+    return _abs(*_broadcast_to_width("kinks.abs", x, kink_width))
 
 
 def positive_part(x: Real, kink_width: Real | None = None) -> Array:
@@ -76,7 +76,7 @@ def positive_part(x: Real, kink_width: Real | None = None) -> Array:
       >>> [float(jax.grad(kinks.positive_part)(x)) for x in (-1.0, 0.0, 1.0)]
       [0.0, 0.5, 1.0]
     """
-    return _positive_part(*_with_width("kinks.positive_part", x, kink_width))
+    return _positive_part(*_broadcast_to_width("kinks.positive_part", x, kink_width))
 
 
 def maximum(x: Real, y: Real, kink_width: Real | None = None) -> Array:
@@ -111,7 +111,7 @@ def maximum(x: Real, y: Real, kink_width: Real | None = None) -> Array:
     if x.dtype != y.dtype:
         raise TypeError(f"kinks.maximum: takes two arrays of one dtype, got {x.dtype} and {y.dtype}")
     x, y = jnp.broadcast_arrays(x, y)
-    x, width = _with_width("kinks.maximum", x, kink_width)
+    x, width = _broadcast_to_width("kinks.maximum", x, kink_width)
     return _maximum(*jnp.broadcast_arrays(x, y), width)
 
 
@@ -215,7 +215,7 @@ def resolve_width(function: str, x: Real, kink_width: Real | None) -> Array:
     return as_real(function, "kink_width", kink_width, dtype)
 
 
-def _with_width(function: str, x: Real, kink_width: Real | None) -> tuple[Array, Array]:
+def _broadcast_to_width(function: str, x: Real, kink_width: Real | None) -> tuple[Array, Array]:
     """Returns x, broadcast against its widths, and the widths."""
     x = as_floating(function, "x", x)
     width = resolve_width(function, x, kink_width)

@@ -87,7 +87,7 @@ def distance(x: Vector, y: Vector, *, p: float = 2.0, eps: Real = 0.0, kink_widt
       >>> print(vectors.distance(jnp.array([1.0, 2.0]), jnp.array([4.0, 6.0])))
       5.0
     """
-    x, y = _alike("vectors.distance", x, y)
+    x, y = _same_shape("vectors.distance", x, y)
     width = _width("vectors.distance", x, kink_width)
     _POWERS.check_number("vectors.distance", "p", p)
     added = as_real("vectors.distance", "eps", eps, x.dtype)
@@ -123,7 +123,7 @@ def cosine_similarity(x: Vector, y: Vector) -> Array:
       >>> print(vectors.cosine_similarity(jnp.array([3e-30, 4e-30]), jnp.array([4e30, 3e30])).round(4))
       0.96
     """
-    return _cosine_and_distance(*_alike("vectors.cosine_similarity", x, y))[0]
+    return _cosine_and_distance(*_same_shape("vectors.cosine_similarity", x, y))[0]
 
 
 def cosine_distance(x: Vector, y: Vector) -> Array:
@@ -151,10 +151,10 @@ def cosine_distance(x: Vector, y: Vector) -> Array:
       >>> print(vectors.cosine_distance(jnp.array([1.0, 0.0]), jnp.array([1.0, 1e-5])))
       4.9999997e-11
     """
-    return _cosine_and_distance(*_alike("vectors.cosine_distance", x, y))[1]
+    return _cosine_and_distance(*_same_shape("vectors.cosine_distance", x, y))[1]
 
 
-def _alike(function: str, x: Vector, y: Vector) -> tuple[Array, Array]:
+def _same_shape(function: str, x: Vector, y: Vector) -> tuple[Array, Array]:
     x, y = as_vectors(function, "x", x), as_vectors(function, "y", y)
     if x.shape != y.shape:
         raise ValueError(f"{function}: takes two arrays of one shape, got {x.shape} and {y.shape}")
@@ -166,7 +166,7 @@ def _alike(function: str, x: Vector, y: Vector) -> tuple[Array, Array]:
 def _width(function: str, x: Array, kink_width: Real | None) -> Array:
     width = kinks.resolve_width(function, x, kink_width)
     if width.ndim and width.shape != x.shape[:-1]:
-        takes = f"a number or shape {x.shape[:-1]}, one a vector"
+        takes = f"a number or shape {x.shape[:-1]}, one per vector"
         raise ValueError(f"{function}: kink_width has shape {width.shape} but takes {takes}")
     return width
 

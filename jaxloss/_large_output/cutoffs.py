@@ -70,7 +70,7 @@ def adaptive_softmax_cutoffs(
     if n_tails >= counts.size:
         raise ValueError(f"{name}: n_tails is {n_tails} but lies in [0, {counts.size})")
     ends = np.unique(np.r_[np.geomspace(1, counts.size, 400).round(), 1 : min(counts.size, 128) + 1].astype(int))
-    ends = np.union1d(ends, counts.size - np.arange(n_tails + 1))  # leaves room for every tail
+    ends = np.union1d(ends, counts.size - np.arange(n_tails + 1))  # room for every tail
     expected = batch_size * np.r_[0, np.cumsum(counts)][ends] / counts.sum()
     costs = batch_size * (ends + n_tails) * float(in_features + _LOGIT_COST)  # costs of a head that ends there
     choices = []
