@@ -1,4 +1,4 @@
-"""What the site takes from outside docs/: the README as its front page, the changelog, and the notebooks as run."""
+"""Adds files from outside docs/ to the site: the README as front page, the changelog, and the executed notebooks."""
 
 import inspect
 import operator
@@ -42,13 +42,13 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def described(markdown: str) -> str:
-    """Pictures get the heading that they stand under in place of the name of their format."""
+    """Replaces the alternative text of plots, which is their format, by the heading above them."""
     heading, is_code, lines = "", False, []
     for line in markdown.splitlines():
         is_code ^= line.startswith("```")
         if line.startswith("#") and not is_code:
             heading = line.lstrip("# ")
-        lines.append(re.sub(r"^!\[(png|jpeg)\]", f"![Picture: {heading}]", line))
+        lines.append(re.sub(r"^!\[(png|jpeg)\]", f"![Plot: {heading}]", line))
     return "\n".join(lines) + "\n"
 
 
@@ -62,7 +62,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, **_: objec
 
 
 def contents(config: MkDocsConfig) -> str:
-    """What each page of the reference names, with the first sentence of its docstring."""
+    """A table for each reference page, with the first sentence of each docstring."""
     tables = []
     for path in next(pages for section in config.nav for title, pages in section.items() if title == "Reference"):
         page = (ROOT / "docs" / path).read_text()
@@ -73,7 +73,7 @@ def contents(config: MkDocsConfig) -> str:
         rows = [f"| [`{name}`][jaxloss.{name}] | {first_sentence(name)} |" for name in names]
         if rows:
             title = page.splitlines()[0].removeprefix("# ")
-            tables.append("\n".join([f"## {title}", "", "| name | what it is |", "| --- | --- |", *rows]))
+            tables.append("\n".join([f"## {title}", "", "| name | description |", "| --- | --- |", *rows]))
     return "\n\n".join(tables)
 
 
@@ -82,7 +82,7 @@ def first_sentence(name: str) -> str:
 
 
 def of_root(markdown: str) -> str:
-    """A file of the root, whose links are to lead on from the site's front page."""
+    """Adapts the links of a file in the repository root to the site."""
     markdown = re.sub(r"(\]\(|src=\")docs/", r"\1", markdown).replace(
         "](LICENSE)", "](https://www.apache.org/licenses/LICENSE-2.0)"
     )

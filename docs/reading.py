@@ -1,4 +1,4 @@
-"""What Griffe, which reads the package for the site without running it, is told beside."""
+"""A Griffe extension. Griffe reads the package for the site without running it."""
 
 import inspect
 import operator
@@ -11,7 +11,7 @@ import jaxloss.plot
 
 
 class AsHelpShowsIt(griffe.Extension):
-    """Signatures as the decorator leaves them, links between docstrings, and examples under their heading."""
+    """Shows signatures after decoration, links names in docstrings, and renames the section of examples."""
 
     def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
         if obj.docstring:
@@ -37,7 +37,7 @@ class AsHelpShowsIt(griffe.Extension):
 
 
 def linked(match: re.Match[str]) -> str:
-    """A name of the package in a docstring, as a link, if it is a public one."""
+    """Turns a public name of the package in a docstring into a link."""
     try:
         operator.attrgetter(match[1].removeprefix("jaxloss."))(jaxloss)
     except AttributeError:
