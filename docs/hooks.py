@@ -1,6 +1,8 @@
-"""Adds files from outside docs/ to the site: the README as front page, the changelog, and the executed notebooks."""
+"""Adds to the site what lives outside docs/: the README as front page, the changelog, the notebooks and MathJax."""
 
+import importlib.util
 import inspect
+import logging
 import operator
 import pathlib
 import re
@@ -13,6 +15,7 @@ from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 
 import jaxloss.plot
 
+LOG = logging.getLogger("mkdocs.hooks")
 ROOT = pathlib.Path(__file__).parent.parent
 FROM_ROOT = {"index.md": "README.md", "CHANGELOG.md": "CHANGELOG.md", "CONTRIBUTING.md": "CONTRIBUTING.md"}
 WIDE = (
@@ -22,6 +25,9 @@ WIDE = (
     "results/speed/results.md",
     "results/large_output/results.md",
 )
+EXTERNAL = re.compile(r"""<(?:script|img|iframe|link[^>]*stylesheet)\b[^>]*(?:src|href)=["']?(?:https?:)?//[^>]*>""")
+# The parts of MathJax that docs/assets/mathjax.js loads, some 2 MB of the 35 MB that the Python package holds.
+MATHJAX = ("LICENSE", "es5/tex-chtml.js", "es5/input/tex/extensions/*.js", "es5/output/chtml/fonts/woff-v2/*.woff")
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -38,17 +44,28 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         markdown = described(markdown)
         markdown = markdown.replace(".ipynb)", ".md)").replace("](../docs/", "](../")
         files.append(File.generated(config, f"notebooks/{path.stem}.md", content=markdown))
+    package = pathlib.Path(importlib.util.find_spec("mathjax").origin).parent / "static" / "mathjax"
+    for path in sorted(path for pattern in MATHJAX for path in package.glob(pattern)):
+        copy = f"assets/mathjax/{path.relative_to(package).as_posix()}"
+        files.append(File.generated(config, copy, abs_src_path=str(path)))
     return files
 
 
+def on_post_page(output: str, page: Page, **_: object) -> str:
+    """Warns of a page that needs a network; in strict mode a warning fails the build."""
+    for tag in EXTERNAL.findall(output):
+        LOG.warning("%s loads from the network: %s", page.file.src_uri, tag)
+    return output
+
+
 def described(markdown: str) -> str:
-    """Replaces the alternative text of plots, which is their format, by the heading above them."""
+    """Describes each picture by the heading above it, instead of by its file format."""
     heading, is_code, lines = "", False, []
     for line in markdown.splitlines():
         is_code ^= line.startswith("```")
         if line.startswith("#") and not is_code:
             heading = line.lstrip("# ")
-        lines.append(re.sub(r"^!\[(png|jpeg)\]", f"![Plot: {heading}]", line))
+        lines.append(re.sub(r"^!\[(png|jpeg)\]", f"![Picture: {heading}]", line))
     return "\n".join(lines) + "\n"
 
 
@@ -62,7 +79,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, **_: objec
 
 
 def contents(config: MkDocsConfig) -> str:
-    """A table for each reference page, with the first sentence of each docstring."""
+    """Tables of the names on each reference page, with the first sentence of each docstring."""
     tables = []
     for path in next(pages for section in config.nav for title, pages in section.items() if title == "Reference"):
         page = (ROOT / "docs" / path).read_text()
@@ -82,7 +99,7 @@ def first_sentence(name: str) -> str:
 
 
 def of_root(markdown: str) -> str:
-    """Adapts the links of a file in the repository root to the site."""
+    """Rewrites the links of a file in the root, so that they work from the site's front page."""
     markdown = re.sub(r"(\]\(|src=\")docs/", r"\1", markdown).replace(
         "](LICENSE)", "](https://www.apache.org/licenses/LICENSE-2.0)"
     )
