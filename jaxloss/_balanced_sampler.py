@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import operator
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxloss._errors import Interval, Vector, require_array, require_key
+from jaxloss._arrays import Vector
+from jaxloss._errors import as_integer, as_vector, require_key
+from jaxloss._interval import Interval
 
 
 @jax.tree_util.register_dataclass
@@ -94,7 +95,7 @@ class BalancedSampler:
           As the class.
         """
         require_key("BalancedSampler.init", key)
-        require_vector("BalancedSampler.init", "target", target, (np.integer,), "one class index per sample")
+        as_vector("BalancedSampler.init", "target", target, (np.integer,), "one integer class index per sample")
         try:
             classes = np.asarray(target)
         except (jax.errors.TracerArrayConversionError, jax.errors.ConcretizationTypeError):
@@ -102,10 +103,10 @@ class BalancedSampler:
             raise TypeError(f"BalancedSampler.init: {takes}") from None
         if n_classes is None:
             n_classes = int(classes.max()) + 1
-        n_classes = whole_number("BalancedSampler.init", "n_classes", n_classes, least=1)
+        n_classes = as_integer("BalancedSampler.init", "n_classes", n_classes, Interval("[1, 2147483648)"))
         outside = classes[(classes < 0) | (classes >= n_classes)]
         if outside.size:
-            raise ValueError(f"BalancedSampler.init: target holds {outside[0]} but lies in [0, {n_classes})")
+            raise ValueError(f"BalancedSampler.init: target has {outside[0]} but must lie in [0, {n_classes})")
         length = np.bincount(classes, minlength=n_classes)
         if not length.all():
             raise ValueError(f"BalancedSampler.init: target has no sample of class {np.argmin(length)} to draw")
@@ -133,7 +134,7 @@ class BalancedSampler:
         Example:
           As the class.
         """
-        n_rounds = whole_number("BalancedSampler.draw", "n_rounds", n_rounds, least=0)
+        n_rounds = as_integer("BalancedSampler.draw", "n_rounds", n_rounds, Interval("[0, 2147483648)"))
         return _draw(self, n_rounds)
 
 
@@ -153,22 +154,3 @@ def _draw(sampler: BalancedSampler, n_rounds: int) -> tuple[Array, BalancedSampl
     (order, position), indices = jax.lax.scan(draw_round, (sampler.order, sampler.position), rounds)
     n_drawn = sampler.n_drawn + jnp.uint32(n_rounds)
     return indices, dataclasses.replace(sampler, order=order, position=position, n_drawn=n_drawn)
-
-
-def whole_number(function: str, argument: str, value: object, least: int) -> int:
-    try:
-        number = operator.index(value)  # pyright: ignore[reportArgumentType]
-    except TypeError:
-        raise TypeError(f"{function}: {argument} takes an integer, got {type(value).__name__}") from None
-    Interval(f"[{least}, {2**31})").check_number(function, argument, number)
-    return number
-
-
-def require_vector(function: str, argument: str, value: object, kinds: tuple[type, ...], takes: str) -> None:
-    if not isinstance(value, Array | np.ndarray):
-        raise TypeError(f"{function}: {argument} is a {type(value).__name__} but takes an array of {takes}")
-    if not any(jnp.issubdtype(value.dtype, kind) for kind in kinds):
-        raise TypeError(f"{function}: {argument} has dtype {value.dtype} but takes {takes}")
-    require_array(function, argument, value)
-    if value.ndim != 1 or not value.size:
-        raise ValueError(f"{function}: {argument} has shape {value.shape} but takes {takes}, (n,)")

@@ -15,13 +15,11 @@ import numpy as np
 from jax import Array
 
 from jaxloss import _arrays
-from jaxloss._arrays import ARRAY_TYPES as ARRAY_TYPES
-from jaxloss._arrays import Boolean as Boolean
-from jaxloss._arrays import Real as Real
-from jaxloss._arrays import Vector as Vector
-from jaxloss._interval import Interval as Interval
+from jaxloss._arrays import ARRAY_TYPES
+from jaxloss._interval import Interval
 
-_REAL = Interval("[-inf, inf]")
+REAL = Interval("[-inf, inf]")
+COUNT = Interval("[1, inf)")
 
 
 def require_array(function: str, name: str, value: Any) -> None:
@@ -64,11 +62,19 @@ def as_vectors(function: str, name: str, value: Any) -> Array:
     return array
 
 
+def as_vector(function: str, name: str, value: Any, kinds: tuple[Any, ...], takes: str) -> Array:
+    """The argument as one vector; raises a TypeError for another dtype, a ValueError for another shape."""
+    array = as_array(function, name, value, kinds, takes)
+    if array.ndim != 1 or not array.size:
+        raise ValueError(f"{function}: {name} has shape {array.shape} but takes {takes}, (n,)")
+    return array
+
+
 def as_real(function: str, name: str, value: Any, dtype: Any) -> Array:
     """The argument, integer or floating, as an array of that dtype."""
     value = _arrays.unwrapped(value)
     if not isinstance(value, Array | np.ndarray):
-        return jnp.asarray(as_number(function, name, value, _REAL), dtype)
+        return jnp.asarray(as_number(function, name, value, REAL), dtype)
     return as_array(function, name, value, (jnp.integer, jnp.floating), "real numbers").astype(dtype)
 
 
@@ -93,12 +99,6 @@ def as_integer(function: str, name: str, value: Any, domain: Interval) -> int:
         raise TypeError(f"{function}: {name} is of type {type(value).__name__} but takes an integer")
     as_number(function, name, number, domain)
     return number
-
-
-def require_shape(function: str, name: str, shape: tuple[int, ...], expected: tuple[int, ...], takes: str = "") -> None:
-    """Raises a ValueError for another shape than the one expected, which `takes` describes."""
-    if shape != expected:
-        raise ValueError(f"{function}: {name} has shape {shape} but takes {takes or f'shape {expected}'}")
 
 
 def require_broadcast(function: str, **arrays: Array) -> None:
@@ -136,7 +136,3 @@ def require_pairwise(function: str, name: str, value: Callable[..., Any], takes:
     if not fits:
         called = getattr(value, "__name__", type(value).__name__)
         raise TypeError(f"{function}: {name} is {called} but takes a callable of the two arguments ({takes})")
-
-
-# For modules that are still to call as_number.
-Interval.check_number = lambda self, function, name, value: as_number(function, name, value, self)

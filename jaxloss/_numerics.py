@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxloss._errors import Real
+from jaxloss._arrays import Real
 
 
 def _huge(dtype: Any) -> float:

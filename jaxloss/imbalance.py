@@ -26,10 +26,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxloss._arrays import as_index, compute_dtype, narrow_index
+from jaxloss._arrays import Real, Vector, as_index, compute_dtype, narrow_index
 from jaxloss._balanced_sampler import BalancedSampler as BalancedSampler
-from jaxloss._balanced_sampler import require_vector, whole_number
-from jaxloss._errors import Interval, Real, Vector, as_real, require_array
+from jaxloss._errors import as_array, as_integer, as_number, as_real, as_vector
+from jaxloss._interval import Interval
 
 
 def class_counts(target: object, n_classes: int) -> Array:
@@ -57,13 +57,9 @@ def class_counts(target: object, n_classes: int) -> Array:
       >>> print(class_counts(jnp.array([0, 2, 2, -100]), 3))
       [1. 0. 2.]
     """
-    if not isinstance(target, Array | np.ndarray):
-        raise TypeError(f"class_counts: target is a {type(target).__name__} but takes an array of class indices")
-    if not jnp.issubdtype(target.dtype, jnp.integer):
-        raise TypeError(f"class_counts: target has dtype {target.dtype} but takes integer class indices")
-    require_array("class_counts", "target", target)
-    n_classes = whole_number("class_counts", "n_classes", n_classes, least=1)
-    classes = as_index(jnp.ravel(jnp.asarray(narrow_index(target))))
+    labels = as_array("class_counts", "target", narrow_index(target), (jnp.integer,), "integer class indices")
+    n_classes = as_integer("class_counts", "n_classes", n_classes, Interval("[1, 2147483648)"))
+    classes = as_index(jnp.ravel(labels))
     outside = (classes < 0) | (classes >= n_classes)
     counts = jnp.bincount(jnp.where(outside, n_classes, classes), length=n_classes + 1)[:n_classes]
     return counts.astype(jnp.result_type(float))
@@ -127,7 +123,7 @@ def effective_number_weights(counts: Vector, *, beta: Real = 0.999) -> Array:
     """
     counts, present = _counts("effective_number_weights", counts)
     if not isinstance(beta, Array | np.ndarray):
-        Interval("[0, 1)").check_number("effective_number_weights", "beta", beta)
+        as_number("effective_number_weights", "beta", beta, Interval("[0, 1)"))
         log_beta = math.log(beta) if beta else -math.inf  # in float64, because float32 has few numbers just below 1
     else:
         log_beta = jnp.log(_as_number("effective_number_weights", "beta", beta, counts))
@@ -168,7 +164,7 @@ def logit_adjustment(counts: Vector, *, temperature: Real = 1.0) -> Array:
     """
     counts, _ = _counts("logit_adjustment", counts)
     if not isinstance(temperature, Array | np.ndarray):
-        Interval("(-inf, inf)").check_number("logit_adjustment", "temperature", temperature)
+        as_number("logit_adjustment", "temperature", temperature, Interval("(-inf, inf)"))
     return jnp.asarray(
         _as_number("logit_adjustment", "temperature", temperature, counts) * jnp.log(counts / counts.sum())
     )
@@ -176,8 +172,7 @@ def logit_adjustment(counts: Vector, *, temperature: Real = 1.0) -> Array:
 
 def _counts(function: str, counts: Vector) -> tuple[Array, Array]:
     """Returns the counts as floats, with NaN for negative counts, and which of them are not 0."""
-    require_vector(function, "counts", counts, (np.integer, np.floating), "one number per class")
-    counts = jnp.asarray(counts)
+    counts = as_vector(function, "counts", counts, (jnp.integer, jnp.floating), "one real number per class")
     counts = counts.astype(compute_dtype([counts]))
     counts = jnp.where(counts < 0, jnp.nan, counts)
     return counts, counts != 0

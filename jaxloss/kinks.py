@@ -15,7 +15,9 @@ import numpy as np
 from jax import Array, lax
 
 from jaxloss import _numerics as numerics
-from jaxloss._errors import Interval, Real, Vector, as_floating, as_real, as_vectors, require_broadcast
+from jaxloss._arrays import Real, Vector
+from jaxloss._errors import as_floating, as_number, as_real, as_vectors, require_broadcast
+from jaxloss._interval import Interval
 
 _WIDTHS = Interval("[0, inf)")
 
@@ -211,7 +213,7 @@ def resolve_width(function: str, x: Real, kink_width: Real | None) -> Array:
     if kink_width is None:
         return jnp.asarray(jnp.finfo(dtype).eps, dtype)
     if not isinstance(kink_width, Array | np.ndarray):
-        _WIDTHS.check_number(function, "kink_width", kink_width)
+        as_number(function, "kink_width", kink_width, _WIDTHS)
     return as_real(function, "kink_width", kink_width, dtype)
 
 

@@ -15,7 +15,9 @@ from jax import Array, lax
 from jaxloss import _numerics as numerics
 from jaxloss import _scaling as scaling
 from jaxloss import kinks
-from jaxloss._errors import Interval, Real, Vector, as_real, as_vectors, require_broadcast
+from jaxloss._arrays import Real, Vector
+from jaxloss._errors import as_number, as_real, as_vectors, require_broadcast
+from jaxloss._interval import Interval
 
 _POWERS, _DIMENSIONS = Interval("[1, inf]"), Interval("[1, 2147483647]")
 
@@ -50,7 +52,7 @@ def norm(x: Vector, p: float = 2.0, kink_width: Real | None = None) -> Array:
     """
     x = as_vectors("vectors.norm", "x", x)
     width = _width("vectors.norm", x, kink_width)
-    _POWERS.check_number("vectors.norm", "p", p)
+    as_number("vectors.norm", "p", p, _POWERS)
     width = width[..., None] if width.ndim else width
     if p == 1:
         return jnp.sum(kinks.abs(x, width), axis=-1)
@@ -89,7 +91,7 @@ def distance(x: Vector, y: Vector, *, p: float = 2.0, eps: Real = 0.0, kink_widt
     """
     x, y = _same_shape("vectors.distance", x, y)
     width = _width("vectors.distance", x, kink_width)
-    _POWERS.check_number("vectors.distance", "p", p)
+    as_number("vectors.distance", "p", p, _POWERS)
     added = as_real("vectors.distance", "eps", eps, x.dtype)
     require_broadcast("vectors.distance", x=x, eps=added)
     if jnp.broadcast_shapes(x.shape, added.shape) != x.shape:
@@ -201,8 +203,8 @@ def unit(dimension: int, p: float = 2.0) -> float:
       >>> print(f"{vectors.distance(x, -x):.3} {vectors.distance(x / unit, -x / unit):.3}")
       inf 3e+38
     """
-    _DIMENSIONS.check_number("vectors.unit", "dimension", dimension)
-    _POWERS.check_number("vectors.unit", "p", p)
+    as_number("vectors.unit", "dimension", dimension, _DIMENSIONS)
+    as_number("vectors.unit", "p", p, _POWERS)
     return 2.0 ** math.ceil(1 + math.log2(dimension) / p)
 
 

@@ -14,11 +14,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from jaxloss._arrays import compute_dtype, product_dtype
-from jaxloss._errors import Vector, require_array, require_key
+from jaxloss._arrays import Vector, compute_dtype, product_dtype
+from jaxloss._errors import COUNT, as_integer, as_number, require_array, require_key
 from jaxloss._large_output import chunked as chunks
 from jaxloss._large_output import matmul as products
-from jaxloss._large_output.cutoffs import check_div_value, check_sizes, tail_features
+from jaxloss._large_output.cutoffs import tail_features
 from jaxloss._large_output.parameter_checks import check_parameters, class_bounds
 from jaxloss._sharding import equally_varying
 
@@ -100,10 +100,11 @@ class AdaptiveSoftmax:
         """
         require_key("AdaptiveSoftmax.init", key)
         bounds = class_bounds("AdaptiveSoftmax.init", cutoffs, n_classes)
-        check_sizes("AdaptiveSoftmax.init", in_features=in_features)
-        check_div_value("AdaptiveSoftmax.init", div_value)
+        as_integer("AdaptiveSoftmax.init", "in_features", in_features, COUNT)
+        as_number("AdaptiveSoftmax.init", "div_value", div_value, COUNT)
         if not isinstance(typing.cast("Any", head_bias), bool | np.bool_):
-            raise TypeError(f"AdaptiveSoftmax.init: head_bias takes True or False, got {type(head_bias).__name__}")
+            got = type(head_bias).__name__
+            raise TypeError(f"AdaptiveSoftmax.init: head_bias is of type {got} but takes True or False")
         keys = iter(jax.random.split(key, 2 * len(bounds)))
 
         def uniform(rows: int, *shape: int) -> Array:
@@ -129,9 +130,7 @@ class AdaptiveSoftmax:
 
     @property
     def in_features(self) -> int:
-        return self.head.shape[
-            -2
-        ]  # counted from the end, because the parameters of an ensemble are stacked along leading axes
+        return self.head.shape[-2]  # from the end, as the parameters of an ensemble are stacked along leading axes
 
     @property
     def shape(self) -> tuple[int, int]:

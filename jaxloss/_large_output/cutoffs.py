@@ -9,7 +9,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxloss._errors import Interval, Vector
+from jaxloss._arrays import Vector
+from jaxloss._errors import COUNT, as_integer, as_number
+from jaxloss._interval import Interval
 
 # The exponentials of a logit cost as much as this many multiply-adds, fitted to products with 256, 64 and 16 features.
 _LOGIT_COST = 50
@@ -58,17 +60,16 @@ def adaptive_softmax_cutoffs(
     """
     name = "adaptive_softmax_cutoffs"
     counts = _as_counts(name, class_counts)
-    check_sizes(name, in_features=in_features, batch_size=batch_size)
-    check_sizes(name, n_tails=n_tails, least=0)
-    check_div_value(name, div_value)
+    as_integer(name, "in_features", in_features, COUNT)
+    as_integer(name, "batch_size", batch_size, COUNT)
+    as_number(name, "div_value", div_value, COUNT)
+    as_integer(name, "n_tails", n_tails, Interval(f"[0, {counts.size})"))
     rises = np.flatnonzero(np.diff(counts) > 0)
     if rises.size:
         raise ValueError(
             f"{name}: class_counts rises from class {rises[0]} to {rises[0] + 1} but takes classes from the most "
             "frequent to the rarest; number them by np.argsort(-class_counts)"
         )
-    if n_tails >= counts.size:
-        raise ValueError(f"{name}: n_tails is {n_tails} but lies in [0, {counts.size})")
     ends = np.unique(np.r_[np.geomspace(1, counts.size, 400).round(), 1 : min(counts.size, 128) + 1].astype(int))
     ends = np.union1d(ends, counts.size - np.arange(n_tails + 1))  # room for every tail
     expected = batch_size * np.r_[0, np.cumsum(counts)][ends] / counts.sum()
@@ -111,16 +112,3 @@ def tail_features(in_features: int, div_value: float, tail: int) -> int:
     if (tail + 1) * math.log(div_value) > math.log(in_features):  # the power may overflow
         return 1
     return max(int(in_features // div_value ** (tail + 1)), 1)
-
-
-def check_sizes(function: str, *, least: int = 1, **sizes: Any) -> None:
-    for name, size in sizes.items():
-        if isinstance(size, bool) or not isinstance(size, int | np.integer):
-            raise TypeError(f"{function}: {name} takes an integer, got {type(size).__name__}")
-        Interval(f"[{least}, inf)").check_number(function, name, size)
-
-
-def check_div_value(function: str, div_value: Any) -> None:
-    if isinstance(div_value, bool) or not isinstance(div_value, float | int | np.number):
-        raise TypeError(f"{function}: div_value takes a real number, got {type(div_value).__name__}")
-    Interval("[1, inf)").check_number(function, "div_value", div_value)

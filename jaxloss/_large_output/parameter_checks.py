@@ -11,22 +11,22 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array
 
-from jaxloss._large_output.cutoffs import check_sizes
+from jaxloss._errors import COUNT, as_integer
 
 
 def check_parameters(head: Array, head_bias: Array | None, tails: tuple[tuple[Array, Array], ...]) -> None:
     """Raises an error if the parts do not fit together."""
     leaves = {"head": head} | ({} if head_bias is None else {"head_bias": head_bias})
     if not isinstance(typing.cast("Any", tails), tuple | list):
-        raise TypeError(f"AdaptiveSoftmax: tails takes a tuple of pairs, got {type(tails).__name__}")
+        raise TypeError(f"AdaptiveSoftmax: tails is of type {type(tails).__name__} but takes a tuple of pairs")
     for i, tail in enumerate(typing.cast("tuple[Any, ...]", tails)):
         if not isinstance(tail, tuple | list) or len(tail) != 2:
-            raise TypeError(f"AdaptiveSoftmax: tails[{i}] takes a pair (down, up), got {type(tail).__name__}")
+            raise TypeError(f"AdaptiveSoftmax: tails[{i}] is of type {type(tail).__name__} but takes a pair (down, up)")
         leaves |= {f"tails[{i}][{j}]": matrix for j, matrix in enumerate(tail)}
     for name, leaf in leaves.items():
         if not hasattr(leaf, "dtype") or not jnp.issubdtype(leaf.dtype, jnp.floating):
-            got = f"dtype {leaf.dtype}" if hasattr(leaf, "dtype") else f"a {type(leaf).__name__}"
-            raise TypeError(f"AdaptiveSoftmax: {name} takes a floating array, got {got}")
+            got = f"has dtype {leaf.dtype}" if hasattr(leaf, "dtype") else f"is of type {type(leaf).__name__}"
+            raise TypeError(f"AdaptiveSoftmax: {name} {got} but takes a floating array")
         rank = 1 if name == "head_bias" else 2
         if len(leaf.shape) != rank or 0 in leaf.shape:
             takes = "a matrix" if rank == 2 else "a vector"
@@ -51,11 +51,11 @@ def check_parameters(head: Array, head_bias: Array | None, tails: tuple[tuple[Ar
 
 def class_bounds(function: str, cutoffs: Sequence[int], n_classes: int) -> tuple[int, ...]:
     """The cutoffs followed by the number of classes; raises an error if they are invalid."""
-    check_sizes(function, n_classes=n_classes)
+    as_integer(function, "n_classes", n_classes, COUNT)
     try:
         bounds = (*map(operator.index, cutoffs), operator.index(n_classes))
     except TypeError:
-        raise TypeError(f"{function}: cutoffs takes a sequence of integers, got {cutoffs!r}") from None
+        raise TypeError(f"{function}: cutoffs is {cutoffs!r} but takes a sequence of integers") from None
     if any(low >= high for low, high in itertools.pairwise((0, *bounds))):
         raise ValueError(
             f"{function}: cutoffs is {tuple(cutoffs)} but takes integers that increase, above 0 and below n_classes "

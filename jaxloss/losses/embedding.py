@@ -10,8 +10,9 @@ from jax import Array
 
 from jaxloss import _numerics as numerics
 from jaxloss import kinks, vectors
+from jaxloss._arrays import Real, Vector
 from jaxloss._decorator.lift import loss
-from jaxloss._errors import Real, Vector, require_pairwise
+from jaxloss._errors import require_pairwise
 from jaxloss.options import AxisOptions
 
 _EPS = 1e-6  # PyTorch's

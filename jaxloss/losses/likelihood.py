@@ -11,8 +11,9 @@ from jax import Array, lax
 
 from jaxloss import _data_checks as checks
 from jaxloss import _numerics as numerics
+from jaxloss._arrays import Real
 from jaxloss._decorator.lift import loss
-from jaxloss._errors import Interval, Real
+from jaxloss._interval import Interval
 from jaxloss.options import ReductionOptions
 
 _RATES = Interval("[0, inf)")

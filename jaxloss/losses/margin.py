@@ -9,8 +9,8 @@ from jax import Array
 
 from jaxloss import _numerics as numerics
 from jaxloss import kinks
+from jaxloss._arrays import Real, Vector
 from jaxloss._decorator.lift import loss
-from jaxloss._errors import Real, Vector
 from jaxloss.options import AxisOptions, ReductionOptions, SampleOptions
 
 

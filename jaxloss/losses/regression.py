@@ -10,8 +10,8 @@ from jax import Array
 
 from jaxloss import _numerics as numerics
 from jaxloss import kinks
+from jaxloss._arrays import Real
 from jaxloss._decorator.lift import loss
-from jaxloss._errors import Real
 from jaxloss.options import ReductionOptions
 
 
