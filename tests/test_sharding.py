@@ -193,4 +193,4 @@ def test_data_checks_see_sharded_data():
     with jaxloss.data_checks(True), jax.set_mesh(mesh(4, 2, kind=AxisType.Explicit)) as _:
         logits = jax.device_put(np.zeros((8, 3), np.float32), PartitionSpec("data"))
         error, _ = checkify.checkify(jax.jit(jaxloss.cross_entropy))(logits, np.full(8, 3))
-    assert "cross_entropy: target is 3 but lies in [0, 3)" in error.get()
+    assert "cross_entropy: target is 3 but must lie in [0, 3)" in error.get()
