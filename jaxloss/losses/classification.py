@@ -55,15 +55,15 @@ _EPSILON = float(np.float32(1e-12))  # PyTorch's, which is a float32 in float64 
 @jax.custom_jvp
 def _binary_cross_entropy(prediction: Array, target: Array) -> Array:
     yes, no = _clamped_logs(prediction)
-    # No constant is that of the rule below: XLA:CPU would make an array of it, for both to read.
-    return (target - 1) * no - target * yes
+    return -(1 - target) * no - target * yes
 
 
 @_binary_cross_entropy.defjvp
 def _binary_cross_entropy_jvp(primals, tangents):
     prediction, target = primals
     yes, no = _clamped_logs(prediction)
-    by_prediction = (prediction - target) / jnp.maximum(prediction * (1 - prediction), _EPSILON)
+    variance = prediction * (numerics.unshared(1.0) - prediction)
+    by_prediction = (prediction - target) / jnp.maximum(variance, _EPSILON)
     change = by_prediction * tangents[0] + (no - yes) * tangents[1]
     return _binary_cross_entropy(prediction, target), change
 

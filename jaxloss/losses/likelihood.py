@@ -7,7 +7,7 @@ from typing import Unpack
 
 import jax
 import jax.numpy as jnp
-from jax import Array, lax
+from jax import Array
 
 from jaxloss import _data_checks as checks
 from jaxloss import _numerics as numerics
@@ -157,8 +157,7 @@ def _gaussian(difference: Array, variance: Array, eps: Real) -> Array:
 @_gaussian.defjvp
 def _gaussian_jvp(primals, tangents):
     difference, variance, eps = primals
-    # Past a barrier XLA:CPU does not know eps for that of the value, and makes no array of it that both read.
-    clamped = jnp.maximum(variance, lax.optimization_barrier(jnp.asarray(eps, variance.dtype)))
+    clamped = jnp.maximum(variance, numerics.unshared(eps))
     by_difference = numerics.finite(difference / clamped)
     by_clamped = numerics.finite((1 / clamped - by_difference * by_difference) / 2)
     by_eps = jnp.where(variance < eps, by_clamped, 0)
