@@ -27,7 +27,7 @@ def mse_loss(prediction: Real, target: Real, **options: Unpack[ReductionOptions]
       options: `weights`, `where`, `reduction`: see `jaxloss.ReductionOptions`.
 
     Returns:
-      The reduced loss, a scalar; with `reduction="none"` of the shape of the arguments.
+      The reduced loss, a scalar; with `reduction="none"`, of the shape of the arguments.
 
     Raises:
       ValueError: shapes do not fit.
@@ -55,12 +55,12 @@ def l1_loss(
     Args:
       prediction: floating, any shape `(...)`: $x$.
       target: real, the same shape: $y$.
-      kink_width: half-width of the ramp on which the derivative runs through the kink at $x = y$, at least 0; None is
+      kink_width: half-width of the ramp that the derivative follows through the kink at $x = y$, at least 0. None is
         one machine epsilon. See `jaxloss.kinks`.
       options: `weights`, `where`, `reduction`: see `jaxloss.ReductionOptions`.
 
     Returns:
-      The reduced loss, a scalar; with `reduction="none"` of the shape of the arguments.
+      The reduced loss, a scalar; with `reduction="none"`, of the shape of the arguments.
 
     Raises:
       ValueError: shapes do not fit, or `kink_width` is negative.
@@ -86,19 +86,19 @@ def smooth_l1_loss(
     kink_width: Real | None = None,
     **options: Unpack[ReductionOptions],
 ) -> Array:
-    r"""Absolute error, rounded off to a parabola within `beta` of zero.
+    r"""Absolute error, with a parabola in place of the kink for errors below `beta`.
 
     $$l = \begin{cases} (x - y)^2 / (2 \beta) & |x - y| < \beta \\ |x - y| - \beta / 2 & \text{else} \end{cases}$$
 
     Args:
       prediction: floating, any shape `(...)`: $x$.
       target: real, the same shape: $y$.
-      beta: at least 0; 0 makes it `l1_loss`. A number for all samples or an array with one a sample.
-      kink_width: half-width of the ramp of the derivative where `beta` is 0; None is one machine epsilon.
+      beta: at least 0; 0 makes it `l1_loss`. One number for all samples, or an array with one number per sample.
+      kink_width: half-width of the derivative's ramp where `beta` is 0, at least 0. None is one machine epsilon.
       options: `weights`, `where`, `reduction`: see `jaxloss.ReductionOptions`.
 
     Returns:
-      The reduced loss, a scalar; with `reduction="none"` of the shape of the arguments.
+      The reduced loss, a scalar; with `reduction="none"`, of the shape of the arguments.
 
     Raises:
       ValueError: shapes do not fit, or `beta` or `kink_width` is negative.
@@ -118,18 +118,19 @@ def smooth_l1_loss(
 
 @loss("(),()->()", domains={"delta": "(0, inf)"})
 def huber_loss(prediction: Real, target: Real, *, delta: Real = 1.0, **options: Unpack[ReductionOptions]) -> Array:
-    r"""Squared error for small differences, absolute error for large ones.
+    r"""Squared error for small errors, absolute error for large ones.
 
     $$l = \begin{cases} (x - y)^2 / 2 & |x - y| < \delta \\ \delta (|x - y| - \delta / 2) & \text{else} \end{cases}$$
 
     Args:
       prediction: floating, any shape `(...)`: $x$.
       target: real, the same shape: $y$.
-      delta: above 0, where the parabola passes into the straight lines. A number, or an array with one a sample.
+      delta: above 0, the error at which the parabola meets the straight lines. One number for all samples, or an array
+        with one number per sample.
       options: `weights`, `where`, `reduction`: see `jaxloss.ReductionOptions`.
 
     Returns:
-      The reduced loss, a scalar; with `reduction="none"` of the shape of the arguments.
+      The reduced loss, a scalar; with `reduction="none"`, of the shape of the arguments.
 
     Raises:
       ValueError: shapes do not fit, or `delta` is not above 0.
