@@ -20,20 +20,20 @@ from jaxloss.options import AxisOptions, ReductionOptions, is_given
 
 @loss("(),()->()", domains={"prediction": "[0, 1]", "target": "[0, 1]"})
 def binary_cross_entropy(prediction: Real, target: Real, **options: Unpack[ReductionOptions]) -> Array:
-    r"""Cross-entropy of a yes-or-no decision, from its probability.
+    r"""Binary cross-entropy, from probabilities.
 
     $$l = -y \max(\log p, -100) - (1 - y) \max(\log(1 - p), -100)$$
 
-    From a logit, `binary_cross_entropy_with_logits` is exact where the probability has long been rounded to 0 or 1.
+    For logits, use `binary_cross_entropy_with_logits`, which is exact where the probability rounds to 0 or 1.
 
     Args:
-      prediction: floating in [0, 1], any shape `(...)`: $p$, the predicted probability of yes.
-      target: real in [0, 1], the same shape: $y$, the probability of yes.
+      prediction: floating in [0, 1], any shape `(...)`: $p$, the predicted probability of the positive class.
+      target: real in [0, 1], the same shape: $y$, the probability of the positive class.
       options: `weights`, `where`, `reduction`: see `jaxloss.ReductionOptions`.
 
     Returns:
-      The reduced loss, a scalar; with `reduction="none"` of the shape of the arguments. NaN for a prediction outside
-      [0, 1]. The gradient is $(p - y) / \max(p (1 - p), 10^{-12})$, as PyTorch's.
+      The reduced loss, a scalar; with `reduction="none"`, of the shape of the arguments. NaN for a prediction outside
+      [0, 1]. The gradient is $(p - y) / \max(p (1 - p), 10^{-12})$, as in PyTorch.
 
     Raises:
       ValueError: shapes do not fit.
@@ -50,21 +50,21 @@ def binary_cross_entropy(prediction: Real, target: Real, **options: Unpack[Reduc
     return _binary_cross_entropy(prediction, target)
 
 
-_EPSILON = float(np.float32(1e-12))  # PyTorch's, which is a float32 in float64 as well
+_EPSILON = float(np.float32(1e-12))  # PyTorch's, a float32 for float64 inputs as well
 
 
 @jax.custom_jvp
 def _binary_cross_entropy(prediction: Array, target: Array) -> Array:
     yes, no = _clamped_logs(prediction)
-    # No constant is that of the rule below: XLA:CPU would make an array of it, for both to read.
-    return (target - 1) * no - target * yes
+    return -(1 - target) * no - target * yes
 
 
 @_binary_cross_entropy.defjvp
 def _binary_cross_entropy_jvp(primals, tangents):
     prediction, target = primals
     yes, no = _clamped_logs(prediction)
-    by_prediction = (prediction - target) / jnp.maximum(prediction * (1 - prediction), _EPSILON)
+    variance = prediction * (numerics.unshared(1.0) - prediction)
+    by_prediction = (prediction - target) / jnp.maximum(variance, _EPSILON)
     change = by_prediction * tangents[0] + (no - yes) * tangents[1]
     return _binary_cross_entropy(prediction, target), change
 
@@ -77,19 +77,20 @@ def _clamped_logs(probability: Array) -> tuple[Array, Array]:
 def binary_cross_entropy_with_logits(
     logits: Real, target: Real, *, pos_weight: Real | None = None, **options: Unpack[ReductionOptions]
 ) -> Array:
-    r"""Cross-entropy of a yes-or-no decision, from its logit.
+    r"""Binary cross-entropy, from logits.
 
     $$l = p\, y \log(1 + e^{-x}) + (1 - y) \log(1 + e^x)$$
 
     Args:
-      logits: floating, any shape `(...)`: $x$, the log-odds of yes.
-      target: real in [0, 1], the same shape: $y$, the probability of yes.
-      pos_weight: at least 0: $p$, the weight of yes against no; 1 if not given. A number, or an array with one a
-        sample; for an `(N, C)` call with one a column its shape is `(1, C)`.
+      logits: floating, any shape `(...)`: $x$, the log-odds of the positive class.
+      target: real in [0, 1], the same shape: $y$, the probability of the positive class.
+      pos_weight: at least 0: $p$, the weight of the positive class relative to the negative one; 1 if not given. One
+        number for all samples, or an array with one number per sample. One per column of an `(N, C)` call has shape
+        `(1, C)`.
       options: `weights`, `where`, `reduction`: see `jaxloss.ReductionOptions`.
 
     Returns:
-      The reduced loss, a scalar; with `reduction="none"` of the shape of the arguments.
+      The reduced loss, a scalar; with `reduction="none"`, of the shape of the arguments.
 
     Raises:
       ValueError: shapes do not fit, or `pos_weight` is negative.
