@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Unpack
+from typing import Unpack
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array, lax
+from jax import Array
 
 from jaxloss import _data_checks as checks
 from jaxloss import _numerics as numerics
@@ -15,7 +15,8 @@ from jaxloss._arrays import Boolean, Real, Vector
 from jaxloss._class_axis import ClassAxis
 from jaxloss._decorator.lift import loss
 from jaxloss._sharding import AxisName
-from jaxloss.options import AxisOptions, ReductionOptions, is_given
+from jaxloss.losses.softmax import softmax_cross_entropy, weighted_by_class
+from jaxloss.options import AxisOptions, ReductionOptions
 
 
 @loss("(),()->()", domains={"prediction": "[0, 1]", "target": "[0, 1]"})
@@ -149,7 +150,7 @@ def nll_loss(
       1.3863
     """
     weight = None if class_weights is None else class_weights[target]
-    return _weighted(-log_probabilities[target], weight)
+    return weighted_by_class(-log_probabilities[target], weight)
 
 
 @loss(
@@ -225,76 +226,6 @@ def cross_entropy(
         _require_distribution(classes, jnp.asarray(target))
     of = softmax_cross_entropy(classes, logits, target, class_weights, label_smoothing)
     return of.loss, of.normaliser
-
-
-class SoftmaxCrossEntropy(NamedTuple):
-    """The loss of one sample, its normaliser (None: 1), and log Σ exp of its logits."""
-
-    loss: Array
-    normaliser: Array | None
-    log_normaliser: Array
-
-
-def softmax_cross_entropy(
-    classes: ClassAxis, logits: Vector, target: Vector | int, class_weights: Vector | None, label_smoothing: Real
-) -> SoftmaxCrossEntropy:
-    """`cross_entropy` of one sample: with scores s = x - max x,
-
-        l = (Σ w q) log Σ exp s - Σ w q s
-
-    Each sum runs over the columns of all devices, and no term is negative, so that none cancels.
-    """
-    exists, n_possible = classes.exists(), classes.n_classes
-    if exists is not None:
-        impossible = -jnp.inf
-        if classes.valid is not None:
-            (total,) = classes.sums(jnp.sum(exists, dtype=logits.dtype))
-            n_possible = jnp.maximum(total, 1)
-            # With no possible class every logit counts as 0, as infinity minus infinity is not a number.
-            impossible = jnp.where(total == 0, 0, -jnp.inf)
-        logits = jnp.where(exists, logits, impossible)
-    # The maximum is taken off before anything is added, so that large logits lose no digits.
-    maximum = classes.maximum(lax.stop_gradient(jnp.max(logits)))
-    scores = logits - maximum
-
-    normaliser = jnp.sum(jnp.exp(scores))
-    is_index, is_smoothed = jnp.ndim(target) == 0, is_given(label_smoothing)
-    weight = classes.share(class_weights, target) if is_index and class_weights is not None else None
-    if is_index and not is_smoothed:
-        # Not the score: to look that up, XLA:CPU writes all scores to memory, which takes 40 % of the time.
-        normaliser, logit, *weights = classes.sums(normaliser, classes.share(logits, target), *_given(weight))
-        log_normaliser = jnp.log(normaliser)
-        surprise = log_normaliser - (logit - maximum)
-        return SoftmaxCrossEntropy(*_weighted(surprise, *weights), maximum + log_normaliser)
-
-    def products(probabilities: Real, scores: Vector, weights: Vector | None) -> tuple[Array, Array]:
-        """Σ w q and Σ w q s over the columns here."""
-        masses = jnp.asarray(probabilities if weights is None else probabilities * weights)
-        # A class of probability 0 contributes 0 even where its score is -inf.
-        return jnp.sum(masses), jnp.sum(numerics.weighted(masses, scores))
-
-    if is_index:
-        mass, score = products(1 - label_smoothing, classes.share(scores, target), weight)
-    else:
-        mass, score = products((1 - label_smoothing) * target, scores, class_weights)
-    if is_smoothed:
-        each = jnp.broadcast_to(label_smoothing / n_possible, scores.shape)
-        more, of_all = products(each if exists is None else jnp.where(exists, each, 0), scores, class_weights)
-        mass, score = mass + more, score + of_all
-    has_unit_mass = is_index and weight is None
-    normaliser, score, *rest = classes.sums(normaliser, score, *(() if has_unit_mass else (mass,)), *_given(weight))
-    log_normaliser = jnp.log(normaliser)
-    loss = log_normaliser - score if has_unit_mass else rest[0] * log_normaliser - score
-    return SoftmaxCrossEntropy(loss, None if weight is None else rest[-1], maximum + log_normaliser)
-
-
-def _given(weight: Array | None) -> tuple[Array, ...]:
-    return () if weight is None else (weight,)
-
-
-def _weighted(surprise: Array, weight: Array | None = None) -> tuple[Array, Array | None]:
-    """The loss of a class with this weight, and its normaliser."""
-    return surprise if weight is None else numerics.weighted(weight, surprise), weight
 
 
 def _require_distribution(classes: ClassAxis, target: Vector) -> None:

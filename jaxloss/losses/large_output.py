@@ -19,7 +19,7 @@ from jaxloss._large_output import chunked as chunks
 from jaxloss._large_output.adaptive import AdaptiveSoftmax
 from jaxloss._large_output.loops import Span
 from jaxloss._sharding import AxisName, equally_varying
-from jaxloss.losses.classification import softmax_cross_entropy
+from jaxloss.losses.softmax import softmax_cross_entropy
 from jaxloss.options import ReductionOptions, is_given
 
 
