@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxloss._arrays import compute_dtype
-from jaxloss._errors import require_array
+from jaxloss._errors import as_any_array
 from jaxloss._sharding import equally_varying, vary_over, varying_axes, wide_zeros_like
 from jaxloss.reductions import Total
 
@@ -70,7 +70,7 @@ def accumulated(loss: Loss) -> Callable[[Any, Any], Total]:
     def checked_total(parameters: Any, batches: Any) -> Total:
         for name, tree in (("parameters", parameters), ("batches", batches)):
             for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-                require_array("accumulated", name + jax.tree_util.keystr(path), leaf)
+                as_any_array("accumulated", name + jax.tree_util.keystr(path), leaf)
         return total(parameters, batches)
 
     @jax.jit

@@ -22,32 +22,35 @@ REAL = Interval("[-inf, inf]")
 COUNT = Interval("[1, inf)")
 
 
+def as_array(function: str, name: str, value: Any, kinds: tuple[Any, ...], takes: str) -> Array:
+    """The argument as an array; raises a TypeError where its dtype is of none of these kinds."""
+    array = value if isinstance(value, Array) else as_any_array(function, name, value)
+    for kind in kinds:
+        if jnp.issubdtype(array.dtype, kind):
+            return array
+    raise TypeError(f"{function}: {name} has dtype {array.dtype} but takes {takes}")
+
+
+def as_any_array(function: str, name: str, value: Any) -> Array:
+    """The argument as an array, of any dtype that JAX has."""
+    require_array(function, name, value)
+    return jnp.asarray(_arrays.unwrapped(value))
+
+
 def require_array(function: str, name: str, value: Any) -> None:
     """Raises a TypeError for what is not a number or an array, a ValueError for an integer beyond JAX's."""
-    if type(value) in ARRAY_TYPES or isinstance(value, Array):
-        if isinstance(value, int) and not _arrays.holds(value):
-            raise ValueError(f"{function}: {name} is {value} but takes an integer that JAX holds")
-        if not isinstance(value, np.ndarray):
-            return
     got = type(value).__name__
     if isinstance(value, list | tuple):
         raise TypeError(f"{function}: {name} is a {got} but takes an array; use jnp.asarray({name})")
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{function}: {name} is a {got} but takes an array; give its data, and where=~mask")
-    if not isinstance(value, ARRAY_TYPES) and not _arrays.is_variable(value):
-        raise TypeError(f"{function}: {name} takes a number or an array, got {got}")
+    value = _arrays.unwrapped(value)
+    if not isinstance(value, ARRAY_TYPES):
+        raise TypeError(f"{function}: {name} is of type {got} but takes a number or an array")
     if isinstance(value, np.ndarray | np.generic) and not _arrays.is_known(value.dtype):
         raise TypeError(f"{function}: {name} has dtype {value.dtype} but takes numbers in a dtype that JAX has")
-
-
-def as_array(function: str, name: str, value: Any, kinds: tuple[Any, ...], takes: str) -> Array:
-    """The argument as an array; raises a TypeError where its dtype is of none of these kinds."""
-    require_array(function, name, value)
-    array = jnp.asarray(value if isinstance(value, ARRAY_TYPES) else value.__jax_array__())
-    for kind in kinds:
-        if jnp.issubdtype(array.dtype, kind):
-            return array
-    raise TypeError(f"{function}: {name} has dtype {array.dtype} but takes {takes}")
+    if isinstance(value, int) and not _arrays.holds(value):
+        raise ValueError(f"{function}: {name} is {value} but takes an integer that JAX holds")
 
 
 def as_floating(function: str, name: str, value: Any) -> Array:

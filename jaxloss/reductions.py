@@ -15,7 +15,7 @@ from jax import Array
 
 from jaxloss import _numerics as numerics
 from jaxloss._arrays import is_known
-from jaxloss._errors import require_array, require_broadcast
+from jaxloss._errors import as_any_array, require_broadcast
 
 Name = Literal["none", "sum", "mean", "weighted_mean", "batchmean", "total"]
 Reduction = Name | Callable[[Array, Array], Any]
@@ -108,8 +108,7 @@ class Total:
         parts: list[Array] = []
         for name in ("loss", "normaliser"):
             part = getattr(self, name)
-            require_array(f"Total.{method}", name, part)
-            parts.append(jnp.asarray(part))
+            parts.append(as_any_array(f"Total.{method}", name, part))
             dtype = parts[-1].dtype
             is_number = any(jnp.issubdtype(dtype, kind) for kind in (jnp.floating, jnp.integer))
             if not is_number or dtype.itemsize == 1:  # which JAX does not promote

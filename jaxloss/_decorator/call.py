@@ -45,16 +45,24 @@ def check_arrays(declaration: Declaration, values: Mapping[str, Any]) -> dict[st
     """The values as arrays. Raises a TypeError for what is not an array, or not of a dtype that the argument takes."""
     arrays: dict[str, Any] = {}
     for name, value in values.items():
-        structure = declaration.structures.get(name)
-        if structure is None:
-            arrays[name] = _errors.as_array(declaration.name, name, value, *declaration.takes[name])
-        elif not isinstance(value, structure):
-            got = type(value).__name__
-            raise TypeError(f"{declaration.name}: {name} is of type {got} but takes an {structure.__name__}")
-        else:
-            value.check()
+        if name in declaration.structures:
+            require_array(declaration, name, value)
             arrays[name] = jax.tree.map(jnp.asarray, value)
+        else:
+            arrays[name] = _errors.as_array(declaration.name, name, value, *declaration.takes[name])
     return arrays
+
+
+def require_array(declaration: Declaration, name: str, value: Any) -> None:
+    """Raises a TypeError for an argument that is not an array, or not the structure that it has to be."""
+    structure = declaration.structures.get(name)
+    if structure is None:
+        _errors.require_array(declaration.name, name, value)
+    elif isinstance(value, structure):
+        value.check()
+    else:
+        got = type(value).__name__
+        raise TypeError(f"{declaration.name}: {name} is of type {got} but takes an {structure.__name__}")
 
 
 class Call:

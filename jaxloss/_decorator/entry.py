@@ -37,7 +37,8 @@ class Lifted:
         except Exception:
             # jit turns away what is not an array before any check of ours has seen it.
             values = dict(zip(declaration.inputs, arrays, strict=True)) | traced
-            call.check_arrays(declaration, values)
+            for name, value in values.items():
+                call.require_array(declaration, name, value)
             if not any(map(_arrays.is_variable, values.values())):
                 raise
             arrays, traced = jax.tree.map(_arrays.unwrapped, (arrays, traced), is_leaf=_arrays.is_variable)

@@ -15,7 +15,7 @@ import numpy as np
 from jax import Array, lax
 
 from jaxloss._arrays import Vector, compute_dtype, product_dtype
-from jaxloss._errors import COUNT, as_integer, as_number, require_array, require_key
+from jaxloss._errors import COUNT, as_floating, as_integer, as_number, require_key
 from jaxloss._large_output import chunked as chunks
 from jaxloss._large_output import matmul as products
 from jaxloss._large_output.cutoffs import tail_features
@@ -209,10 +209,7 @@ class AdaptiveSoftmax:
     def _hidden(self, method: str, hidden: Any) -> Array:
         self.check()
         features = self.in_features
-        require_array(f"AdaptiveSoftmax.{method}", "hidden", hidden)
-        hidden = jnp.asarray(hidden)
-        if not jnp.issubdtype(hidden.dtype, jnp.floating):
-            raise TypeError(f"AdaptiveSoftmax.{method}: hidden has dtype {hidden.dtype} but takes floating numbers")
+        hidden = as_floating(f"AdaptiveSoftmax.{method}", "hidden", hidden)
         if not hidden.ndim or hidden.shape[-1] != features:
             raise ValueError(
                 f"AdaptiveSoftmax.{method}: hidden has shape {hidden.shape} but takes {features} features last"
