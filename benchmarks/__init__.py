@@ -1,1 +1,1 @@
-"""Measurements side by side with peers: `python -m benchmarks [name ...] [--quick]`."""
+"""Benchmarks against other libraries: `python -m benchmarks [name ...] [--quick]`."""

@@ -1,14 +1,15 @@
-"""The largest error of every loss and gradient in units of the last place, beside peers, against mpmath.
+"""The largest error of every loss and gradient, in units in the last place, of jaxloss and its peers, against mpmath.
 
-The inputs count as exact. One unit is a unit in the last place of the exact result, and what that changes by where each
-input changes by a unit in the last place of its vector's largest entry (of all vectors that the loss subtracts),
+Inputs count as exact. One unit of error is one unit in the last place of the exact result, plus the change of the
+result when each input changes by one unit in the last place of the largest entry of its vector (or, if the loss
+subtracts several vectors, the largest entry of all of them),
 
 $$1 = \\operatorname{ulp}(f) + \\sum_i |\\partial f / \\partial x_i| \\operatorname{ulp}(\\max_j |x_j|).$$
 
-"well-conditioned" are the samples whose sum is at most twice the first term; there the error is given in ulp(f) alone.
-For a gradient f is each of its entries, and ulp(f) that of the sample's largest entry. Gradients of samples that four
-such changes would move over a kink are left out, as they are a convention there; a value may be off by as much as the
-kink's argument is. What the dtype would hold as a subnormal may count as zero.
+A sample is "well-conditioned" if the second term is at most twice the first. Its error is then given in ulp(f) alone.
+For a gradient, f is each of its entries, and ulp(f) is that of the largest entry of the sample. If four such changes
+could move a sample across a kink, its gradient is a matter of convention and is left out, and its value may be off by
+as much as the argument of the kink. A result that would be subnormal in the dtype may count as zero.
 """
 
 import dataclasses
@@ -33,14 +34,14 @@ WELL_CONDITIONED = 2.0
 
 @dataclasses.dataclass(frozen=True)
 class Exact:
-    """Of one sample: the loss, its gradient, and the units of both.
+    """The loss of one sample, its gradient, and the units of error of both.
 
     Args:
       value: the loss.
-      unit: of the value.
-      last_place: of the value alone.
-      gradient: the entries of the differentiated arrays in a row; None where the sample is too close to a kink.
-      units: theirs.
+      unit: unit of error of the value.
+      last_place: unit in the last place of the value alone.
+      gradient: concatenated entries for the differentiated arrays; None if the sample is too close to a kink.
+      units: units of error of the gradient entries.
     """
 
     value: Any
@@ -51,18 +52,18 @@ class Exact:
 
 
 def last_place(x: Any, dtype: str) -> Any:
-    """The distance of numbers of that dtype at x."""
+    """The spacing of the numbers of this dtype at x."""
     info = jnp.finfo(dtype)
-    # float16 is computed as float32, which holds its subnormals; those of the others may be flushed to zero.
+    # float16 is computed in float32, which represents its subnormals. Other subnormals may be flushed to zero.
     floor = float(info.smallest_subnormal) if dtype == "float16" else float(info.smallest_normal)
     return max(mp.ldexp(1, mp.frexp(x)[1] - info.nmant - 1), mp.mpf(floor)) if x else mp.mpf(floor)
 
 
 def exact(case: Case, arrays: Arrays, dtype: str) -> Exact:
-    """By differences that are far below the last place of any input, in a precision far beyond theirs."""
+    """Finite differences with steps far below the last place of any input, in sufficient precision."""
     step = mp.ldexp(1, -700 if dtype == "float64" else -400)
     with mp.workprec(2600 if dtype == "float64" else 1400):
-        # One list of all numbers, of which each argument takes its part.
+        # One flat list of all numbers; each argument is a slice of it.
         places, numbers, differentiated = [], [], []
         for position, array in enumerate(arrays):
             floating = array.dtype.kind == "f"
@@ -77,22 +78,22 @@ def exact(case: Case, arrays: Arrays, dtype: str) -> Exact:
             arguments = (a.tolist() if at is None else nested(x[at : at + a.size], a.shape) for at, a in places)
             return getattr(formulas, case.loss)(*arguments, **options)
 
-        def moved(*moves: tuple[int, int]) -> Any:
+        def shifted(*shifts: tuple[int, int]) -> Any:
             x = list(numbers)
-            for i, sign in moves:
+            for i, sign in shifts:
                 x[i] += sign * step
             return formula(x)
 
-        def with_kinks(*moves: tuple[int, int]) -> tuple[Any, list[Any]]:
+        def with_kinks(*shifts: tuple[int, int]) -> tuple[Any, list[Any]]:
             with formulas.kinks() as distances:
-                return moved(*moves), list(distances)
+                return shifted(*shifts), list(distances)
 
         inputs = widths(case, arrays, dtype)
         value, distances = with_kinks()
         ups, downs = ([with_kinks((i, sign)) for i in range(len(numbers))] for sign in (1, -1))
 
         def rounding(changes: Iterable[Any]) -> Any:
-            """Of what changes by so much over two steps of each input."""
+            """The rounding unit of a quantity, given its change over two steps of each input."""
             return mp.fsum(abs(change) * place for change, place in zip(changes, inputs, strict=True)) / (2 * step)
 
         slopes = [(up - down) / (2 * step) for (up, _), (down, _) in zip(ups, downs, strict=True)]
@@ -112,18 +113,20 @@ def exact(case: Case, arrays: Arrays, dtype: str) -> Exact:
                 if i == j:
                     second = (ups[i][0] - 2 * value + downs[i][0]) / step**2
                 else:
-                    second = moved((i, 1), (j, 1)) - moved((i, 1), (j, -1)) - moved((i, -1), (j, 1))
-                    second = (second + moved((i, -1), (j, -1))) / (4 * step**2)
+                    second = shifted((i, 1), (j, 1)) - shifted((i, 1), (j, -1)) - shifted((i, -1), (j, 1))
+                    second = (second + shifted((i, -1), (j, -1))) / (4 * step**2)
                 changes.append(abs(second) * width)
             units.append(largest + mp.fsum(changes))
         return Exact(value, unit, place, None if on_kink else gradient, units)
 
 
 def widths(case: Case, arrays: Arrays, dtype: str) -> list[Any]:
-    """For each floating number the last place of the largest one that it is measured with."""
+    """For each floating input, the last place of the largest number on its scale."""
     largest = {i: max(abs(a.ravel())) for i, a in enumerate(arrays)}
-    together = max(largest[i] for i in case.alike) if case.alike else 0
-    places = {i: last_place(mp.mpf(float(together if i in case.alike else size)), dtype) for i, size in largest.items()}
+    together = max(largest[i] for i in case.same_scale) if case.same_scale else 0
+    places = {
+        i: last_place(mp.mpf(float(together if i in case.same_scale else size)), dtype) for i, size in largest.items()
+    }
     return [places[i] for i, a in enumerate(arrays) if a.dtype.kind == "f" for _ in range(a.size)]
 
 
@@ -135,7 +138,7 @@ def nested(x: Sequence[Any], shape: tuple[int, ...]) -> Any:
 
 
 def error(got: float, wanted: Any, unit: Any, largest: float) -> float:
-    """In units; infinity and the largest number are right where what is wanted lies beyond it."""
+    """The error in units; infinity and the largest number are right if the exact result is beyond it."""
     if math.isnan(got):
         return math.nan
     if abs(wanted) >= largest * 0.99 and abs(got) >= largest * 0.99 and (got > 0) == (wanted > 0):
@@ -144,7 +147,7 @@ def error(got: float, wanted: Any, unit: Any, largest: float) -> float:
 
 
 Run = Callable[[Arrays], tuple[list[np.ndarray], float]]
-"""Arrays to float64 losses and gradients, and the largest number of the dtype that the losses came in."""
+"""Maps arrays to float64 losses and gradients, and the largest number of the dtype of the losses."""
 
 
 def by_jax(loss: Callable[..., Any], case: Case, dtype: str) -> Run:
@@ -179,7 +182,7 @@ def by_torch(loss: Callable[..., Any], case: Case, dtype: str) -> Run:
 
 
 def errors(case: Case, dtype: str, samples: int) -> dict[str, dict[str, float]]:
-    """Quantity to library to its largest error over all families of numbers."""
+    """For each quantity and library, the largest error over all families of numbers."""
     generator = np.random.default_rng(0)
     libraries = {"jaxloss": case.call, **case.peers}
     runs = {name: (by_torch if name == "torch" else by_jax)(loss, case, dtype) for name, loss in libraries.items()}
@@ -197,7 +200,7 @@ def errors(case: Case, dtype: str, samples: int) -> dict[str, dict[str, float]]:
             except (NotImplementedError, RuntimeError):
                 if library != "torch" or dtype not in HALF:
                     raise
-                continue  # PyTorch lacks some kernels of half precision.
+                continue  # PyTorch lacks some half-precision kernels.
             rows = [g.reshape(samples, -1) for g in gradients]
             largest_gradient = float(jnp.finfo(dtype).max)
             for k, truth in enumerate(truths):
@@ -214,17 +217,17 @@ def errors(case: Case, dtype: str, samples: int) -> dict[str, dict[str, float]]:
 
 
 def note(worst: dict[str, float], library: str, found: float) -> None:
-    """Keep the larger; not a number is the largest of all."""
+    """Keeps the larger error; NaN counts as the largest."""
     before = worst.get(library, 0.0)
     worst[library] = before if math.isnan(before) or found <= before else found
 
 
 def accuracy(quick: bool) -> Iterator[Row]:
-    """Largest error of value and gradient, every loss and dtype.
+    """Largest error of value and gradient, for every loss and dtype.
 
-    A unit is an ulp of the result, and what an ulp of each input moves it by. Where the latter is at most twice the
-    former the problem is well-conditioned, and the error is in ulp of the result alone; 0 there says that only losses
-    of 0 are so. Gradients at kinks are left out.
+    One unit is one ulp of the result, plus the change of the result when each input changes by one ulp. If the second
+    term is at most twice the first, the problem is well-conditioned, and the error is in ulp of the result alone. An
+    error of 0 in that column means that only losses of 0 are well-conditioned. Gradients at kinks are left out.
     """
     for case in CASES:
         for dtype in ("float32",) if quick else DTYPES:

@@ -1,4 +1,4 @@
-"""What the accuracy table covers: each loss with its options, its arguments as drawn, and the same loss of peers."""
+"""The cases of the accuracy table: each loss with its options, a way to draw its arguments, and its peers."""
 
 import dataclasses
 import os
@@ -22,16 +22,16 @@ class Case:
     """One loss with one set of options.
 
     Args:
-      label: how the table names it.
-      loss: its name in `jaxloss` and in `benchmarks.formulas`.
-      draw: (numbers, n) to float64 or integer arrays of n samples, those in `shared` without a batch axis.
-      options: of the loss.
-      formula_options: of the formula, where they are not the same.
-      differentiated: positions of the arrays that the gradient is taken by.
+      label: name in the table.
+      loss: name in `jaxloss` and in `benchmarks.formulas`.
+      draw: maps (numbers, n) to float64 or integer arrays of n samples; those in `shared` have no batch axis.
+      options: options of the loss.
+      formula_options: options of the formula, if they differ.
+      differentiated: positions of the arrays with respect to which the gradient is taken.
       shared: positions of the arrays without a batch axis.
-      alike: positions of the arrays whose entries are subtracted from one another, so that they share a scale.
-      peers: name to the same losses, one a sample, of a peer's arrays; those of PyTorch are tensors.
-      ours: the call of `jaxloss` where it takes other arguments than the formula.
+      same_scale: positions of the arrays that are subtracted from each other and therefore share a scale.
+      peers: maps the name of a peer to its loss, one per sample; PyTorch's takes tensors.
+      ours: the call in `jaxloss`, if its arguments differ from those of the formula.
     """
 
     label: str
@@ -41,7 +41,7 @@ class Case:
     formula_options: Mapping[str, Any] | None = None
     differentiated: tuple[int, ...] = (0,)
     shared: tuple[int, ...] = ()
-    alike: tuple[int, ...] = ()
+    same_scale: tuple[int, ...] = ()
     peers: Mapping[str, Callable[..., Any]] = dataclasses.field(default_factory=dict)
     ours: Callable[..., Any] | None = None
 
@@ -60,7 +60,7 @@ def binary(numbers: Numbers, n: int) -> Arrays:
 
 
 def two_probabilities(numbers: Numbers, n: int) -> Arrays:
-    """Away from where the gradient's denominator is clamped, by PyTorch's convention and ours."""
+    """Probabilities away from the range where PyTorch and jaxloss clamp the denominator of the gradient."""
     return numbers.probability(n).clip(1e-11, 1 - 1e-11), numbers.probability(n)
 
 
@@ -68,26 +68,26 @@ def log_and_probability(numbers: Numbers, n: int) -> Arrays:
     return np.log(numbers.probability(n)), numbers.probability(n)
 
 
-def two_logs(numbers: Numbers, n: int) -> Arrays:
+def two_log_probabilities(numbers: Numbers, n: int) -> Arrays:
     return np.log(numbers.probability(n)), np.log(numbers.probability(n))
 
 
-def counted(numbers: Numbers, n: int) -> Arrays:
+def log_rate_and_count(numbers: Numbers, n: int) -> Arrays:
     rate = numbers.generator.choice([3.0, 100.0, 1e4], size=n)
     return numbers.real(n), numbers.generator.poisson(rate).astype(float)
 
 
 def rate_and_count(numbers: Numbers, n: int) -> Arrays:
-    x, y = counted(numbers, n)
+    x, y = log_rate_and_count(numbers, n)
     return abs(x), y
 
 
 def likely_rate_and_count(numbers: Numbers, n: int) -> Arrays:
-    _, y = counted(numbers, n)
+    _, y = log_rate_and_count(numbers, n)
     return abs(y * (1 + numbers.generator.normal(size=n) / 10 ** numbers.generator.uniform(0, 6, size=n))) + 0.1, y
 
 
-def normal(numbers: Numbers, n: int) -> Arrays:
+def mean_target_and_variance(numbers: Numbers, n: int) -> Arrays:
     return (*pair(numbers, n), abs(numbers.real(n)).clip(1e-3))
 
 
@@ -104,7 +104,7 @@ def indexed(numbers: Numbers, n: int) -> Arrays:
 
 
 def confident(numbers: Numbers, n: int) -> Arrays:
-    """The target leads by 5 to 80, so that the loss is down to 1e-34."""
+    """The target leads by 5 to 80, so losses are as small as 1e-34."""
     logits, target = numbers.generator.uniform(-1, 1, size=(n, C)), numbers.generator.integers(0, C, size=n)
     logits[np.arange(n), target] += numbers.generator.uniform(5, 80, size=n)
     return logits, target
@@ -114,15 +114,15 @@ def log_probabilities(numbers: Numbers, n: int) -> Arrays:
     return np.log(numbers.probability(n, C)), numbers.generator.integers(0, C, size=n)
 
 
-def soft(numbers: Numbers, n: int) -> Arrays:
+def class_probabilities(numbers: Numbers, n: int) -> Arrays:
     return numbers.real(n, C), numbers.generator.dirichlet(np.ones(C), size=n)
 
 
-def several(numbers: Numbers, n: int) -> Arrays:
+def multilabel(numbers: Numbers, n: int) -> Arrays:
     return numbers.real(n, C), numbers.probability(n, C)
 
 
-def listed(numbers: Numbers, n: int) -> Arrays:
+def label_list(numbers: Numbers, n: int) -> Arrays:
     lists = np.argsort(numbers.generator.uniform(size=(n, C)), axis=-1)
     lists[np.arange(n), numbers.generator.integers(1, C, size=n)] = -1
     return numbers.real(n, C), lists
@@ -147,13 +147,13 @@ def adaptive(numbers: Numbers, n: int) -> Arrays:
     return numbers.real(n, 2), *matrices, numbers.generator.integers(0, C, size=n)
 
 
-def our_adaptive(hidden: Any, head: Any, down: Any, up: Any, target: Any, **options: Any) -> Any:
+def adaptive_call(hidden: Any, head: Any, down: Any, up: Any, target: Any, **options: Any) -> Any:
     softmax = jaxloss.AdaptiveSoftmax(head, None, ((down, up),))
     return jaxloss.adaptive_log_softmax_with_loss(hidden, softmax, target, **options)
 
 
 def torch_loss(name: str, **options: Any) -> Mapping[str, Callable[..., Any]]:
-    """PyTorch's loss of that name with these options, where PyTorch is there."""
+    """PyTorch's loss of this name with these options, if PyTorch is installed."""
 
     def call(*tensors: Any) -> Any:
         import torch
@@ -189,8 +189,8 @@ def optax_loss(name: str, **options: Any) -> Mapping[str, Callable[..., Any]]:
     return {"optax": call} if HAS_OPTAX else {}
 
 
-def optax_of_one(name: str) -> Mapping[str, Callable[..., Any]]:
-    """Optax's sums over a last axis, which here has one element."""
+def optax_with_class_axis(name: str) -> Mapping[str, Callable[..., Any]]:
+    """Optax's loss, which sums over the last axis; here that axis has one element."""
     return {k: lambda x, y, f=f: f(x[:, None], y[:, None]) for k, f in optax_loss(name).items()}
 
 
@@ -198,12 +198,12 @@ def optax_linear(loss: str) -> Mapping[str, Callable[..., Any]]:
     return {k: lambda h, kernel, t, f=f: f(h @ kernel, t) for k, f in optax_loss(loss).items()}
 
 
-def optax_several() -> Mapping[str, Callable[..., Any]]:
+def optax_multilabel() -> Mapping[str, Callable[..., Any]]:
     return {k: lambda x, y, f=f: f(x, y).mean(-1) for k, f in optax_loss("sigmoid_binary_cross_entropy").items()}
 
 
 def keras_loss(name: str, elementwise: bool = False, **options: Any) -> Mapping[str, Callable[..., Any]]:
-    """Keras's loss, on JAX; the elementwise ones take the mean over a last axis."""
+    """Keras's loss on JAX; elementwise losses average over the last axis."""
 
     def call(x: Any, y: Any) -> Any:
         os.environ.setdefault("KERAS_BACKEND", "jax")
@@ -225,16 +225,16 @@ def optax_smoothed() -> Mapping[str, Callable[..., Any]]:
     return {"optax": call} if HAS_OPTAX else {}
 
 
-def of_indices(peers: Mapping[str, Callable[..., Any]]) -> Mapping[str, Callable[..., Any]]:
-    """Losses of probabilities as those of class indices."""
+def from_class_indices(peers: Mapping[str, Callable[..., Any]]) -> Mapping[str, Callable[..., Any]]:
+    """Adapts losses of class probabilities to class indices."""
     return {k: lambda x, t, f=f: f(x, jax.nn.one_hot(t, C, dtype=x.dtype)) for k, f in peers.items()}
 
 
 SMOOTHED, MARGIN = {"label_smoothing": 0.125}, {"margin": 0.25}
-# The derivative at a kink as the textbook has it, as peers have no width.
+# The classical sub-gradient, because peers have no kink width.
 SHARP = {"kink_width": 0.0}
 WITH_INDICES = "softmax_cross_entropy_with_integer_labels"
-OF_INDICES = (
+CLASS_INDEX_PEERS = (
     torch_loss("cross_entropy")
     | optax_loss(WITH_INDICES)
     | keras_loss("sparse_categorical_crossentropy", from_logits=True)
@@ -270,11 +270,11 @@ CASES = (
         | optax_loss("huber_loss", delta=0.5)
         | keras_loss("huber", True, delta=0.5),
     ),
-    Case("poisson_nll_loss", "poisson_nll_loss", counted, peers=torch_loss("poisson_nll_loss")),
+    Case("poisson_nll_loss", "poisson_nll_loss", log_rate_and_count, peers=torch_loss("poisson_nll_loss")),
     Case(
         "poisson_nll_loss, full",
         "poisson_nll_loss",
-        counted,
+        log_rate_and_count,
         {"full": True},
         peers=torch_loss("poisson_nll_loss", full=True),
     ),
@@ -295,7 +295,7 @@ CASES = (
     Case(
         "gaussian_nll_loss",
         "gaussian_nll_loss",
-        normal,
+        mean_target_and_variance,
         differentiated=(0, 2),
         peers=torch_loss("gaussian_nll_loss"),
     ),
@@ -303,14 +303,14 @@ CASES = (
         "kl_div",
         "kl_div",
         log_and_probability,
-        peers=torch_loss("kl_div") | optax_of_one("kl_divergence"),
+        peers=torch_loss("kl_div") | optax_with_class_axis("kl_divergence"),
     ),
     Case(
         "kl_div, log_target",
         "kl_div",
-        two_logs,
+        two_log_probabilities,
         {"log_target": True},
-        peers=torch_loss("kl_div", log_target=True) | optax_of_one("kl_divergence_with_log_targets"),
+        peers=torch_loss("kl_div", log_target=True) | optax_with_class_axis("kl_divergence_with_log_targets"),
     ),
     Case(
         "binary_cross_entropy",
@@ -327,20 +327,20 @@ CASES = (
         | keras_loss("binary_crossentropy", True, from_logits=True),
     ),
     Case("nll_loss", "nll_loss", log_probabilities, peers=torch_loss("nll_loss")),
-    Case("cross_entropy", "cross_entropy", indexed, peers=OF_INDICES),
-    Case("cross_entropy, confident", "cross_entropy", confident, peers=OF_INDICES),
+    Case("cross_entropy", "cross_entropy", indexed, peers=CLASS_INDEX_PEERS),
+    Case("cross_entropy, confident", "cross_entropy", confident, peers=CLASS_INDEX_PEERS),
     Case(
         "cross_entropy, label_smoothing",
         "cross_entropy",
         indexed,
         SMOOTHED,
         peers=torch_loss("cross_entropy", **SMOOTHED)
-        | of_indices(optax_smoothed() | keras_loss("categorical_crossentropy", from_logits=True, **SMOOTHED)),
+        | from_class_indices(optax_smoothed() | keras_loss("categorical_crossentropy", from_logits=True, **SMOOTHED)),
     ),
     Case(
         "cross_entropy, probabilities",
         "cross_entropy",
-        soft,
+        class_probabilities,
         peers=torch_loss("cross_entropy")
         | optax_loss("softmax_cross_entropy")
         | keras_loss("categorical_crossentropy", from_logits=True),
@@ -358,7 +358,7 @@ CASES = (
         adaptive,
         shared=(1, 2, 3),
         peers={"torch": torch_adaptive} if HAS_TORCH else {},
-        ours=our_adaptive,
+        ours=adaptive_call,
     ),
     Case(
         "hinge_embedding_loss",
@@ -389,7 +389,7 @@ CASES = (
     Case(
         "multilabel_margin_loss",
         "multilabel_margin_loss",
-        listed,
+        label_list,
         SHARP,
         {},
         peers=torch_loss("multilabel_margin_loss"),
@@ -397,8 +397,8 @@ CASES = (
     Case(
         "multilabel_soft_margin_loss",
         "multilabel_soft_margin_loss",
-        several,
-        peers=torch_loss("multilabel_soft_margin_loss") | optax_several(),
+        multilabel,
+        peers=torch_loss("multilabel_soft_margin_loss") | optax_multilabel(),
     ),
     *(
         Case(
@@ -408,7 +408,7 @@ CASES = (
             ours_options | SHARP,
             formula_options,
             (0, 1, 2),
-            alike=(0, 1, 2),
+            same_scale=(0, 1, 2),
             peers=torch_loss("triplet_margin_loss", **ours_options),
         )
         for label, ours_options, formula_options in (
@@ -425,7 +425,7 @@ CASES = (
         SHARP,
         {},
         (0, 1, 2),
-        alike=(0, 1, 2),
+        same_scale=(0, 1, 2),
         peers=torch_loss("triplet_margin_with_distance_loss"),
         ours=jaxloss.triplet_margin_with_distance_loss,
     ),

@@ -1,4 +1,4 @@
-"""The line that one would write by hand for each loss, one number a sample, and its mean with weights and a mask."""
+"""A handwritten version of each loss, one number per sample, and its mean with weights and a mask."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,17 +12,17 @@ Line = Callable[..., Any]
 
 
 def mean(line: Line) -> Line:
-    """Of all samples."""
+    """The mean over all samples."""
     return lambda *arrays: jnp.mean(line(*arrays))
 
 
 def weighted_mean(line: Line) -> Line:
-    """Of the samples where a mask is true, each with a weight."""
+    """The weighted mean over the samples that the mask selects."""
 
-    def of(weights: Any, where: Any, *arrays: Any) -> Any:
+    def reduced(weights: Any, where: Any, *arrays: Any) -> Any:
         return jnp.sum(jnp.where(where, weights * line(*arrays), 0)) / jnp.maximum(jnp.sum(where), 1)
 
-    return of
+    return reduced
 
 
 def huber(x: Any, y: Any) -> Any:
@@ -112,7 +112,7 @@ ELEMENTWISE = (
 
 
 def arguments(name: str, n: int) -> tuple[Any, ...]:
-    """Valid float32 arguments of n samples, vectors and class scores of C entries."""
+    """Valid float32 arguments for n samples; vectors and rows of scores have C entries."""
     generator = np.random.default_rng(0)
 
     def normal(*shape: int) -> Any:

@@ -1,4 +1,4 @@
-"""What is paid once: tracing and compiling, the import, temporary memory, and lines of code."""
+"""One-time costs: tracing, compilation, import time, temporary memory, and lines of code."""
 
 import ast
 import inspect
@@ -20,7 +20,7 @@ from benchmarks.results import Row, Rows
 
 
 def compile_times(quick: bool) -> Rows:
-    """Value and gradient with weights, a mask and a mean, beside a line by hand with the same: to trace, to compile."""
+    """Time to trace and to compile value and gradient with weights, a mask and a mean, for jaxloss and by hand."""
     n = 32
     weights, where = jnp.ones(n), jnp.arange(n) % 3 > 0
     for name, line in by_hand.LINES.items():
@@ -40,7 +40,7 @@ def compile_times(quick: bool) -> Rows:
 
 
 def traced_and_compiled(function: Callable[..., Any], arrays: tuple[Any, ...]) -> tuple[float, float]:
-    """Seconds for each step."""
+    """Seconds to trace and seconds to compile."""
     start = time.perf_counter()
     lowered = jax.jit(jax.value_and_grad(function, 2)).lower(*arrays)
     middle = time.perf_counter()
@@ -49,7 +49,7 @@ def traced_and_compiled(function: Callable[..., Any], arrays: tuple[Any, ...]) -
 
 
 def memory(quick: bool) -> Rows:
-    """Temporaries of value and of value and gradient, with weights and a mask."""
+    """Temporary memory of the value, and of value and gradient, with weights and a mask."""
     n, c = 4096, 256 if quick else 1024
     x, y, labels = jnp.ones((n, c)), jnp.zeros((n, c)), jnp.zeros(n, int)
     weights, where = jnp.ones(n), jnp.arange(n) % 3 > 0
@@ -66,10 +66,10 @@ def memory(quick: bool) -> Rows:
 
 
 def importing(quick: bool) -> Rows:
-    """What `import jaxloss` adds to `import jax`."""
+    """Time that `import jaxloss` adds to `import jax`."""
     script = "import jax, time; s = time.perf_counter(); import jaxloss; print(time.perf_counter() - s)"
     command = [sys.executable, "-c", script]
-    # As once installed: with the bytecode kept, which some containers forbid.
+    # Keep the bytecode, as an installed package does; some containers disable it.
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     runs = range(4 if quick else 8)
     _, *seconds = [float(subprocess.check_output(command, text=True, env=environment)) for _ in runs]
@@ -77,7 +77,7 @@ def importing(quick: bool) -> Rows:
 
 
 def kernels(quick: bool) -> Rows:
-    """Lines of each loss's kernel, without signature and docstring, then those of the helpers in its module."""
+    """Lines of the kernel of each loss, without signature and docstring, and of the helpers in its module."""
     del quick
     for name, function in sorted(vars(jaxloss).items()):
         if inspect.isfunction(function) and hasattr(function, "__wrapped__") and name != "data_checks":
@@ -86,7 +86,7 @@ def kernels(quick: bool) -> Rows:
             called, new = {name}, {name}
             while new:
                 names = {n.id for f in new for n in ast.walk(functions[f]) if isinstance(n, ast.Name)}
-                # The rule of a derivative is called by nobody.
+                # No code calls the rule of a derivative by name.
                 names |= {f"{f}_jvp" for f in new}
                 new = (names & functions.keys()) - called
                 called |= new

@@ -1,7 +1,7 @@
-"""The formula of each loss for one sample, as its paper or PyTorch's documentation states it, in mpmath.
+"""The formula of each loss for one sample in mpmath, as its paper or PyTorch's documentation states it.
 
-Numbers are `mpf`, vectors lists of them, matrices lists of rows; class indices are `int`. No trick against overflow or
-cancellation: the precision is high enough to need none. Each kink reports how far it is away to `kinks`.
+Scalars are `mpf`, vectors are lists, matrices are lists of rows, and class indices are `int`. The precision is so high
+that no formula needs a trick against overflow or cancellation. Each kink reports its distance to `kinks`.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ _distances: list[Any] = []
 
 @contextlib.contextmanager
 def kinks() -> Iterator[list[Any]]:
-    """The arguments of the kinks that the formulas pass inside it: each is 0 at its kink."""
+    """Records the arguments of all kinks evaluated inside the context; each argument is 0 at its kink."""
     _distances.clear()
     yield _distances
 
@@ -115,7 +115,7 @@ def linear_cross_entropy(h: Vector, kernel: Matrix, t: int) -> Number:
 
 
 def adaptive_log_softmax_with_loss(h: Vector, head: Matrix, down: Matrix, up: Matrix, t: int) -> Number:
-    """One tail; the head's last column stands for it."""
+    """With a single tail, which the last column of the head represents."""
     scores, frequent = product(h, head), len(head[0]) - 1
     if t < frequent:
         return cross_entropy(scores, t)

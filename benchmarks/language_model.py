@@ -1,4 +1,4 @@
-"""A small language model on the text of Python's own manual: the same training with three output layers."""
+"""A small language model on the text of the Python manual, trained in the same way with three output layers."""
 
 import collections
 import math
@@ -19,7 +19,7 @@ FEATURES, CONTEXT, BATCH = 128, 4, 2048
 
 
 class Corpus(NamedTuple):
-    """Words by number, the most frequent first, each with the CONTEXT words before it."""
+    """Words numbered from the most frequent, each with the CONTEXT words before it."""
 
     train: tuple[jax.Array, jax.Array]
     test: tuple[jax.Array, jax.Array]
@@ -27,7 +27,7 @@ class Corpus(NamedTuple):
 
 
 def corpus() -> Corpus:
-    """The text of `pydoc_data.topics`, of which every tenth stretch of 500 words is kept for the test."""
+    """The text of `pydoc_data.topics`; every tenth segment of 500 words is the test set."""
     from pydoc_data.topics import topics
 
     text = " ".join(topics[name] for name in sorted(topics))
@@ -36,7 +36,7 @@ def corpus() -> Corpus:
     number = {word: i for i, (word, _) in enumerate(frequency.most_common())}
     tokens = np.asarray([number[word] for word in words], np.int32)
     contexts = np.lib.stride_tricks.sliding_window_view(tokens, CONTEXT + 1)
-    # Whole stretches of text, so that no test context overlaps a training one by more than its ends.
+    # Whole segments, so that test and training contexts overlap only at the ends of segments.
     is_test = np.arange(len(contexts)) // 500 % 10 == 9
     parts = [(jnp.asarray(part[:, :-1]), jnp.asarray(part[:, -1])) for part in (contexts[~is_test], contexts[is_test])]
     counts = np.sort(np.bincount(tokens[:-1], minlength=len(number)))[::-1]
@@ -44,7 +44,7 @@ def corpus() -> Corpus:
 
 
 def hidden_states(body: dict[str, jax.Array], contexts: jax.Array) -> jax.Array:
-    """What goes into the output layer: one hidden layer over the embeddings of the words before."""
+    """The input of the output layer: one hidden layer over the embeddings of the preceding words."""
     embedded = body["embedding"][contexts].reshape(len(contexts), CONTEXT * FEATURES)
     return jnp.tanh(embedded @ body["mixing"])
 
@@ -71,7 +71,7 @@ class Run(NamedTuple):
 
 
 def train(loss: Callable[..., Any], parameters: dict[str, Any], data: Corpus, epochs: int) -> Run:
-    """Perplexity on the test text after so many epochs, the median time of a step, and its temporaries."""
+    """The test perplexity after training, the median time of a step, and its temporary memory."""
     import optax
 
     optimiser = optax.adam(2e-3)
@@ -96,7 +96,7 @@ def train(loss: Callable[..., Any], parameters: dict[str, Any], data: Corpus, ep
         return math.exp(sum(parts, jaxloss.Total.zero()).mean())
 
     contexts, target = data.train
-    jax.block_until_ready(step(parameters, state, contexts[:BATCH], target[:BATCH]))  # compiled before it is timed
+    jax.block_until_ready(step(parameters, state, contexts[:BATCH], target[:BATCH]))  # compile before timing
     steps = []
     generator = np.random.default_rng(0)  # the same batches for every loss
     for _ in range(epochs):
@@ -110,14 +110,14 @@ def train(loss: Callable[..., Any], parameters: dict[str, Any], data: Corpus, ep
 
 
 def language_model(quick: bool) -> Rows:
-    """Words of Python's manual, by Optax's Adam: after as many steps."""
+    """A language model on the Python manual, trained with Optax's Adam for the same number of steps."""
     if not HAS_OPTAX:
-        yield Note("left out, as it trains with Optax")
+        yield Note("skipped, because it needs Optax")
         return
     data = corpus()
     n_words = len(data.counts)
     cutoffs = jaxloss.adaptive_softmax_cutoffs(data.counts, FEATURES, batch_size=BATCH)
-    yield Note(f"{len(data.train[1])} words to train on, {n_words} different ones, cutoffs {cutoffs}")
+    yield Note(f"{len(data.train[1])} training words, {n_words} different ones, cutoffs {cutoffs}")
     runs = {}
     for name, loss, layout in (
         ("plain cross_entropy", plain, None),
@@ -125,6 +125,6 @@ def language_model(quick: bool) -> Rows:
         ("adaptive softmax", jaxloss.adaptive_log_softmax_with_loss, cutoffs),
     ):
         runs[name] = train(loss, initial(n_words, layout), data, 1 if quick else 6)
-    yield Row("perplexity of the test text", {name: run.perplexity for name, run in runs.items()}, "1")
-    yield Row("a step", {name: run.step * 1e3 for name, run in runs.items()}, "ms")
+    yield Row("test perplexity", {name: run.perplexity for name, run in runs.items()}, "1")
+    yield Row("step time", {name: run.step * 1e3 for name, run in runs.items()}, "ms")
     yield Row("temporaries", {name: run.bytes_ / 2**20 for name, run in runs.items()}, "MiB")

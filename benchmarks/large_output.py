@@ -1,4 +1,4 @@
-"""Output layers of many classes: time and temporaries of value and gradient, beside what there is."""
+"""Output layers with many classes: time and temporary memory of value and gradient, compared with peers."""
 
 from collections.abc import Callable
 from typing import Any
@@ -21,35 +21,35 @@ def layer(n: int, d: int, c: int) -> Arrays:
 
 
 def plain(hidden: Any, kernel: Any, target: Any) -> Any:
-    """With all logits in memory."""
+    """Cross-entropy that materialises all logits."""
     return jaxloss.cross_entropy(hidden @ kernel, target)
 
 
-def by_both(function: Callable[..., Any]) -> Callable[..., Any]:
+def with_gradients(function: Callable[..., Any]) -> Callable[..., Any]:
     return jax.value_and_grad(function, (0, 1))
 
 
 def large_output(quick: bool) -> Rows:
-    """Output layers, value and gradient by hidden and kernel; the share is that of plain matrix products."""
+    """Value and gradients w.r.t. hidden and kernel of output layers; the roofline is that of plain matrix products."""
     shapes = [(2048, 256, 32000), (4096, 128, 50257), *((1024, 64, c) for c in (1000, 10_000, 100_000, 1_000_000))]
     for n, d, c in [(512, 64, c) for c in (800, 8000, 80_000)] if quick else shapes:
         hidden, kernel, target = layer(n, d, c)
-        calls = {"jaxloss": (by_both(jaxloss.linear_cross_entropy), (hidden, kernel, target))}
+        calls = {"jaxloss": (with_gradients(jaxloss.linear_cross_entropy), (hidden, kernel, target))}
         if n * c < 2**28:
-            calls["logits in memory"] = (by_both(plain), (hidden, kernel, target))
+            calls["logits in memory"] = (with_gradients(plain), (hidden, kernel, target))
         if HAS_CCE:
             import jax_cce
 
-            calls["jax-cce"] = (by_both(jax_cce.linear_cross_entropy), (hidden, kernel.T, target))
+            calls["jax-cce"] = (with_gradients(jax_cce.linear_cross_entropy), (hidden, kernel.T, target))
         candidates: Candidates = {name: jitted(f, *arrays) for name, (f, arrays) in calls.items()}
         if times_torch() and n * c < 2**28:
             candidates = {**candidates, "torch": torch_layer(hidden, kernel, target)}
-        # Three products: the logits, and the gradients by hidden and kernel.
+        # Three products: the logits, and the gradients with respect to hidden and kernel.
         seconds = 6 * n * d * c / product_rate()
         series = f"{n} samples of {d} features, by classes"
-        calls_a_turn = max(1, min(20, 2**24 // (n * c)))
+        calls_per_round = max(1, min(20, 2**24 // (n * c)))
         number = 3 if quick else 5
-        yield timed(f"({n}, {d}, {c})", candidates, number, calls_a_turn, seconds=seconds, series=series, size=c)
+        yield timed(f"({n}, {d}, {c})", candidates, number, calls_per_round, seconds=seconds, series=series, size=c)
         kept = {name: temporaries(f, arrays) / 2**20 for name, (f, arrays) in calls.items()}
         yield Row(f"({n}, {d}, {c})", kept, "MiB")
 
@@ -70,19 +70,21 @@ def torch_layer(hidden: Any, kernel: Any, target: Any) -> Callable[[], object]:
 
 
 def chunk_sizes(quick: bool) -> Rows:
-    """linear_cross_entropy, value and gradient, by rows in a chunk."""
+    """Value and gradient of linear_cross_entropy by rows per chunk."""
     for n, d, c in [(512, 64, 8000)] if quick else [(4096, 256, 4096), (2048, 256, 32000), (1024, 64, 200_000)]:
         arrays = layer(n, d, c)
-        candidates = {"jaxloss": jitted(by_both(jaxloss.linear_cross_entropy), *arrays)}
+        candidates = {"jaxloss": jitted(with_gradients(jaxloss.linear_cross_entropy), *arrays)}
         for size in (16, 32, 64, 128, 256, 512, 1024):
             if size * c < 2**26:
-                function = by_both(lambda h, k, t, size=size: jaxloss.linear_cross_entropy(h, k, t, chunk_size=size))
+                function = with_gradients(
+                    lambda h, k, t, size=size: jaxloss.linear_cross_entropy(h, k, t, chunk_size=size)
+                )
                 candidates[f"{size} rows"] = jitted(function, *arrays)
         yield timed(f"({n}, {d}, {c})", candidates, 3 if quick else 5)
 
 
 def adaptive_softmax(quick: bool) -> Rows:
-    """Adaptive softmax under Zipf's law, value and gradient by hidden and all parameters, and its temporaries."""
+    """Value and gradients w.r.t. hidden and all parameters of an adaptive softmax, Zipf's law; temporary memory."""
     n, d, c, cutoffs = (512, 64, 20_000, (500, 4000)) if quick else (4096, 256, 100_000, (2000, 10_000))
     frequencies = 1 / np.arange(1, c + 1)
     target = np.random.default_rng(0).choice(c, size=n, p=frequencies / frequencies.sum()).astype(np.int32)
@@ -90,13 +92,13 @@ def adaptive_softmax(quick: bool) -> Rows:
     softmax = jaxloss.AdaptiveSoftmax.init(jax.random.key(1), d, c, cutoffs=cutoffs)
     best = jaxloss.adaptive_softmax_cutoffs(frequencies, d, batch_size=n)
     chosen = jaxloss.AdaptiveSoftmax.init(jax.random.key(1), d, c, cutoffs=best)
-    adaptive = by_both(jaxloss.adaptive_log_softmax_with_loss)
+    adaptive = with_gradients(jaxloss.adaptive_log_softmax_with_loss)
     labels = jnp.asarray(target)
     calls = {
         "jaxloss": (adaptive, (hidden, softmax, labels)),
         f"cutoffs {best}": (adaptive, (hidden, chosen, labels)),
-        "full, linear_cross_entropy": (by_both(jaxloss.linear_cross_entropy), (hidden, kernel, labels)),
-        "full, logits in memory": (by_both(plain), (hidden, kernel, labels)),
+        "full, linear_cross_entropy": (with_gradients(jaxloss.linear_cross_entropy), (hidden, kernel, labels)),
+        "full, logits in memory": (with_gradients(plain), (hidden, kernel, labels)),
     }
     candidates: Candidates = {name: jitted(f, *arguments) for name, (f, arguments) in calls.items()}
     if times_torch():

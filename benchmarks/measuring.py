@@ -1,7 +1,7 @@
-"""Medians of interleaved rounds: every candidate runs in every round, so that noise meets all alike.
+"""Medians of interleaved rounds. Every candidate runs in every round, so noise affects all of them equally.
 
-A turn begins with calls that are not timed, for `SETTLING` seconds: the threads of the peer before it may still spin
-(PyTorch's do, which doubled the time of whoever came next), and its arrays have left the cache.
+Each candidate first runs untimed for `SETTLING` seconds. The threads of the previous candidate may still be spinning
+(PyTorch's do, which doubled the time of the next candidate), and its own arrays have left the cache.
 """
 
 import functools
@@ -17,13 +17,13 @@ import numpy as np
 from benchmarks.results import Row
 
 PEERS = {"torch": "torch", "optax": "optax", "keras": "keras", "jax_cce": "jax-cce"}
-"""Modules that some benchmark compares with, and what installs them."""
+"""Modules of the peers, and the packages that install them."""
 
 HAS_TORCH, HAS_OPTAX, HAS_KERAS, HAS_CCE = (importlib.util.find_spec(module) is not None for module in PEERS)
 
 
 def times_torch() -> bool:
-    """Whether PyTorch is timed: its tensors are on the CPU, beside arrays that are as well."""
+    """Whether PyTorch is timed. Its tensors are on the CPU, so only if JAX runs on the CPU too."""
     return HAS_TORCH and jax.default_backend() == "cpu"
 
 
@@ -38,12 +38,12 @@ def jitted(function: Callable[..., Any], *arrays: Any) -> Callable[[], object]:
 
 
 def temporaries(function: Callable[..., Any], arrays: tuple[Any, ...]) -> int:
-    """Bytes that the compiled function needs beside its arguments and results."""
+    """Bytes that the compiled function needs in addition to its arguments and results."""
     return jax.jit(function).lower(*arrays).compile().memory_analysis().temp_size_in_bytes
 
 
 def rounds(candidates: Candidates, number: int, calls: int) -> dict[str, np.ndarray]:
-    """Seconds a call of each candidate in each round, after one call that compiles it."""
+    """Seconds per call of each candidate in each round, after one call that compiles it."""
     for call in candidates.values():
         call()
     seconds: dict[str, list[float]] = {name: [] for name in candidates}
@@ -62,7 +62,7 @@ def rounds(candidates: Candidates, number: int, calls: int) -> dict[str, np.ndar
 def medians_and_spread(
     seconds: Mapping[str, Sequence[float] | np.ndarray], unit: str
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """By candidate, in that unit: the median, and half of the range of the middle half."""
+    """The median of each candidate and half of its interquartile range, in the given unit."""
     quartiles = {name: np.quantile(each, [0.25, 0.5, 0.75]) / UNITS[unit] for name, each in seconds.items()}
     medians = {name: float(q[1]) for name, q in quartiles.items()}
     return medians, {name: float(q[2] - q[0]) / 2 for name, q in quartiles.items()}
@@ -77,7 +77,7 @@ def timed(
     seconds: float | None = None,
     **fields: Any,
 ) -> Row:
-    """The medians of that many rounds; `seconds` is what the machine's roofline would take for the same."""
+    """Medians over `number` rounds; `seconds` is the time that the roofline of the machine allows for the same work."""
     medians, spread = medians_and_spread(rounds(candidates, number, calls), unit)
     share = {} if seconds is None else {name: seconds / UNITS[unit] / median for name, median in medians.items()}
     return Row(label, medians, unit, spread, share, **fields)
@@ -85,7 +85,7 @@ def timed(
 
 @functools.cache
 def bandwidth() -> float:
-    """Bytes a second that the fastest of three plain sums reads of two arrays, by the median as losses are measured."""
+    """Bytes per second that the fastest of three plain sums of two arrays reads; a median, as for the losses."""
     n = 2**24
     x, y = jnp.ones(n), jnp.ones(n)
     readers = {"sum": jitted(lambda x, y: jnp.sum(x + y), x, y), "dot": jitted(jnp.vdot, x, y)}
@@ -97,7 +97,7 @@ def bandwidth() -> float:
 
 @functools.cache
 def product_rate() -> float:
-    """Floating-point operations a second of a float32 matrix product, the best of several rounds."""
+    """Floating-point operations per second of a float32 matrix product, the best of several rounds."""
     n = 2048
     x = jnp.ones((n, n))
     return 2 * n**3 / np.min(rounds({"product": jitted(jnp.matmul, x, x)}, 5, 1)["product"])

@@ -1,4 +1,4 @@
-"""Families of numbers that losses are tried on, rounded to a dtype: random, structured and adversarial ones."""
+"""Families of test inputs, rounded to a dtype: random, structured and adversarial numbers."""
 
 import dataclasses
 from typing import Protocol
@@ -8,16 +8,16 @@ import numpy as np
 
 
 class Numbers(Protocol):
-    """Float64 arrays that hold numbers of one dtype, to be made into the arguments of a loss."""
+    """Draws float64 arrays of numbers of one dtype, from which the arguments of a loss are made."""
 
     generator: np.random.Generator
 
     def real(self, *shape: int) -> np.ndarray:
-        """Any numbers."""
+        """Real numbers."""
         ...
 
     def near(self, x: np.ndarray) -> np.ndarray:
-        """What such numbers are compared with."""
+        """Numbers to compare with x, such as targets."""
         ...
 
     def probability(self, *shape: int) -> np.ndarray:
@@ -27,7 +27,7 @@ class Numbers(Protocol):
 
 @dataclasses.dataclass
 class Random:
-    """Normal and uniform numbers."""
+    """Normally and uniformly distributed numbers."""
 
     generator: np.random.Generator
     dtype: str
@@ -44,7 +44,7 @@ class Random:
 
 @dataclasses.dataclass
 class Structured:
-    """Quarters, near-ties (cancellation), and probabilities that all but reach 0, 1/2 or 1."""
+    """Quarters, near-ties (cancellation), and probabilities very close to 0, 1/2 or 1."""
 
     generator: np.random.Generator
     dtype: str
@@ -66,7 +66,7 @@ class Structured:
 
 @dataclasses.dataclass
 class Adversarial:
-    """Magnitudes from subnormals to a sixteenth of the largest number, all exponents alike; of float64 the middle."""
+    """Log-uniform magnitudes, from subnormals to a sixteenth of the largest number; in float64, only the middle."""
 
     generator: np.random.Generator
     dtype: str
@@ -75,7 +75,7 @@ class Adversarial:
         info = jnp.finfo(self.dtype)
         low, high = lowest_exponent(self.dtype), min(info.maxexp - 5, 330)
         signs = self.generator.choice([-1, 1], size=shape)
-        # Every fourth one saturates an exponential, which few of all exponents do.
+        # A quarter of the numbers saturates an exponential, which few log-uniform numbers do.
         saturating = self.generator.uniform(8, 120 if info.maxexp < 1024 else 800, size=shape)
         magnitudes = np.exp2(self.generator.uniform(low, high, size=shape))
         return signs * np.where(self.generator.integers(0, 4, size=shape) == 0, saturating, magnitudes)

@@ -1,4 +1,4 @@
-"""Pictures of results: growth of time with size, shares of the roofline, and accuracy, all legible in grey."""
+"""Plots of the results: time against size, shares of the roofline, and accuracy, all readable in greyscale."""
 
 import math
 import pathlib
@@ -11,7 +11,7 @@ STYLES = (("0.0", "-", "o"), ("0.4", "--", "s"), ("0.6", ":", "^"), ("0.7", "-."
 
 
 def draw(results: Results, folder: pathlib.Path) -> Iterator[pathlib.Path]:
-    """Write each picture that the results have numbers for."""
+    """Saves each plot for which there are results."""
     import matplotlib.pyplot as plt
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -24,7 +24,7 @@ def draw(results: Results, folder: pathlib.Path) -> Iterator[pathlib.Path]:
 
 
 def growth(results: Results) -> Any:
-    """Time against size, both on logarithmic axes, one panel a series."""
+    """Time against size on logarithmic axes, one panel per series."""
     import matplotlib.pyplot as plt
 
     panels: dict[str, dict[str, list[tuple[float, float]]]] = {}
@@ -81,7 +81,7 @@ def roofline(results: Results) -> Any:
 
 
 def accuracy(results: Results) -> Any:
-    """The largest error of value and gradient in float32, one row a loss; what is no number stands at the right end."""
+    """The largest error of value and gradient in float32, one row per loss; NaN is drawn at the right end."""
     import matplotlib.pyplot as plt
 
     rows = [row for row in results.measured("accuracy") if ", float32, " in row.label]

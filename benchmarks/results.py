@@ -1,4 +1,4 @@
-"""What a benchmark yields, how it is printed and kept, and what moved against what was kept before."""
+"""The results of benchmarks: printing, saving, and comparing with saved results."""
 
 import dataclasses
 import datetime
@@ -23,12 +23,12 @@ class Row:
 
     Args:
       label: what was measured.
-      measured: candidate to number, less being better; `jaxloss` comes first and is set in relation to the others.
-      unit: of the numbers.
-      spread: candidate to half of the range that the middle half of its rounds lies in, in the same unit.
-      share: candidate to its part of what the machine can do, by its roofline.
-      series: of a growth plot, to which the row belongs.
-      size: its abscissa there.
+      measured: maps each candidate to its number, where less is better; `jaxloss` comes first.
+      unit: unit of the numbers.
+      spread: maps each candidate to half of the interquartile range of its rounds, in the same unit.
+      share: maps each candidate to the fraction of the roofline that it reaches.
+      series: series of a growth plot to which the row belongs.
+      size: x coordinate in that plot.
     """
 
     label: str
@@ -40,7 +40,7 @@ class Row:
     size: float = 0.0
 
     def numbers(self) -> dict[str, str]:
-        """Of each candidate the number, the first's in units of it in brackets, and its share."""
+        """For each candidate its number, the ratio of jaxloss to it in parentheses, and its share of the roofline."""
         (first, *_) = self.measured.values()
         texts = {}
         for i, (name, number) in enumerate(self.measured.items()):
@@ -52,13 +52,13 @@ class Row:
         return texts
 
     def cells(self) -> list[str]:
-        """The label, then each candidate with its number."""
+        """The label, followed by each candidate with its number."""
         return [f"{self.label}, {self.unit}", *(f"{name} {text}" for name, text in self.numbers().items())]
 
 
 @dataclasses.dataclass(frozen=True)
 class Note:
-    """A line of text between the rows."""
+    """A line of text between rows."""
 
     text: str
 
@@ -70,7 +70,7 @@ Rows = Iterator[Row | Note]
 
 
 def environment() -> dict[str, str]:
-    """The hardware, the versions and the day, as a reader of the numbers needs them."""
+    """The hardware, the versions and the date."""
     versions = {}
     for package in VERSIONS_OF:
         try:
@@ -80,7 +80,7 @@ def environment() -> dict[str, str]:
     device = jax.devices()[0]
     return {
         "date": datetime.date.today().isoformat(),
-        "device": f"{device.platform}: {device.device_kind}, {jax.device_count()} of them",
+        "device": f"{device.platform}: {device.device_kind} x {jax.device_count()}",
         "processor": f"{processor()}, {os.cpu_count()} cores",
         "Python": f"{platform.python_version()} on {platform.system()}",
         **versions,
@@ -96,7 +96,7 @@ def processor() -> str:
 
 @dataclasses.dataclass
 class Results:
-    """All rows of a run, by benchmark."""
+    """All rows of a run, grouped by benchmark."""
 
     environment: Mapping[str, str]
     headings: dict[str, str] = dataclasses.field(default_factory=dict)
@@ -106,11 +106,11 @@ class Results:
         return [row for row in self.rows.get(benchmark, []) if isinstance(row, Row)]
 
     def save(self, folder: pathlib.Path, pictures: Iterable[pathlib.Path] = ()) -> None:
-        """`results.json` for programs, and `results.md` for people, with these pictures."""
+        """Writes `results.json` and, with these plots, `results.md`."""
         folder.mkdir(parents=True, exist_ok=True)
         kept = {name: [dataclasses.asdict(row) for row in rows] for name, rows in self.rows.items()}
         document = {"environment": dict(self.environment), "headings": self.headings, "rows": kept}
-        text = json.dumps(spelled(document), indent=1, allow_nan=False)
+        text = json.dumps(without_infinities(document), indent=1, allow_nan=False)
         (folder / "results.json").write_text(text + "\n")
         (folder / "results.md").write_text(self.markdown(pictures))
 
@@ -128,13 +128,13 @@ class Results:
         return cls(document["environment"], document["headings"], rows)
 
     def markdown(self, pictures: Iterable[pathlib.Path] = ()) -> str:
-        # A page of few has their names as its title.
+        # The title of a page with few benchmarks is their names.
         title = " and ".join(self.rows).replace("_", " ").capitalize() if 0 < len(self.rows) <= 2 else "Benchmarks"
         lines = [f"# {title}", "", *(f"- {name}: {value}" for name, value in self.environment.items())]
         if self.rows.keys() - {"accuracy"}:
             lines += [
                 "",
-                "Medians of rounds ± half of what their middle half spans; in brackets ours in units of theirs.",
+                "Medians over rounds ± half of the interquartile range. Parentheses: jaxloss divided by the peer.",
             ]
         lines += [f"\n![{path.stem}]({path.name})" for path in pictures]
         for name, rows in self.rows.items():
@@ -146,24 +146,24 @@ class Results:
         return "\n".join(lines).rstrip() + "\n"
 
 
-def spelled(document: Any) -> Any:
-    """What JSON has no number for, as the text that `float` reads."""
+def without_infinities(document: Any) -> Any:
+    """Replaces NaN and infinities, which JSON lacks, by strings that `float` can read."""
     if isinstance(document, Mapping):
-        return {key: spelled(value) for key, value in document.items()}
+        return {key: without_infinities(value) for key, value in document.items()}
     if isinstance(document, list):
-        return [spelled(value) for value in document]
+        return [without_infinities(value) for value in document]
     return document if not isinstance(document, float) or math.isfinite(document) else str(document)
 
 
 def listed(rows: list[Row]) -> list[str]:
-    """A table with one line a row, and one column a candidate."""
+    """A table with one line per row and one column per candidate."""
     candidates = list(dict.fromkeys(name for row in rows for name in row.measured))
     lines = ([f"{row.label}, {row.unit}", *(row.numbers().get(name, "") for name in candidates)] for row in rows)
     return table(["what", *candidates], lines)
 
 
 def pivoted(rows: list[Row]) -> list[str]:
-    """A table with one line for what several rows measured, whose labels end in ", " and the quantity; ours first."""
+    """A table with one line per case and one column per quantity, which is the last part of a label; jaxloss first."""
     found: dict[str, dict[str, str]] = {}
     for row in rows:
         what, _, quantity = row.label.rpartition(", ")
@@ -179,9 +179,9 @@ def table(head: list[str], lines: Iterable[list[str]]) -> list[str]:
 
 
 def moved(before: Results, after: Results) -> Iterator[str]:
-    """A line for each number that changed by more than 10 % and by more than three times both spreads together.
+    """A line for each number that changed by more than 10 % and by more than three times the sum of both spreads.
 
-    That it became or was not a number, or infinite, is a change as well.
+    A change to or from NaN or infinity counts too.
     """
     for name in sorted((before.environment.keys() | after.environment.keys()) - {"date"}):
         was, now = (each.environment.get(name, "unknown") for each in (before, after))

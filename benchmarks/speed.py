@@ -1,4 +1,4 @@
-"""How long calls take: dispatch, elementwise losses by size, cross-entropy by shape, and what the machine can do."""
+"""Time of calls: dispatch, elementwise losses by size, cross-entropy by shape, and the roofline of the machine."""
 
 from collections.abc import Callable
 from typing import Any
@@ -36,7 +36,7 @@ def compiled_call(function: Callable[..., Any], *arguments: Any) -> Callable[[],
 
 
 def roofline(quick: bool) -> Rows:
-    """What this machine can do: time to read 1 GiB in a sum, plain or of a function, and for 10⁹ multiply-adds."""
+    """Roofline of this machine: time to read 1 GiB in sums, plain or of a function, and time of 10⁹ multiply-adds."""
     functions = {"eˣ": jnp.exp, "log x": jnp.log, "selections": lambda x: jnp.where(x < 0.5, x, 0.25)}
     x = jax.random.uniform(jax.random.key(0), (2**24,))
     sums = {f"sum of {name}": jitted(lambda x, f=f: jnp.sum(f(x)), x) for name, f in functions.items()}
@@ -47,7 +47,7 @@ def roofline(quick: bool) -> Rows:
 
 
 def dispatch(quick: bool) -> Rows:
-    """Eager calls on arrays of 8 x 4, where all time is overhead."""
+    """Eager calls on 8 x 4 arrays, where all time is overhead."""
     x, y, labels = jnp.ones((8, 4)), jnp.zeros((8, 4)), jnp.zeros(8, int)
 
     def huber(x: Any, y: Any, delta: Any) -> Any:
@@ -81,7 +81,7 @@ def dispatch(quick: bool) -> Rows:
 
 
 def elementwise(quick: bool) -> Rows:
-    """Mean of an elementwise loss by the number of elements; the share is that of the read bandwidth of a plain sum."""
+    """Mean of elementwise losses by the number of elements; the roofline is the read bandwidth of a plain sum."""
     largest = 2**20 if quick else 2**24
     for name in by_hand.ELEMENTWISE:
         sizes = [2**10, 2**15, largest] if quick else [2**10, 2**14, 2**18, 2**22, largest]
@@ -96,7 +96,7 @@ def elementwise(quick: bool) -> Rows:
                 if times_torch():
                     candidates = {**candidates, "torch": torch_call(name, arrays, gradient)}
                 what = "value+gradient" if gradient else "value"
-                # The gradient is written, as long as one array.
+                # The gradient, as large as one array, is written.
                 least = 4 * n * (len(arrays) + gradient) / bandwidth()
                 label, seconds = f"{name}, {n} elements, {what}", least if n == largest else None
                 calls = max(1, min(100, 2**18 // n))
@@ -105,7 +105,7 @@ def elementwise(quick: bool) -> Rows:
 
 
 def cross_entropy(quick: bool) -> Rows:
-    """Class indices, value and gradient, by samples and by classes."""
+    """Value and gradient of cross_entropy with class indices, by samples and by classes."""
     shapes = [(65536, 10), (8192, 1000), (2048, 8192), (1024, 32000)]
     growth = [(n, 1000) for n in (64, 512, 4096, 32768)] + [(256, c) for c in (10, 100, 1000, 10_000, 100_000)]
     for n, c in [(16384, 10), (2048, 1000), (256, 100), (256, 10_000)] if quick else shapes + growth:

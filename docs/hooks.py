@@ -1,6 +1,8 @@
-"""What the site takes from outside docs/: the README as its front page, the changelog, and the notebooks as run."""
+"""Adds to the site what lives outside docs/: the README as front page, the changelog, the notebooks and MathJax."""
 
+import importlib.util
 import inspect
+import logging
 import operator
 import pathlib
 import re
@@ -13,6 +15,7 @@ from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 
 import jaxloss.plot
 
+LOG = logging.getLogger("mkdocs.hooks")
 ROOT = pathlib.Path(__file__).parent.parent
 FROM_ROOT = {"index.md": "README.md", "CHANGELOG.md": "CHANGELOG.md", "CONTRIBUTING.md": "CONTRIBUTING.md"}
 WIDE = (
@@ -22,6 +25,9 @@ WIDE = (
     "results/speed/results.md",
     "results/large_output/results.md",
 )
+EXTERNAL = re.compile(r"""<(?:script|img|iframe|link[^>]*stylesheet)\b[^>]*(?:src|href)=["']?(?:https?:)?//[^>]*>""")
+# The parts of MathJax that docs/assets/mathjax.js loads, some 2 MB of the 35 MB that the Python package holds.
+MATHJAX = ("LICENSE", "es5/tex-chtml.js", "es5/input/tex/extensions/*.js", "es5/output/chtml/fonts/woff-v2/*.woff")
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -38,11 +44,22 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         markdown = described(markdown)
         markdown = markdown.replace(".ipynb)", ".md)").replace("](../docs/", "](../")
         files.append(File.generated(config, f"notebooks/{path.stem}.md", content=markdown))
+    package = pathlib.Path(importlib.util.find_spec("mathjax").origin).parent / "static" / "mathjax"
+    for path in sorted(path for pattern in MATHJAX for path in package.glob(pattern)):
+        copy = f"assets/mathjax/{path.relative_to(package).as_posix()}"
+        files.append(File.generated(config, copy, abs_src_path=str(path)))
     return files
 
 
+def on_post_page(output: str, page: Page, **_: object) -> str:
+    """Warns of a page that needs a network; in strict mode a warning fails the build."""
+    for tag in EXTERNAL.findall(output):
+        LOG.warning("%s loads from the network: %s", page.file.src_uri, tag)
+    return output
+
+
 def described(markdown: str) -> str:
-    """Pictures get the heading that they stand under in place of the name of their format."""
+    """Describes each picture by the heading above it, instead of by its file format."""
     heading, is_code, lines = "", False, []
     for line in markdown.splitlines():
         is_code ^= line.startswith("```")
@@ -62,7 +79,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, **_: objec
 
 
 def contents(config: MkDocsConfig) -> str:
-    """What each page of the reference names, with the first sentence of its docstring."""
+    """Tables of the names on each reference page, with the first sentence of each docstring."""
     tables = []
     for path in next(pages for section in config.nav for title, pages in section.items() if title == "Reference"):
         page = (ROOT / "docs" / path).read_text()
@@ -73,7 +90,7 @@ def contents(config: MkDocsConfig) -> str:
         rows = [f"| [`{name}`][jaxloss.{name}] | {first_sentence(name)} |" for name in names]
         if rows:
             title = page.splitlines()[0].removeprefix("# ")
-            tables.append("\n".join([f"## {title}", "", "| name | what it is |", "| --- | --- |", *rows]))
+            tables.append("\n".join([f"## {title}", "", "| name | description |", "| --- | --- |", *rows]))
     return "\n\n".join(tables)
 
 
@@ -82,7 +99,7 @@ def first_sentence(name: str) -> str:
 
 
 def of_root(markdown: str) -> str:
-    """A file of the root, whose links are to lead on from the site's front page."""
+    """Rewrites the links of a file in the root, so that they work from the site's front page."""
     markdown = re.sub(r"(\]\(|src=\")docs/", r"\1", markdown).replace(
         "](LICENSE)", "](https://www.apache.org/licenses/LICENSE-2.0)"
     )

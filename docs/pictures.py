@@ -1,4 +1,4 @@
-"""The three pictures of the README: `python docs/pictures.py` draws them anew into docs/assets."""
+"""The three plots of the README: `python docs/pictures.py` saves them to docs/assets."""
 
 import pathlib
 import sys
@@ -16,24 +16,24 @@ SIZE = (4.2, 3.2)
 
 
 def means() -> Figure:
-    """How far from the mean over all words a training step is whose micro-batches are averaged one by one."""
+    """The relative error of a mean over words: averaging the means of micro-batches, or adding their totals."""
     generator = np.random.default_rng(0)
     lengths = np.minimum(generator.geometric(1 / 20, size=256), 128)
     words = np.arange(128) < lengths[:, None]
     losses = jnp.asarray(generator.exponential(size=words.shape) * (1 + 10 / lengths[:, None]), jnp.float32)
     whole = jaxloss.l1_loss(losses, 0.0, where=words)
     counts = [2, 4, 8, 16, 32, 64, 128, 256]
-    errors = {"totals added up": [], "means averaged": []}
+    errors = {"adding totals": [], "averaging means": []}
     for count in counts:
         batches = losses.reshape(count, -1), words.reshape(count, -1)
         totals = jax.vmap(lambda x, where: jaxloss.l1_loss(x, 0.0, where=where, reduction="total"))(*batches)
         total = jax.tree.map(jnp.sum, totals)
-        errors["totals added up"].append(abs(total.mean() / whole - 1))
-        errors["means averaged"].append(abs(jnp.mean(totals.loss / totals.normaliser) / whole - 1))
+        errors["adding totals"].append(abs(total.mean() / whole - 1))
+        errors["averaging means"].append(abs(jnp.mean(totals.loss / totals.normaliser) / whole - 1))
     figure, axes = plt.subplots(figsize=SIZE)
     for (label, values), marker in zip(errors.items(), "os", strict=True):
         axes.loglog(counts, np.maximum(values, 2e-8), marker=marker, markersize=4, label=label)
-    axes.set(xlabel="micro-batches", ylabel="error of the mean (relative)", title="Means are means", ylim=(1e-8, 10))
+    axes.set(xlabel="micro-batches", ylabel="relative error", title="Mean over micro-batches", ylim=(1e-8, 10))
     axes.set_xticks(counts[::2], counts[::2])
     axes.minorticks_off()
     axes.legend(loc="center right")
@@ -41,7 +41,7 @@ def means() -> Figure:
 
 
 def memory() -> Figure:
-    """What XLA allots beside arguments and results for value and gradients, by its own account."""
+    """The temporary memory of value and gradients that XLA reports, without arguments and results."""
     rows, features = 1024, 128
     plain = jax.value_and_grad(lambda h, k, t: jaxloss.cross_entropy(h @ k, t), argnums=(0, 1))
     linear = jax.value_and_grad(jaxloss.linear_cross_entropy, argnums=(0, 1))
@@ -55,19 +55,19 @@ def memory() -> Figure:
     figure, axes = plt.subplots(figsize=SIZE)
     for label, function, marker in (("linear_cross_entropy", linear, "o"), ("cross_entropy(h @ k)", plain, "s")):
         axes.loglog(sizes, [megabytes(function, n) for n in sizes], marker=marker, markersize=4, label=label)
-    axes.set(xlabel="classes", ylabel="memory of a step (MB)", title=f"Logits that are never held, {rows} rows")
+    axes.set(xlabel="classes", ylabel="memory of a step (MB)", title=f"Memory of an output layer, {rows} rows")
     axes.legend(loc="upper left")
     return figure
 
 
 def kink() -> Figure:
-    """The derivative of an absolute value, at three widths of its kink."""
+    """The derivative of an absolute value for three kink widths."""
     figure, axes = plt.subplots(figsize=SIZE)
-    x = jnp.asarray(np.linspace(-1, 1, 401), jnp.float32)  # which meets 0, as jnp.linspace does not
+    x = jnp.asarray(np.linspace(-1, 1, 401), jnp.float32)  # contains 0 exactly, unlike jnp.linspace
     for label, width in (("default", None), ("kink_width=0.2", 0.2), ("kink_width=0.6", 0.6)):
         gradient = jax.grad(lambda x, width=width: jaxloss.l1_loss(x, 0.0, kink_width=width))
         axes.plot(x, jax.vmap(gradient)(x), label=label)
-    axes.set(xlabel="prediction - target", ylabel="gradient of l1_loss", title="Smooth at the kinks")
+    axes.set(xlabel="prediction - target", ylabel="gradient of l1_loss", title="Smooth derivative at a kink")
     axes.legend(loc="upper left")
     return figure
 

@@ -1,4 +1,4 @@
-"""What Griffe, which reads the package for the site without running it, is told beside."""
+"""An extension of Griffe, which reads the package for the site without importing it."""
 
 import inspect
 import operator
@@ -11,7 +11,7 @@ import jaxloss.plot
 
 
 class AsHelpShowsIt(griffe.Extension):
-    """Signatures as the decorator leaves them, links between docstrings, and examples under their heading."""
+    """Shows signatures as `help` does, links docstrings to each other, and puts examples under their heading."""
 
     def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
         if obj.docstring:
@@ -37,7 +37,7 @@ class AsHelpShowsIt(griffe.Extension):
 
 
 def linked(match: re.Match[str]) -> str:
-    """A name of the package in a docstring, as a link, if it is a public one."""
+    """A link to a name of the package, where that name is public."""
     try:
         operator.attrgetter(match[1].removeprefix("jaxloss."))(jaxloss)
     except AttributeError:

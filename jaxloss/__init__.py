@@ -1,4 +1,4 @@
-"""jaxloss: PyTorch's losses as pure JAX functions, exact at the extremes, smooth at the kinks."""
+"""jaxloss: a loss library for JAX. The losses are pure functions, exact at extreme inputs and smooth at their kinks."""
 
 from jaxloss import imbalance as imbalance
 from jaxloss import kinks as kinks
@@ -25,10 +25,10 @@ from jaxloss.losses.margin import highest_wrong_score as highest_wrong_score
 from jaxloss.losses.margin import hinge_embedding_loss as hinge_embedding_loss
 from jaxloss.losses.margin import margin_ranking_loss as margin_ranking_loss
 from jaxloss.losses.margin import multi_margin_loss as multi_margin_loss
-from jaxloss.losses.margin import multilabel_margin_loss as multilabel_margin_loss
-from jaxloss.losses.margin import multilabel_soft_margin_loss as multilabel_soft_margin_loss
 from jaxloss.losses.margin import soft_margin_loss as soft_margin_loss
 from jaxloss.losses.margin import target_score as target_score
+from jaxloss.losses.multilabel import multilabel_margin_loss as multilabel_margin_loss
+from jaxloss.losses.multilabel import multilabel_soft_margin_loss as multilabel_soft_margin_loss
 from jaxloss.losses.regression import huber_loss as huber_loss
 from jaxloss.losses.regression import l1_loss as l1_loss
 from jaxloss.losses.regression import mse_loss as mse_loss
@@ -36,6 +36,7 @@ from jaxloss.losses.regression import smooth_l1_loss as smooth_l1_loss
 from jaxloss.options import AxisOptions as AxisOptions
 from jaxloss.options import ReductionOptions as ReductionOptions
 from jaxloss.options import SampleOptions as SampleOptions
+from jaxloss.options import SetOptions as SetOptions
 from jaxloss.reductions import Total as Total
 
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""`python -m jaxloss`: trains a small network on scikit-learn's digits with several losses, and compares them."""
+"""`python -m jaxloss`: trains a small network on scikit-learn's digits with several losses and compares them."""
 
 import argparse
 import importlib.util
@@ -38,7 +38,7 @@ def print_table(results: list[Result]) -> None:
 
     console = Console()
     if not console.is_terminal:
-        console.width = 100  # rich knows no width of a pipe, and would cut at 80
+        console.width = 100  # for a pipe, rich assumes 80 columns and would truncate the table
     table = Table(title="Digits, test set")
     table.add_column("loss", no_wrap=True)
     table.add_column("training data")
@@ -73,13 +73,13 @@ def save_plot(results: list[Result], path: pathlib.Path) -> None:
         side.grid(alpha=0.3, which="both")
         if shown:
             side.legend(fontsize=8)
-    axes[0].set_ylabel("errors on the test set (%)")
+    axes[0].set_ylabel("test error (%)")
     figure.savefig(path, dpi=120)
     plt.close(figure)
 
 
 def catalogue() -> str:
-    """Every loss, with the first line of its documentation."""
+    """Every loss with the first line of its docstring."""
     functions = {name: value for name, value in vars(jaxloss).items() if inspect.isfunction(value)}
     losses = {name: f for name, f in functions.items() if "reduction" in inspect.signature(f).parameters}
     lines = {name: inspect.getdoc(f) or "" for name, f in losses.items()}
@@ -102,7 +102,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         return number
 
     parser = _Parser(prog="python -m jaxloss", description=__doc__)
-    parser.add_argument("--list", action="store_true", help="print the catalogue of losses and stop")
+    parser.add_argument("--list", action="store_true", help="list all losses and exit")
     parser.add_argument("--losses", default=",".join(EXPERIMENTS), metavar="NAME,...", help="default: %(default)s")
     parser.add_argument("--epochs", type=whole(1), default=40, help="default: %(default)s")
     parser.add_argument("--seed", type=whole(0), default=0, help="default: %(default)s")
@@ -123,7 +123,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
 def _is_missing(module: str) -> bool:
     try:
         return importlib.util.find_spec(module) is None
-    except ValueError:  # what a module blocked in sys.modules raises
+    except ValueError:  # raised if the module is None in sys.modules
         return True
 
 
@@ -155,6 +155,6 @@ if __name__ == "__main__":
     status = main()
     if status == INTERRUPTED:
         sys.stderr.flush()
-        # XLA's threads may still be at work, and tearing the interpreter down under them can crash it.
+        # XLA's threads may still be running, and shutting down the interpreter under them can crash it.
         os._exit(status)
     sys.exit(status)

@@ -1,4 +1,4 @@
-"""One batch in several micro-batches, with the gradient that the whole would have."""
+"""Gradient accumulation over micro-batches, with the gradient of the whole batch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxloss._arrays import compute_dtype
-from jaxloss._errors import require_array
+from jaxloss._errors import as_any_array
 from jaxloss._sharding import equally_varying, vary_over, varying_axes, wide_zeros_like
 from jaxloss.reductions import Total
 
@@ -20,33 +20,35 @@ Loss = Callable[[Any, Any], Total]
 
 
 def accumulated(loss: Loss) -> Callable[[Any, Any], Total]:
-    r"""Makes a loss that is worked out a micro-batch at a time, in the memory of one, with the gradients of the whole.
+    r"""Makes a loss that processes one micro-batch at a time and has the gradients of the whole batch.
 
-    The gradient of a mean over all micro-batches needs its normaliser, which is known only after the last of them. So
-    two sums are kept until then, of the gradients of the losses and of those of the normalisers, and the chain rule of
-    what is made of the total puts them together:
+    The gradient of a mean over all micro-batches needs its normaliser, which is known only after the last micro-batch.
+    Until then, two sums are kept: of the gradients of the losses, and of the gradients of the normalisers. The chain
+    rule of the function of the total, such as the mean, combines them:
 
     $$\nabla \frac{L}{N} = \frac{\sum_i \nabla L_i - \frac{L}{N} \sum_i \nabla N_i}{N}, \qquad
     L = \sum_i L_i, \quad N = \sum_i N_i$$
 
-    Each micro-batch takes one forward and one backward pass. Under `jit` of the whole gradient, the second sum is left
-    out where normalisers do not depend on what is differentiated, as counts do not. Sums are in float32 or wider.
-    Inside `shard_map` gradients stay on their device until all micro-batches are through, and are then summed over
-    devices once.
+    Each micro-batch needs one forward and one backward pass, and the memory is that of one micro-batch. Under `jit` of
+    the whole gradient, the second sum is removed if the normalisers do not depend on the differentiated arrays, as
+    counts do not. Sums are in float32 or wider. Inside `shard_map`, gradients stay on their device until all
+    micro-batches are done, and are then summed over devices once.
 
     Args:
-      loss: takes (parameters, micro-batch), both pytrees of arrays, and returns a `jaxloss.Total`: the sum of the
-        losses and of their normalisers, as `reduction="total"` gives it. What it closes over is differentiated as well.
+      loss: maps (parameters, micro-batch), both pytrees of arrays, to a `jaxloss.Total`: the sum of the losses and the
+        sum of their normalisers, as returned with `reduction="total"`. Gradients with respect to arrays that it closes
+        over are supported.
 
     Returns:
-      A function of (parameters, batches), where each array of `batches` has one more leading axis, over micro-batches
-      of one shape, padded and masked where they are shorter. It returns the `Total` of all, to be differentiated by
-      either, in reverse mode.
+      A function of (parameters, batches), where each array of `batches` has an additional leading axis over
+      micro-batches. These have equal shapes; pad and mask shorter ones. The function returns the `Total` of all
+      micro-batches, and supports reverse-mode differentiation with respect to both arguments.
 
     Raises:
-      ValueError: the arrays of `batches` have no common leading axis, or none of an entry; or, inside `shard_map`,
-        `loss` closes over what is differentiated and the same on all devices.
-      TypeError: `loss` is not callable or returns no Total, or a leaf of `parameters` or `batches` is no array.
+      ValueError: the arrays of `batches` have no common leading axis, or it is empty; or, inside `shard_map`, `loss`
+        closes over a differentiated array that is the same on all devices.
+      TypeError: `loss` is not callable or does not return a Total, or a leaf of `parameters` or `batches` is not an
+        array.
 
     Reference:
       Unsloth and Hugging Face Transformers, "Fixing gradient accumulation", 2024 (the mean of means is not the mean).
@@ -68,7 +70,7 @@ def accumulated(loss: Loss) -> Callable[[Any, Any], Total]:
     def checked_total(parameters: Any, batches: Any) -> Total:
         for name, tree in (("parameters", parameters), ("batches", batches)):
             for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-                require_array("accumulated", name + jax.tree_util.keystr(path), leaf)
+                as_any_array("accumulated", name + jax.tree_util.keystr(path), leaf)
         return total(parameters, batches)
 
     @jax.jit
@@ -84,7 +86,7 @@ def accumulated(loss: Loss) -> Callable[[Any, Any], Total]:
         parameters, batches = jax.tree.map(jnp.asarray, (parameters, batches))
         traced = _Traced(loss, parameters, batches)
         if traced.axes:
-            # What the total varies over, its cotangent does, which only then meets the sums of the gradients.
+            # The cotangent varies over the axes that the total varies over, and so must the sums of the gradients.
             varied = functools.partial(vary_over, axes=traced.axes)
             parameters, batches = jax.tree.map(varied, (parameters, batches))
             traced = _Traced(loss, parameters, batches)
@@ -94,11 +96,11 @@ def accumulated(loss: Loss) -> Callable[[Any, Any], Total]:
 
 
 class _Traced:
-    """The loss of the first micro-batch as a program, of which what it closes over is one more argument."""
+    """The loss of one micro-batch as a traced program, with the arrays it closes over as an additional argument."""
 
     def __init__(self, loss: Callable[[Any, Any], Any], parameters: Any, batches: Any):
         first = jax.tree.map(lambda leaf: leaf[0], batches)
-        program, structure = jax.make_jaxpr(functools.partial(_checked, loss), return_shape=True)(parameters, first)
+        program, structure = jax.make_jaxpr(functools.partial(_wide_total, loss), return_shape=True)(parameters, first)
         self.captured = tuple(program.consts)
         self.axes: set[Any] = set().union(*(result.mat.varying for result in program.out_avals))
 
@@ -111,8 +113,8 @@ class _Traced:
         self.loss = traced
 
 
-def _checked(loss: Callable[[Any, Any], Any], parameters: Any, batch: Any) -> Total:
-    """The total in float32 or wider."""
+def _wide_total(loss: Callable[[Any, Any], Any], parameters: Any, batch: Any) -> Total:
+    """The total of the loss, in float32 or wider."""
     total = loss(parameters, batch)
     if not isinstance(total, Total):
         got = "an array" if isinstance(total, Array) else type(total).__name__
@@ -133,29 +135,29 @@ def _total_forward(traced: _Traced, parameters: Any, batches: Any) -> tuple[Tota
             "accumulated: the loss closes over an array that is differentiated and is the same on all devices of "
             "shard_map; make it a part of the parameters"
         )
-    (wanted, rest), (wanted_of_batches, rest_of_batches) = _parted(parameters), _parted(batches)
+    (perturbed, rest), (perturbed_batches, rest_batches) = _split(parameters), _split(batches)
 
     def part(name: str, batch: tuple[Any, Any], seed: float | Array) -> tuple[Array, Any]:
-        """The sum of the losses or of the normalisers of a micro-batch, and its gradients by what is wanted."""
+        """The sum of the losses or of the normalisers of a micro-batch, and its gradients."""
 
-        def number(wanted: Any, wanted_of_batch: Any) -> Array:
-            return getattr(traced.loss(_joined(wanted, rest), _joined(wanted_of_batch, batch[1])), name)
+        def number(perturbed: Any, perturbed_batch: Any) -> Array:
+            return getattr(traced.loss(_merge(perturbed, rest), _merge(perturbed_batch, batch[1])), name)
 
-        value, pull = jax.vjp(number, wanted, batch[0])
+        value, pull = jax.vjp(number, perturbed, batch[0])
         gradients = pull(jnp.ones_like(value) * seed)
         return value, jax.tree.map(lambda leaf: leaf.astype(compute_dtype([leaf])) / seed, gradients)
 
     def step(sums: Any, batch: tuple[Any, Any]) -> tuple[Any, Any]:
         normaliser, by_normaliser = part("normaliser", batch, 1.0)
-        # A power of two by which gradients are no larger than those of a mean, so that half precision holds them.
+        # A power of two that makes gradients no larger than those of a mean, so that they fit into half precision.
         seed = jnp.exp2(-jnp.ceil(jnp.log2(jnp.maximum(normaliser, 1))))
         loss_sum, by_loss = part("loss", batch, seed)
         by_parameters, by_batch = zip(by_loss, by_normaliser, strict=True)
         return jax.tree.map(jnp.add, sums, by_parameters), (Total(loss_sum, normaliser), by_batch)
 
-    start = jax.tree.map(wide_zeros_like, (wanted, wanted))
-    sums, (totals, by_batches) = lax.scan(step, start, (wanted_of_batches, rest_of_batches))
-    dtypes = jax.tree.map(lambda leaf: jnp.zeros(0, leaf.dtype), (wanted, wanted_of_batches))
+    start = jax.tree.map(wide_zeros_like, (perturbed, perturbed))
+    sums, (totals, by_batches) = lax.scan(step, start, (perturbed_batches, rest_batches))
+    dtypes = jax.tree.map(lambda leaf: jnp.zeros(0, leaf.dtype), (perturbed, perturbed_batches))
     return jax.tree.map(jnp.sum, totals), (sums, by_batches, dtypes)
 
 
@@ -163,12 +165,16 @@ def _total_backward(traced: _Traced, kept: Any, cotangent: Total) -> tuple[Any, 
     del traced
     by_parameters, by_batches, (dtypes, dtypes_of_batches) = kept
     zero = jax.custom_derivatives.SymbolicZero
-    of_loss, of_normaliser = (0.0 if isinstance(part, zero) else part for part in jax.tree.leaves(cotangent))
+    loss_cotangent, normaliser_cotangent = (
+        0.0 if isinstance(part, zero) else part for part in jax.tree.leaves(cotangent)
+    )
 
     def combined(by_loss: Array, by_normaliser: Array, like: Array) -> Array:
         dtype = by_loss.dtype
-        change = jnp.asarray(of_loss, dtype) * by_loss + jnp.asarray(of_normaliser, dtype) * by_normaliser
-        return change.astype(like.dtype)  # only now: before they are scaled, sums may be beyond half precision
+        gradient = (
+            jnp.asarray(loss_cotangent, dtype) * by_loss + jnp.asarray(normaliser_cotangent, dtype) * by_normaliser
+        )
+        return gradient.astype(like.dtype)  # cast last: before scaling, sums may exceed the range of half precision
 
     return jax.tree.map(combined, *by_parameters, dtypes), jax.tree.map(combined, *by_batches, dtypes_of_batches)
 
@@ -176,11 +182,11 @@ def _total_backward(traced: _Traced, kept: Any, cotangent: Total) -> tuple[Any, 
 _total.defvjp(_total_forward, _total_backward, symbolic_zeros=True)
 
 
-def _parted(tree: Any) -> tuple[Any, Any]:
-    """The arrays that are differentiated and the others, each tree with None in the place of the rest."""
-    wanted = jax.tree.map(lambda leaf: leaf.value if leaf.perturbed else None, tree)
-    return wanted, jax.tree.map(lambda leaf: None if leaf.perturbed else leaf.value, tree)
+def _split(tree: Any) -> tuple[Any, Any]:
+    """Splits a tree into its differentiated arrays and the others, with None in place of the missing ones."""
+    perturbed = jax.tree.map(lambda leaf: leaf.value if leaf.perturbed else None, tree)
+    return perturbed, jax.tree.map(lambda leaf: None if leaf.perturbed else leaf.value, tree)
 
 
-def _joined(wanted: Any, rest: Any) -> Any:
-    return jax.tree.map(lambda one, other: other if one is None else one, wanted, rest, is_leaf=lambda x: x is None)
+def _merge(perturbed: Any, rest: Any) -> Any:
+    return jax.tree.map(lambda one, other: other if one is None else one, perturbed, rest, is_leaf=lambda x: x is None)

@@ -1,12 +1,34 @@
-"""The dtype of a computation: float32 or wider, whatever the inputs."""
+"""Arrays as callers give them, and the dtypes that they are computed in: float32 or wider, whatever the inputs."""
 
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+
+Real = Array | np.ndarray | np.floating | float
+"""What a caller may give for an array of numbers, or for a number."""
+
+Vector = Array | np.ndarray
+"""What a caller may give for an array that has a class or feature axis."""
+
+Boolean = Array | np.ndarray | np.bool_ | bool
+"""What a caller may give for a mask."""
+
+ARRAY_TYPES = (Array, np.ndarray, np.generic, bool, int, float, complex)
+"""What `jax.numpy` takes as an array. Lists are not among them."""
+
+
+def unwrapped(value: Any) -> Any:
+    """The array inside a variable of a neural network library, such as `flax.nnx.Param`; anything else unchanged."""
+    return value if isinstance(value, ARRAY_TYPES) or not is_variable(value) else value.__jax_array__()
+
+
+def is_variable(value: Any) -> bool:
+    """Whether `jax.numpy` would convert the object to an array by its method `__jax_array__`."""
+    return hasattr(value, "__jax_array__") and not isinstance(value, type)
 
 
 def compute_dtype(values: Iterable[Array]) -> Any:
@@ -18,22 +40,9 @@ def compute_dtype(values: Iterable[Array]) -> Any:
 
 
 def product_dtype(arrays: Sequence[Array]) -> Any:
-    """The dtype in which they are multiplied (sums are in float32 or wider): their own, half too, if they share one."""
+    """The dtype of the factors of a product: their own, also a half one, if they share it. Sums are wider."""
     dtypes = {array.dtype for array in arrays}
     return dtypes.pop() if len(dtypes) == 1 else compute_dtype(arrays)
-
-
-def promote(values: Mapping[str, Array], indices: Set[str], unchanged: Set[str]) -> dict[str, Array]:
-    """Every array as the dtype of the computation; class indices as integers that no index can overflow."""
-    numbers = [value for name, value in values.items() if name not in indices and value.dtype != bool]
-    dtype = compute_dtype(jax.tree.leaves(numbers))
-
-    def promoted(name: str, value: Array) -> Array:
-        if name in indices:
-            return as_index(value)
-        return value if name in unchanged else jax.tree.map(lambda leaf: leaf.astype(dtype), value)
-
-    return {name: promoted(name, value) for name, value in values.items()}
 
 
 def is_known(dtype: np.dtype[Any]) -> bool:
@@ -47,22 +56,66 @@ def is_known(dtype: np.dtype[Any]) -> bool:
 
 
 def is_key(dtype: Any) -> bool:
-    """Whether it is that of the keys of `jax.random.key`."""
+    """Whether it is the dtype of the keys of `jax.random.key`."""
     return jnp.issubdtype(dtype, jax.dtypes.prng_key)
 
 
 def holds(number: int) -> bool:
-    """Whether JAX's widest integers, which are 32-bit ones unless 64-bit ones were asked for, hold this one."""
-    return abs(number) < (2**63 if jax.config.read("jax_enable_x64") else 2**31)
+    """Whether JAX's widest integers hold this one: 32-bit integers, or 64-bit ones where those are enabled."""
+    return abs(number) < (2**63 if _has_int64() else 2**31)
 
 
-def narrow_index(index: Any) -> Any:
-    """64-bit integers of NumPy as 32-bit ones without wrapping, where JAX would make them 32-bit ones by wrapping."""
-    is_wide = isinstance(index, np.ndarray) and index.dtype.kind in "iu" and index.dtype.itemsize == 8
-    if not is_wide or jax.config.read("jax_enable_x64"):
+def _has_int64() -> bool:
+    return bool(jax.config.read("jax_enable_x64"))
+
+
+_INT32 = np.iinfo(np.int32)
+IGNORED = _INT32.min
+"""What stands in a narrowed array of class indices for an `ignore_index` that no 32-bit integer holds."""
+
+
+def is_wide(value: Any) -> bool:
+    """Whether JAX would wrap these integers to 32 bits on the way in: 64-bit ones of NumPy, unless JAX has those."""
+    is_integer = isinstance(value, np.ndarray | np.generic) and value.dtype.kind in "iu"
+    return is_integer and value.dtype.itemsize == 8 and not _has_int64()
+
+
+def is_int32(number: int) -> bool:
+    return _INT32.min <= number <= _INT32.max
+
+
+def narrow_index(index: Any, ignore_index: Any = None) -> Any:
+    """Class indices as 32-bit integers that did not wrap: one beyond 32 bits stays beyond every class.
+
+    An index to ignore becomes `IGNORED` where it is beyond 32 bits itself.
+    """
+    if not is_wide(index):
         return index
-    bounds = np.iinfo(np.int32)
-    return np.clip(index, max(bounds.min, np.iinfo(index.dtype).min), bounds.max).astype(np.int32)
+    is_wide_ignored = isinstance(ignore_index, int) and not is_int32(ignore_index)
+    beyond = _INT32.max - (ignore_index == _INT32.max)
+    inside = (index >= _INT32.min + is_wide_ignored) & (index <= _INT32.max)
+    narrow = np.where(inside, index, beyond)
+    return (
+        np.where(index == ignore_index, IGNORED, narrow).astype(np.int32)
+        if is_wide_ignored
+        else narrow.astype(np.int32)
+    )
+
+
+def narrow_labels(labels: Sequence[Any]) -> list[Any]:
+    """Arrays of labels as 32-bit integers that are equal where those were; unchanged where JAX holds them as they are.
+
+    Raises:
+      jax.errors.TracerArrayConversionError: labels beyond 32 bits beside traced ones.
+    """
+    wide = [label for label in labels if is_wide(label)]
+    if all(is_int32(np.min(each, initial=0)) and is_int32(np.max(each, initial=0)) for each in wide):
+        return [np.asarray(each, np.int32) if is_wide(each) else each for each in labels]
+    arrays = [np.asarray(each) for each in labels]
+    dtype = object if len({array.dtype for array in arrays}) > 1 else arrays[0].dtype
+    _, ranks = np.unique(np.concatenate([array.astype(dtype).ravel() for array in arrays]), return_inverse=True)
+    parts = np.split(ranks.ravel().astype(np.int32), np.cumsum([array.size for array in arrays])[:-1])
+    return [part.reshape(array.shape) for part, array in zip(parts, arrays, strict=True)]
 
 
 def as_index(index: Array) -> Array:
@@ -71,3 +124,9 @@ def as_index(index: Array) -> Array:
     if jnp.issubdtype(index.dtype, jnp.unsignedinteger) and index.dtype.itemsize >= 4:
         index = jnp.minimum(index, jnp.asarray(jnp.iinfo(signed).max, index.dtype))
     return index.astype(signed)
+
+
+def differs(index: Array, number: int) -> Array | None:
+    """Which of the integers are not this number, of which the dtype may hold too few bits; None: none is."""
+    info = jnp.iinfo(index.dtype)
+    return index != jnp.asarray(number, index.dtype) if info.min <= number <= info.max else None

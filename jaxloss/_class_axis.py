@@ -8,15 +8,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jaxloss._errors import Vector
-
-AxisName = str | tuple[str, ...]
-"""An axis of a device mesh, or several that an array axis is split over in this order."""
-
-
-def mesh_axes(axis_name: AxisName | None) -> set[str]:
-    """Each of the axes by itself."""
-    return {axis_name} if isinstance(axis_name, str) else set(axis_name or ())
+from jaxloss._arrays import Vector
+from jaxloss._sharding import AxisName, mesh_axes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,34 +17,40 @@ class ClassAxis:
     """Which classes there are, and which of them have their columns here.
 
     Args:
-      length: the columns that are here, as many as on every other device.
-      axis_name: what the classes are split over, inside `shard_map`; None: they all are here.
-      n_classes: how many classes there are; the last columns of all may be padding.
+      length: the number of columns that are here, as many as on every other device.
+      axis_name: what the classes are split over, inside `shard_map`; None where they are all here.
+      n_classes: how many classes there are. The last columns of all may be padding.
+      valid: which of the columns here are possible classes of this sample; None where all classes are.
     """
 
     length: int
     axis_name: AxisName | None
     n_classes: int
+    valid: Array | None = None
 
     @staticmethod
-    def of(function: str, length: int, axis_name: AxisName | None, n_classes: int | None) -> ClassAxis:
-        """Raises a ValueError where the axis has no such name, or not as many columns as classes."""
-        # Not the axis of a vmap: there JAX cannot tell what is the same on all devices, and gradients add up.
-        if not mesh_axes(axis_name) <= set(jax.sharding.get_abstract_mesh().manual_axes):
-            raise ValueError(
-                f"{function}: axis_name is {axis_name!r} but shard_map maps over no such axis here; give it inside "
-                "shard_map, where the class axis is split over that axis of the mesh"
-            )
-        columns = _columns(length, axis_name)
+    def of(function: str, length: int, axis_name: AxisName | None = None, n_classes: int | None = None) -> ClassAxis:
+        """Raises a ValueError where the mesh axis does not exist, or there are fewer columns than classes."""
+        columns = length
+        if axis_name is not None:
+            # Not the axis of a vmap: there JAX cannot tell what is the same on all devices, and gradients add up.
+            if not mesh_axes(axis_name) <= set(jax.sharding.get_abstract_mesh().manual_axes):
+                raise ValueError(
+                    f"{function}: axis_name is {axis_name!r} but shard_map maps over no such axis here; give it inside "
+                    "shard_map, where the class axis is split over that axis of the mesh"
+                )
+            columns = length * lax.axis_size(axis_name)
         if n_classes is not None and n_classes > columns:
             raise ValueError(f"{function}: n_classes is {n_classes} but there are {columns} columns on all devices")
         return ClassAxis(length, axis_name, columns if n_classes is None else n_classes)
 
     def exists(self) -> Array | None:
-        """Which columns are classes; None where all are."""
-        if self.n_classes == _columns(self.length, self.axis_name):
-            return None
-        return jnp.arange(self.length, dtype=jnp.int32) < self.n_classes - self._first()
+        """Which columns are possible classes; None where all are."""
+        columns = self.length if self.axis_name is None else self.length * lax.axis_size(self.axis_name)
+        if self.n_classes == columns:
+            return self.valid
+        is_class = jnp.arange(self.length, dtype=jnp.int32) < self.n_classes - self._first()
+        return is_class if self.valid is None else is_class & self.valid
 
     def share(self, values: Vector, index: Vector | int) -> Array:
         """What the columns here add to `values[index]`, where the index is that of a class among all."""
@@ -72,8 +71,3 @@ class ClassAxis:
     def _first(self) -> Array | int:
         """The class of the first column here."""
         return 0 if self.axis_name is None else lax.axis_index(self.axis_name) * self.length
-
-
-def _columns(length: int, axis_name: AxisName | None) -> int:
-    """Those of all devices."""
-    return length if axis_name is None else length * lax.axis_size(axis_name)

@@ -1,4 +1,4 @@
-"""Checks of the data themselves, which run where they are asked for."""
+"""Checks of the data themselves, which run only where they are asked for."""
 
 import contextlib
 import contextvars
@@ -9,7 +9,8 @@ import jax.numpy as jnp
 from jax import Array
 from jax.experimental import checkify
 
-from jaxloss._errors import Boolean, Interval, Real
+from jaxloss._arrays import Boolean, Real
+from jaxloss._interval import Interval
 
 _data_checks = jax.make_user_context(default_value=False)
 
@@ -42,7 +43,7 @@ def data_checks(enabled: bool) -> Generator[None]:
       >>> with jaxloss.data_checks(True):
       ...     error, loss = checked(jnp.zeros((2, 3)), jnp.array([0, 3]))
       >>> print(error.get().partition(" (")[0])
-      cross_entropy: target is 3 but lies in [0, 3)
+      cross_entropy: target is 3 but must lie in [0, 3)
     """
     if type(enabled) is not bool:
         raise TypeError(f"data_checks: takes True or False, got {enabled!r}")
@@ -54,7 +55,7 @@ def data_checks_enabled() -> bool:
     return bool(_data_checks.value)
 
 
-# Tracing a kernel sets this to the traced flag "this sample counts", so that a check inside it spares masked samples.
+# While a kernel is traced this holds which samples count, so that a check inside it spares those that do not.
 _counted: contextvars.ContextVar[Array | None] = contextvars.ContextVar("counted", default=None)
 
 
@@ -96,17 +97,27 @@ def require(condition: Boolean, message: str, **values: Real) -> None:
       >>> print(error.get().split(" (")[0])
       x is -1.0
     """
-    if not data_checks_enabled():
-        return
-    counted = _counted.get()
-    if counted is not None:
-        condition = jnp.asarray(condition) | ~counted
-    checkify.debug_check(jnp.all(condition), message, **{name: jnp.asarray(value) for name, value in values.items()})
+    if data_checks_enabled():
+        holds = _spared(jnp.asarray(condition))
+        checkify.debug_check(jnp.all(holds), message, **{name: jnp.asarray(value) for name, value in values.items()})
 
 
 def require_inside(function: str, argument: str, value: Real, domain: Interval) -> None:
     """A data check that every number of the value lies in the domain; the error names one that does not."""
-    inside, value = jnp.asarray(domain.contains(value)), jnp.asarray(value)
-    notation = domain.notation.replace("{", "{{").replace("}", "}}")
-    message = f"{function}: {argument} is {{value}} but lies in {notation}"
-    require(inside, message, value=value.ravel()[jnp.argmin(inside)])
+    if data_checks_enabled():
+        value = jnp.asarray(value)
+        holds = _spared(jnp.asarray(domain.contains(value)))
+        notation = domain.notation.replace("{", "{{").replace("}", "}}")
+        message = f"{function}: {argument} is {{value}} but must lie in {notation}"
+        outside = value.ravel()[jnp.argmin(holds)] if value.size else jnp.zeros((), value.dtype)
+        checkify.debug_check(jnp.all(holds), message, value=outside)
+
+
+def _spared(condition: Array) -> Array:
+    """The condition, true for whatever belongs to a sample that does not count."""
+    counted = _counted.get()
+    if counted is None:
+        return condition
+    if condition.shape[: counted.ndim] != counted.shape:
+        return condition | ~jnp.any(counted)
+    return condition | ~jnp.expand_dims(counted, range(counted.ndim, condition.ndim))

@@ -1,4 +1,4 @@
-"""What `python -m jaxloss` trains: a small network on scikit-learn's digits, once for each of several losses."""
+"""The demo of `python -m jaxloss`: trains a small network on scikit-learn's digits with each of several losses."""
 
 import dataclasses
 import time
@@ -23,9 +23,9 @@ class Experiment:
     """A loss to train with, and the data to train on.
 
     Args:
-      loss: of (logits, target, counts of the classes) to a scalar.
+      loss: maps (logits, target, class counts) to a scalar.
       imbalanced: whether half of the classes are rare.
-      balanced_share: the share of the epochs, the first ones, that draw every class equally often.
+      balanced_share: the initial share of the epochs that draws every class equally often.
     """
 
     loss: Callable[[Array, Array, Array], Array]
@@ -77,7 +77,7 @@ EXPERIMENTS: Mapping[str, Experiment] = {
 
 @dataclasses.dataclass(frozen=True)
 class Digits:
-    """Images as rows of 64 floats in [0, 1], and their digits."""
+    """Images, each a row of 64 floats in [0, 1], and their digits."""
 
     train_images: Array
     train_targets: Array
@@ -87,7 +87,7 @@ class Digits:
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """What training with one loss came to."""
+    """The result of training with one loss."""
 
     name: str
     imbalanced: bool
@@ -98,7 +98,7 @@ class Result:
 
 
 def load_digits(seed: int, imbalanced: bool) -> Digits:
-    """scikit-learn's digits, 30 % of each class held out; imbalanced, half of the classes lose most of their images."""
+    """scikit-learn's digits with 30 % held out. If `imbalanced`, half of the classes lose most of their images."""
     from sklearn.datasets import load_digits as load
     from sklearn.model_selection import train_test_split
 
@@ -130,7 +130,7 @@ def logits_of(parameters: Parameters, images: Array) -> Array:
 
 
 def batches_of_epochs(digits: Digits, epochs: int, balanced_share: float, key: Array) -> Iterator[Array]:
-    """For each epoch the indices of its batches, a row a batch: the data shuffled, or every class equally often."""
+    """For each epoch, the indices of its batches, one batch per row: shuffled data, or every class equally often."""
     n = len(digits.train_targets)
     n_steps = max(n // BATCH, 1)
     sampler = imbalance.BalancedSampler.init(key, digits.train_targets, N_CLASSES)
@@ -145,7 +145,7 @@ def batches_of_epochs(digits: Digits, epochs: int, balanced_share: float, key: A
 
 
 def train(name: str, digits: Digits, epochs: int, seed: int, progress: Callable[[], None]) -> Result:
-    """Adam, one compiled program an epoch; the accuracy on the test set after each."""
+    """Trains with Adam, one compiled program per epoch, and measures the test accuracy after each epoch."""
     import optax
     from sklearn.metrics import balanced_accuracy_score
 

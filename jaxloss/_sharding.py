@@ -1,8 +1,8 @@
-"""The axes of a device mesh: over which arrays differ from device to device, and which of them JAX has to be told of.
+"""Device meshes: the axes over which arrays vary from device to device, and explicit sharding.
 
-Inside `shard_map`, JAX sums the gradient by an array that is the same on all devices over them where that array meets
-one that is not. To say where it meets them is to say how often gradients are summed: once around a loop, or in every
-step of it.
+Inside `shard_map`, an array may be the same on all devices. Where such an array meets one that varies, JAX sums its
+gradient over the devices. The place where they meet therefore decides how often gradients are summed: once outside a
+loop, or in every step of it.
 """
 
 import functools
@@ -16,45 +16,53 @@ from jax.sharding import AbstractMesh, PartitionSpec
 
 from jaxloss._arrays import compute_dtype
 
+AxisName = str | tuple[str, ...]
+"""An axis of a device mesh, or several that an array axis is split over in this order."""
+
+
+def mesh_axes(axis_name: AxisName | None) -> set[str]:
+    """Each of the axes by itself."""
+    return {axis_name} if isinstance(axis_name, str) else set(axis_name or ())
+
 
 def equally_varying(tree: Any) -> Any:
-    """Every array varies over the axes that any of them varies over."""
+    """Makes every array vary over the axes that any of them varies over."""
     return jax.tree.map(functools.partial(vary_over, axes=varying_axes(tree)), tree)
 
 
 def vary_over(array: Array, axes: set[Any]) -> Array:
-    """The array, which varies over these axes as well."""
+    """Makes the array vary over these axes too."""
     missing = tuple(sorted(axes - varying_axes(array)))
     return lax.pcast(array, missing, to="varying") if missing else array
 
 
 def varying_axes(tree: Any) -> set[Any]:
-    """The axes over which some array varies; none outside `shard_map`, or where that does not keep track."""
+    """The axes over which some array varies; none outside `shard_map` or if `check_vma` is off."""
     axes: set[Any] = set()
     return axes.union(*(jax.typeof(leaf).mat.varying for leaf in jax.tree.leaves(tree)))
 
 
 def wide_zeros(shape: tuple[int, ...], like: Array, axes: set[Any]) -> Array:
-    """Zeros in float32 or wider, for what varies over these axes of a mesh."""
+    """Zeros in float32 or wider that vary over these mesh axes."""
     return vary_over(jnp.zeros(shape, compute_dtype([like])), axes)
 
 
 def wide_zeros_like(array: Array) -> Array:
-    """Zeros in float32 or wider, which vary over the axes that the array varies over."""
+    """Zeros in float32 or wider that vary over the same axes as the array."""
     return wide_zeros(array.shape, array, varying_axes(array))
 
 
 def explicit_mesh(tree: Any) -> AbstractMesh | None:
-    """The mesh with axes of type Explicit that some array lies on."""
+    """The mesh with axes of type Explicit on which some array is placed, if any."""
     meshes = (jax.typeof(leaf).sharding.mesh for leaf in jax.tree.leaves(tree))
     return next((mesh for mesh in meshes if mesh.explicit_axes), None)
 
 
 def by_automatic_axes(function: Callable[[Any], Any], values: Any, mesh: AbstractMesh, placed: PartitionSpec) -> Any:
-    """`function(values)`, inside of which XLA alone decides how arrays lie on the mesh.
+    """Computes `function(values)` with automatic sharding inside the function.
 
-    Axes of type Explicit ask for the sharding of each gather, product and sort by itself. What comes out lies as
-    `placed` says.
+    With axes of type Explicit, each gather, product and sort would need a sharding of its own. The results have the
+    sharding `placed`.
     """
     with jax.sharding.use_abstract_mesh(mesh):
         return jax.sharding.auto_axes(function, axes=mesh.explicit_axes, out_sharding=placed)(values)

@@ -1,8 +1,8 @@
-r"""Training where some classes are rare: samplers, and class counts turned into weights or logit adjustments.
+r"""Tools for data in which some classes are rare: a balanced sampler, class weights, and logit adjustment.
 
-What they do to a network with one hidden layer on scikit-learn's digits, blurred by noise so that classes overlap, of
-which 0 to 4 have 8 training images each and 5 to 9 have 110 (8 seeds, mean ± standard error). Balanced accuracy counts
-each class alike; the other two columns count it as often as it is in training.
+The table shows their effect on a network with one hidden layer, trained on scikit-learn's digits. Noise makes the
+classes overlap. The digits 0 to 4 have 8 training images each, and 5 to 9 have 110 (8 seeds, mean ± standard error).
+Balanced accuracy weights all classes equally. The other two columns weight each class by its frequency in training.
 
 | training | balanced accuracy, % | accuracy, % | cross-entropy |
 | --- | --- | --- | --- |
@@ -14,177 +14,38 @@ each class alike; the other two columns count it as often as it is in training.
 | balanced sampling | 83.7 ± 0.5 | 87.7 ± 0.8 | 0.374 ± 0.017 |
 | balanced, then true frequencies | 77.9 ± 0.8 | 89.3 ± 0.8 | 0.337 ± 0.016 |
 
-So, where classes count alike, sample or weight them alike; where samples do, balance first if at all, and end on the
-data as they are.
+If each class counts equally, use balanced sampling or class weights. If each sample counts equally, balance at most at
+the beginning, and end with the original data.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import functools
 import math
-import operator
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxloss._arrays import as_index, compute_dtype, narrow_index
-from jaxloss._errors import Interval, Real, Vector, as_real, require_array, require_key
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True, eq=False)
-class BalancedSampler:
-    r"""Draws each class equally often, from one ring buffer of sample indices a class.
-
-    A buffer is emptied in random order, then reshuffled and begun anew. A round draws one index from every class, so an
-    epoch of `epoch_rounds` rounds passes once through the largest class and cycles through the smaller ones, of which
-    each uses all of its samples equally often. A pass is a Fisher-Yates shuffle that goes only as far as indices are
-    drawn: a round costs the same whatever the size of the data, but each call of `draw` copies the buffers once, so
-    draw many rounds at a time.
-
-    Make one with `BalancedSampler.init`. It is a pytree and never changes: `draw` returns the next one. So it can be
-    carried by `lax.scan` and kept in a checkpoint beside the parameters, and the same key gives the same indices again.
-
-    Training on balanced classes teaches the network that all are equally frequent. Where they are not, train on for
-    some epochs on the data as they are, drawn by `jax.random.permutation`, or keep to `logit_adjustment`.
-
-    Args:
-      key: of `jax.random`.
-      order: `(n,)`, the indices of the samples, class by class.
-      start: `(c,)`, where each class begins in `order`.
-      length: `(c,)`, how many samples it has.
-      position: `(c,)`, how many of them the present pass has drawn.
-      n_drawn: how many rounds were drawn, modulo 2³².
-      epoch_rounds: the length of the largest class.
-
-    Returns:
-      A pytree of arrays, but for `epoch_rounds`, which is static.
-
-    Raises:
-      ValueError, TypeError: see `init` and `draw`.
-
-    Reference:
-      Fisher and Yates, Statistical Tables, 1938; Durstenfeld, Algorithm 235: random permutation, CACM 7, 1964.
-
-    Example:
-      >>> import jax, jax.numpy as jnp
-      >>> from jaxloss.imbalance import BalancedSampler
-      >>> target = jnp.array([0, 1, 1, 0, 1, 1])
-      >>> sampler = BalancedSampler.init(jax.random.key(0), target)
-      >>> indices, sampler = sampler.draw(sampler.epoch_rounds)
-      >>> print(target[indices].tolist(), sorted(indices[:, 1].tolist()))
-      [[0, 1], [0, 1], [0, 1], [0, 1]] [1, 2, 4, 5]
-    """
-
-    key: Array
-    order: Array
-    start: Array
-    length: Array
-    position: Array
-    n_drawn: Array
-    epoch_rounds: int = dataclasses.field(metadata={"static": True})
-
-    @staticmethod
-    def init(key: Array, target: Vector, n_classes: int | None = None) -> BalancedSampler:
-        """A sampler that has drawn nothing yet.
-
-        Args:
-          key: of `jax.random`.
-          target: integer `(n,)`, the class of each sample; not traced, as their counts decide shapes.
-          n_classes: the number of classes; by default one more than the largest of `target`.
-
-        Returns:
-          The sampler.
-
-        Raises:
-          TypeError: `target` is not integer, or is traced; `key` is none.
-          ValueError: `target` is not a vector, holds a class outside [0, n_classes), or lacks a class.
-
-        Reference:
-          As the class.
-
-        Example:
-          As the class.
-        """
-        require_key("BalancedSampler.init", key)
-        _require_vector("BalancedSampler.init", "target", target, (np.integer,), "one class index a sample")
-        try:
-            classes = np.asarray(target)
-        except (jax.errors.TracerArrayConversionError, jax.errors.ConcretizationTypeError):
-            takes = "target is traced but its counts decide shapes; make the sampler outside jit"
-            raise TypeError(f"BalancedSampler.init: {takes}") from None
-        if n_classes is None:
-            n_classes = int(classes.max()) + 1
-        n_classes = _whole_number("BalancedSampler.init", "n_classes", n_classes, least=1)
-        outside = classes[(classes < 0) | (classes >= n_classes)]
-        if outside.size:
-            raise ValueError(f"BalancedSampler.init: target holds {outside[0]} but lies in [0, {n_classes})")
-        length = np.bincount(classes, minlength=n_classes)
-        if not length.all():
-            raise ValueError(f"BalancedSampler.init: target has no sample of class {np.argmin(length)} to be drawn")
-        start, longest = np.cumsum(length) - length, int(length.max())
-        arrays = (np.argsort(classes, kind="stable"), start, length, np.zeros(n_classes))
-        order, start, length, position = (jnp.asarray(a, jnp.int32) for a in arrays)
-        return BalancedSampler(key, order, start, length, position, jnp.uint32(0), longest)
-
-    def draw(self, n_rounds: int = 1) -> tuple[Array, BalancedSampler]:
-        """The next rounds, and the sampler after them.
-
-        Args:
-          n_rounds: at least 0; two draws of 3 rounds are one of 6.
-
-        Returns:
-          Indices `(n_rounds, c)`, in column c samples of class c, and the next sampler.
-
-        Raises:
-          TypeError: `n_rounds` is no integer.
-          ValueError: `n_rounds` is negative.
-
-        Reference:
-          As the class.
-
-        Example:
-          As the class.
-        """
-        n_rounds = _whole_number("BalancedSampler.draw", "n_rounds", n_rounds, least=0)
-        return _draw(self, n_rounds)
-
-
-@functools.partial(jax.jit, static_argnums=1)
-def _draw(sampler: BalancedSampler, n_rounds: int) -> tuple[Array, BalancedSampler]:
-    start, length = sampler.start, sampler.length
-
-    def draw_round(state: tuple[Array, Array], i: Array) -> tuple[tuple[Array, Array], Array]:
-        order, position = state
-        key = jax.random.fold_in(sampler.key, i)
-        here, there = start + position, start + jax.random.randint(key, position.shape, position, length, jnp.int32)
-        drawn = order[there]
-        order = order.at[there].set(order[here]).at[here].set(drawn)
-        return (order, (position + 1) % length), drawn
-
-    rounds = sampler.n_drawn + jnp.arange(n_rounds, dtype=jnp.uint32)
-    (order, position), indices = jax.lax.scan(draw_round, (sampler.order, sampler.position), rounds)
-    n_drawn = sampler.n_drawn + jnp.uint32(n_rounds)
-    return indices, dataclasses.replace(sampler, order=order, position=position, n_drawn=n_drawn)
+from jaxloss._arrays import Real, Vector, as_index, compute_dtype, narrow_index
+from jaxloss._balanced_sampler import BalancedSampler as BalancedSampler
+from jaxloss._errors import as_array, as_integer, as_number, as_real, as_vector
+from jaxloss._interval import Interval
 
 
 def class_counts(target: object, n_classes: int) -> Array:
-    r"""How many samples each class has.
+    r"""The number of samples of each class.
 
     $$n_c = \#\{ i : y_i = c \}$$
 
     Args:
-      target: integer, of any number of samples; indices outside [0, n_classes) are counted nowhere.
+      target: integer, any number of samples. Indices outside [0, n_classes) are not counted.
       n_classes: the number of classes.
 
     Returns:
       Counts `(n_classes,)`, as floats.
 
     Raises:
-      TypeError: `target` is no integer array.
+      TypeError: `target` is not an integer array.
       ValueError: `n_classes` is below 1.
 
     Reference:
@@ -196,13 +57,9 @@ def class_counts(target: object, n_classes: int) -> Array:
       >>> print(class_counts(jnp.array([0, 2, 2, -100]), 3))
       [1. 0. 2.]
     """
-    if not isinstance(target, Array | np.ndarray):
-        raise TypeError(f"class_counts: target is a {type(target).__name__} but takes an array of class indices")
-    if not jnp.issubdtype(target.dtype, jnp.integer):
-        raise TypeError(f"class_counts: target has dtype {target.dtype} but takes integer class indices")
-    require_array("class_counts", "target", target)
-    n_classes = _whole_number("class_counts", "n_classes", n_classes, least=1)
-    classes = as_index(jnp.ravel(jnp.asarray(narrow_index(target))))
+    labels = as_array("class_counts", "target", narrow_index(target), (jnp.integer,), "integer class indices")
+    n_classes = as_integer("class_counts", "n_classes", n_classes, Interval("[1, 2147483648)"))
+    classes = as_index(jnp.ravel(labels))
     outside = (classes < 0) | (classes >= n_classes)
     counts = jnp.bincount(jnp.where(outside, n_classes, classes), length=n_classes + 1)[:n_classes]
     return counts.astype(jnp.result_type(float))
@@ -214,14 +71,14 @@ def inverse_frequency_weights(counts: Vector) -> Array:
     $$w_c = \frac{N}{C\, n_c}, \qquad N = \sum_c n_c$$
 
     Args:
-      counts: real `(c,)`, at least 0: $n_c$, the samples of each class, or their frequencies.
+      counts: real `(c,)`, at least 0: $n_c$, the number of samples of each class, or their frequencies.
 
     Returns:
-      Weights `(c,)`, 1 on average over the samples; 0 for a class without samples, which C does not count either. NaN
-      for a negative count.
+      Weights `(c,)`, with mean 1 over the samples. A class without samples has weight 0 and is not counted in C. A
+      negative count gives NaN.
 
     Raises:
-      TypeError: `counts` are no real numbers.
+      TypeError: `counts` are not real numbers.
       ValueError: `counts` is not a vector.
 
     Reference:
@@ -239,20 +96,20 @@ def inverse_frequency_weights(counts: Vector) -> Array:
 
 
 def effective_number_weights(counts: Vector, *, beta: Real = 0.999) -> Array:
-    r"""Class weights inverse to the effective number of samples, between none (beta 0) and inverse frequency (beta 1).
+    r"""Class weights inverse to the effective number of samples: equal for beta 0, inverse frequency as beta goes to 1.
 
     $$w_c \propto \frac{1 - \beta}{1 - \beta^{n_c}}, \qquad \sum_c w_c = C$$
 
     Args:
-      counts: real `(c,)`, at least 0: $n_c$, the samples of each class.
-      beta: in [0, 1): $\beta = (M - 1) / M$ for classes that hold no more than M distinct samples.
+      counts: real `(c,)`, at least 0: $n_c$, the number of samples of each class.
+      beta: in [0, 1): $\beta = (M - 1) / M$ if a class has no more than M distinct samples.
 
     Returns:
-      Weights `(c,)`, 1 on average over the classes; 0 for a class without samples, which C does not count either. NaN
-      for a negative count.
+      Weights `(c,)`, with mean 1 over the classes. A class without samples has weight 0 and is not counted in C. A
+      negative count gives NaN.
 
     Raises:
-      TypeError: `counts` are no real numbers.
+      TypeError: `counts` are not real numbers.
       ValueError: `counts` is not a vector, or `beta` is outside [0, 1).
 
     Reference:
@@ -266,34 +123,34 @@ def effective_number_weights(counts: Vector, *, beta: Real = 0.999) -> Array:
     """
     counts, present = _counts("effective_number_weights", counts)
     if not isinstance(beta, Array | np.ndarray):
-        Interval("[0, 1)").check_number("effective_number_weights", "beta", beta)
-        log_beta = math.log(beta) if beta else -math.inf  # in float64, as float32 knows few numbers just below 1
+        as_number("effective_number_weights", "beta", beta, Interval("[0, 1)"))
+        log_beta = math.log(beta) if beta else -math.inf  # in float64, because float32 has few numbers just below 1
     else:
         log_beta = jnp.log(_as_number("effective_number_weights", "beta", beta, counts))
-    # 1 - beta^n, which for a beta near 1 is a difference of two numbers near 1.
+    # expm1, because 1 - beta^n is the difference of two numbers near 1 if beta is near 1.
     weights = jnp.where(present, -1 / jnp.expm1(jnp.where(present, counts, 1) * log_beta), 0)
     total = weights.sum()
     return weights * present.sum().astype(weights.dtype) / jnp.where(total == 0, 1, total)
 
 
 def logit_adjustment(counts: Vector, *, temperature: Real = 1.0) -> Array:
-    r"""What to add to the logits in training, so that without it they rank the classes as if all were equally frequent.
+    r"""An adjustment added to the logits in training, after which plain logits treat all classes as equally frequent.
 
     $$a_c = \tau \log \frac{n_c}{N}$$
 
-    Train by `cross_entropy(logits + logit_adjustment(counts), target)` and predict by `argmax(logits)`; or train
-    without it and predict by `argmax(logits - logit_adjustment(counts))`, where every class has samples: one without
-    would always win.
+    Train with `cross_entropy(logits + logit_adjustment(counts), target)` and predict with `argmax(logits)`. Or train
+    without it and predict with `argmax(logits - logit_adjustment(counts))`, provided that every class has samples: a
+    class without samples would always win.
 
     Args:
-      counts: real `(c,)`, at least 0: $n_c$, the samples of each class, or their frequencies.
-      temperature: $\tau$; at 1 the predictions are those of least balanced error.
+      counts: real `(c,)`, at least 0: $n_c$, the number of samples of each class, or their frequencies.
+      temperature: $\tau$; 1 gives predictions with the lowest balanced error.
 
     Returns:
-      Adjustments `(c,)`; -inf for a class without samples, NaN for a negative count or none at all.
+      Adjustments `(c,)`: -inf for a class without samples, NaN for a negative count or if all counts are 0.
 
     Raises:
-      TypeError: `counts` are no real numbers.
+      TypeError: `counts` are not real numbers.
       ValueError: `counts` is not a vector.
 
     Reference:
@@ -307,44 +164,24 @@ def logit_adjustment(counts: Vector, *, temperature: Real = 1.0) -> Array:
     """
     counts, _ = _counts("logit_adjustment", counts)
     if not isinstance(temperature, Array | np.ndarray):
-        Interval("(-inf, inf)").check_number("logit_adjustment", "temperature", temperature)
+        as_number("logit_adjustment", "temperature", temperature, Interval("(-inf, inf)"))
     return jnp.asarray(
         _as_number("logit_adjustment", "temperature", temperature, counts) * jnp.log(counts / counts.sum())
     )
 
 
 def _counts(function: str, counts: Vector) -> tuple[Array, Array]:
-    """The counts as floats, NaN for negative ones, and which are not 0."""
-    _require_vector(function, "counts", counts, (np.integer, np.floating), "one number a class")
-    counts = jnp.asarray(counts)
+    """Returns the counts as floats, with NaN for negative counts, and which of them are not 0."""
+    counts = as_vector(function, "counts", counts, (jnp.integer, jnp.floating), "one real number per class")
     counts = counts.astype(compute_dtype([counts]))
     counts = jnp.where(counts < 0, jnp.nan, counts)
     return counts, counts != 0
 
 
 def _as_number(function: str, name: str, value: Real, counts: Array) -> Array:
-    """The option in the dtype of the counts: a number, or one a class."""
+    """The option in the dtype of the counts: one number, or one per class."""
     number = as_real(function, name, value, counts.dtype)
     if number.ndim and number.shape != counts.shape:
-        takes = f"a number or shape {counts.shape}, one a class"
+        takes = f"a number or shape {counts.shape}, one per class"
         raise ValueError(f"{function}: {name} has shape {number.shape} but takes {takes}")
     return number
-
-
-def _whole_number(function: str, argument: str, value: object, least: int) -> int:
-    try:
-        number = operator.index(value)  # pyright: ignore[reportArgumentType]
-    except TypeError:
-        raise TypeError(f"{function}: {argument} takes an integer, got {type(value).__name__}") from None
-    Interval(f"[{least}, {2**31})").check_number(function, argument, number)
-    return number
-
-
-def _require_vector(function: str, argument: str, value: object, kinds: tuple[type, ...], takes: str) -> None:
-    if not isinstance(value, Array | np.ndarray):
-        raise TypeError(f"{function}: {argument} is a {type(value).__name__} but takes an array of {takes}")
-    if not any(jnp.issubdtype(value.dtype, kind) for kind in kinds):
-        raise TypeError(f"{function}: {argument} has dtype {value.dtype} but takes {takes}")
-    require_array(function, argument, value)
-    if value.ndim != 1 or not value.size:
-        raise ValueError(f"{function}: {argument} has shape {value.shape} but takes {takes}, (n,)")

@@ -1,12 +1,12 @@
-"""Functions with a kink: the value is exact, the derivative runs through the kink on a smooth ramp.
+"""Functions with a kink, whose value is exact and whose derivative follows a smooth ramp through the kink.
 
-A classical sub-gradient jumps at the kink, so an optimiser that sits there is thrown from side to side, and
-a second derivative is zero or undefined. Here the derivative follows, within `kink_width` of the kink, the cubic
+A classical sub-gradient jumps at the kink, so an optimiser oscillates around it, and the second derivative is zero or
+undefined. Here the derivative follows a cubic within `kink_width` of the kink,
 
     ramp(u) = u (3 - u^2) / 2,   u = x / kink_width clipped to [-1, 1],
 
-which is C1, monotone and odd: it integrates to exactly the rise of the function across the kink, and it is 0
-at the kink itself. Outside, the derivative is the exact one.
+which is C1, monotone and odd. Its integral across the kink is exactly the change of the function, and it is 0 at the
+kink itself. Outside the ramp, the derivative is exact.
 """
 
 import jax
@@ -15,13 +15,15 @@ import numpy as np
 from jax import Array, lax
 
 from jaxloss import _numerics as numerics
-from jaxloss._errors import Interval, Real, Vector, as_floating, as_real, as_vectors, require_broadcast
+from jaxloss._arrays import Real, Vector
+from jaxloss._errors import as_floating, as_number, as_real, as_vectors, require_broadcast
+from jaxloss._interval import Interval
 
 _WIDTHS = Interval("[0, inf)")
 
 
 def abs(x: Real, kink_width: Real | None = None) -> Array:
-    r"""Absolute value, its derivative 0 at the kink.
+    r"""Absolute value, with derivative 0 at the kink.
 
     $$f = |x|, \qquad f' = r(x, w)$$
 
@@ -29,8 +31,8 @@ def abs(x: Real, kink_width: Real | None = None) -> Array:
 
     Args:
       x: floating array of any shape.
-      kink_width: half-width of the ramp of the derivative, at least 0, broadcast against `x`. None is one machine
-        epsilon of the dtype of `x`; 0 is the classical symmetric sub-gradient, sign(x).
+      kink_width: half-width of the ramp of the derivative, at least 0, broadcast against `x`. None means one machine
+        epsilon of the dtype of `x`; 0 gives the classical symmetric sub-gradient, sign(x).
 
     Returns:
       |x|, exactly.
@@ -48,11 +50,11 @@ def abs(x: Real, kink_width: Real | None = None) -> Array:
       >>> [float(jax.grad(kinks.abs)(x, kink_width=0.5)) for x in (-1.0, 0.0, 0.25)]
       [-1.0, 0.0, 0.6875]
     """
-    return _abs(*_with_width("kinks.abs", x, kink_width))
+    return _abs(*_broadcast_to_width("kinks.abs", x, kink_width))
 
 
 def positive_part(x: Real, kink_width: Real | None = None) -> Array:
-    r"""The larger of x and 0, its derivative one half at the kink.
+    r"""The larger of x and 0, with derivative one half at the kink.
 
     $$f = \max(x, 0), \qquad f' = \tfrac12 \bigl( 1 + r(x, w) \bigr)$$
 
@@ -76,11 +78,11 @@ def positive_part(x: Real, kink_width: Real | None = None) -> Array:
       >>> [float(jax.grad(kinks.positive_part)(x)) for x in (-1.0, 0.0, 1.0)]
       [0.0, 0.5, 1.0]
     """
-    return _positive_part(*_with_width("kinks.positive_part", x, kink_width))
+    return _positive_part(*_broadcast_to_width("kinks.positive_part", x, kink_width))
 
 
 def maximum(x: Real, y: Real, kink_width: Real | None = None) -> Array:
-    r"""The larger of x and y, the derivative shared equally between them where they tie.
+    r"""The larger of x and y, with the derivative shared equally at a tie.
 
     $$f = \max(x, y), \qquad \partial f / \partial x = \tfrac12 \bigl( 1 + r(x - y, w) \bigr)
     = 1 - \partial f / \partial y$$
@@ -111,30 +113,30 @@ def maximum(x: Real, y: Real, kink_width: Real | None = None) -> Array:
     if x.dtype != y.dtype:
         raise TypeError(f"kinks.maximum: takes two arrays of one dtype, got {x.dtype} and {y.dtype}")
     x, y = jnp.broadcast_arrays(x, y)
-    x, width = _with_width("kinks.maximum", x, kink_width)
+    x, width = _broadcast_to_width("kinks.maximum", x, kink_width)
     return _maximum(*jnp.broadcast_arrays(x, y), width)
 
 
 def max(x: Vector, kink_width: Real | None = None) -> Array:
-    r"""The largest entry of a vector, the derivative shared between the entries that tie for it.
+    r"""The largest entry of a vector, with the derivative shared between tied entries.
 
     $$f = \max_i x_i$$
 
     Args:
       x: floating `(..., d)`.
-      kink_width: how far below the largest an entry may lie and still have a share of the derivative, as in `abs`.
-        Between two entries the shares are those of `maximum`, and add up to the rise of the value across the kink.
-        Where three or more are within the width of each other they do so to 1 % of the width.
+      kink_width: how far below the largest an entry may lie and still have a share of the derivative, as in `abs`. For
+        two entries, the shares are those of `maximum`, and integrate to the change of the value across the kink. For
+        three or more entries within the width of each other, they do so to 1 % of the width.
 
     Returns:
       The largest entry along the last axis, exactly: `(...)`.
 
     Raises:
       TypeError: `x` is not floating.
-      ValueError: `kink_width` is a negative Python number, or `x` has no entry.
+      ValueError: `kink_width` is a negative Python number, or `x` has no entries.
 
     Reference:
-      As `maximum`, of which it is the extension to many.
+      As `maximum`, which it extends to many entries.
 
     Example:
       >>> import jax, jax.numpy as jnp
@@ -149,19 +151,19 @@ def max(x: Vector, kink_width: Real | None = None) -> Array:
 
 
 def ramp(x: Array, width: Array) -> Array:
-    r"""The derivative of `abs`: the sign, made C1 within a width of 0.
+    r"""The derivative of `abs`: the sign function, made C1 within a width of 0.
 
     $$r = u (3 - u^2) / 2, \qquad u = \min(1, \max(-1, x / w))$$
 
     Args:
       x: floating array.
-      width: $w$, a floating array that broadcasts against it; 0 is the sign itself.
+      width: $w$, a floating array that broadcasts against `x`; 0 gives the sign itself.
 
     Returns:
       Numbers in [-1, 1].
 
     Raises:
-      TypeError: `x` is not floating, or `width` no real number.
+      TypeError: `x` is not floating, or `width` is not real.
       ValueError: shapes do not broadcast.
 
     Reference:
@@ -176,7 +178,7 @@ def ramp(x: Array, width: Array) -> Array:
     x = as_floating("kinks.ramp", "x", x)
     width = as_real("kinks.ramp", "width", width, x.dtype)
     require_broadcast("kinks.ramp", x=x, width=width)
-    # The width shapes the derivative and not the value: how the derivative changes with it is nobody's question.
+    # The width affects only derivatives, so it gets no derivative of its own.
     width = lax.stop_gradient(width)
     # A width below the smallest normal number would make x / width overflow to inf, or 0 / 0.
     u = jnp.clip(x / jnp.maximum(width, jnp.finfo(x.dtype).tiny), -1, 1)
@@ -184,15 +186,15 @@ def ramp(x: Array, width: Array) -> Array:
 
 
 def resolve_width(function: str, x: Real, kink_width: Real | None) -> Array:
-    """The half-width of the ramp for kinks in an array, in its dtype: the one that was given, or a machine epsilon.
+    """The half-width of the ramp for an array, in its dtype: the given one, or one machine epsilon.
 
     Args:
-      function: that takes the width, for errors.
+      function: name of the function that takes the width, for error messages.
       x: floating array.
       kink_width: a number, an array, or None.
 
     Returns:
-      The width, an array.
+      The width as an array.
 
     Raises:
       TypeError: `x` is not floating.
@@ -211,20 +213,20 @@ def resolve_width(function: str, x: Real, kink_width: Real | None) -> Array:
     if kink_width is None:
         return jnp.asarray(jnp.finfo(dtype).eps, dtype)
     if not isinstance(kink_width, Array | np.ndarray):
-        _WIDTHS.check_number(function, "kink_width", kink_width)
+        as_number(function, "kink_width", kink_width, _WIDTHS)
     return as_real(function, "kink_width", kink_width, dtype)
 
 
-def _with_width(function: str, x: Real, kink_width: Real | None) -> tuple[Array, Array]:
-    """x, broadcast against its widths, and those."""
+def _broadcast_to_width(function: str, x: Real, kink_width: Real | None) -> tuple[Array, Array]:
+    """Returns x, broadcast against its widths, and the widths."""
     x = as_floating(function, "x", x)
     width = resolve_width(function, x, kink_width)
     require_broadcast(function, x=x, kink_width=width)
     return jnp.broadcast_to(x, jnp.broadcast_shapes(x.shape, width.shape)), width
 
 
-# Each rule states the derivative once; differentiating the rule itself gives the finite second derivative. The
-# width shapes the derivative and not the value, so its own tangent is dropped.
+# Each rule states the derivative once; differentiating the rule gives the finite second derivative. The width affects
+# only derivatives, so its tangent is dropped.
 
 
 @jax.custom_jvp
@@ -274,7 +276,7 @@ def _max(x: Array, width: Array) -> Array:
 def _max_jvp(primals, tangents):
     x, width = primals
     largest = jnp.max(x, axis=-1, keepdims=True)
-    # Of two entries the lower has the share (1 - r) / 2 and the upper (1 + r) / 2: this is the ratio of the two.
+    # For two entries, the lower has the share (1 - r) / 2 and the upper (1 + r) / 2. This is the ratio of the shares.
     slope = ramp(numerics.difference(largest, x), width)
     share = (1 - slope) / (1 + slope)
     share = share / jnp.sum(share, axis=-1, keepdims=True)

@@ -1,4 +1,4 @@
-"""Pictures of losses. Needs matplotlib: `pip install 'jaxloss[plot]'`, then `import jaxloss.plot`."""
+"""Plots of losses. Requires matplotlib: `pip install 'jaxloss[plot]'`, then `import jaxloss.plot`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
 STYLE: Mapping[str, Any] = {
-    # Of four greys and four dashes, so that print tells them apart.
+    # Four shades and four dashes, so that lines differ in print too.
     "axes.prop_cycle": cycler(color=["#111111", "#0072b2", "#d55e00", "#999999"], linestyle=["-", "--", ":", "-."]),
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -24,9 +24,9 @@ STYLE: Mapping[str, Any] = {
     "image.cmap": "gray",
     "legend.frameon": False,
 }
-"""Settings for `plt.rcParams.update(...)`: lines that differ in shade and dash, and no frames."""
+"""Settings for `plt.rcParams.update(...)`: lines that differ in shade and dash, without frames."""
 
-N_POINTS = 401  # odd: a kink in the middle is met
+N_POINTS = 401  # odd, so that a point falls on a kink in the middle
 
 
 def profile(
@@ -38,26 +38,26 @@ def profile(
     title: str | None = None,
     axes: Axes | None = None,
 ) -> Axes:
-    r"""Draw value, gradient and curvature of a loss against one number.
+    r"""Plots the value, the gradient and the curvature of a loss against one number.
 
     $$x \mapsto l(x),\ l'(x),\ l''(x)$$
 
-    The curvature at a kink is a spike, as narrow as the kink's ramp and as high as it is narrow: it runs out of the
-    picture, which shows what values and gradients need.
+    The curvature at a kink is a spike that is as wide as the ramp of the kink, and higher for a narrower ramp. It may
+    leave the plot, whose range is chosen for the value and the gradient.
 
     Args:
-      function: of one number, differentiable twice, to one number.
-      low: the left end of the axis, finite.
-      high: the right end, above `low`.
-      xlabel: what the number is.
-      title: over the panel; None is the name of the function, if it has one.
-      axes: the panel to draw in, without a legend; None makes a figure with one.
+      function: maps one number to one number, and is twice differentiable.
+      low: left end of the x axis, finite.
+      high: right end of the x axis, above `low`.
+      xlabel: label of the x axis.
+      title: title of the plot; None means the name of the function, if it has one.
+      axes: matplotlib axes to draw in, without a legend; None creates a figure with a legend.
 
     Returns:
-      The panel, of matplotlib.
+      The matplotlib axes.
 
     Raises:
-      ValueError: `low` is not below `high`, or the function does not give one number, or is finite nowhere.
+      ValueError: `low` is not below `high`, or the function does not return one number or is nowhere finite.
 
     Reference:
       Tufte, Envisioning Information, 1990, chapter 4: small multiples.
@@ -70,7 +70,7 @@ def profile(
     """
     if not -np.inf < low < high < np.inf:
         raise ValueError(f"profile: low is {low} and high is {high}, but low < high, both finite, are needed")
-    # Spaced in float64, so that a kink at a round number is met: jnp.linspace misses 0 between -2 and 2 by 2e-8.
+    # Spaced in float64, so that a point falls on a kink at a round number. jnp.linspace from -2 to 2 misses 0 by 2e-8.
     points = jnp.asarray(np.linspace(low, high, N_POINTS), float)
     shape = getattr(jax.eval_shape(function, points[0]), "shape", "of a pytree")
     if shape != ():
@@ -80,17 +80,17 @@ def profile(
     gradient = jax.grad(function)
     derivatives = (function, gradient, jax.grad(gradient))
     lines = jax.jit(jax.vmap(lambda x: [derivative(x) for derivative in derivatives]))(points)
-    drawn = dict(zip(("value", "gradient", "curvature"), map(np.asarray, lines), strict=True))
-    needed = np.concatenate([drawn["value"], drawn["gradient"], np.percentile(drawn["curvature"], [2, 98])])
-    needed = needed[np.isfinite(needed)]
-    if not np.isfinite(drawn["value"]).any():
+    curves = dict(zip(("value", "gradient", "curvature"), map(np.asarray, lines), strict=True))
+    y_values = np.concatenate([curves["value"], curves["gradient"], np.percentile(curves["curvature"], [2, 98])])
+    y_values = y_values[np.isfinite(y_values)]
+    if not np.isfinite(curves["value"]).any():
         raise ValueError(f"profile: function is finite nowhere between {low} and {high}")
     is_alone = axes is None
     if axes is None:
         axes = plt.figure(figsize=(3.6, 2.8), layout="constrained").add_subplot()
-    for (name, line), style in zip(drawn.items(), STYLE["axes.prop_cycle"], strict=False):
+    for (name, line), style in zip(curves.items(), STYLE["axes.prop_cycle"], strict=False):
         axes.plot(points, line, label=name, **style)
-    bottom, top = needed.min(), needed.max()
+    bottom, top = y_values.min(), y_values.max()
     margin = 0.06 * max(top - bottom, 1e-6)
     if title is None:
         title = getattr(function, "__name__", "").replace("<lambda>", "")

@@ -1,8 +1,8 @@
-"""From weighted per-sample losses to what the caller asked for.
+"""From the weighted losses of samples to what the caller asked for.
 
 A reduction is a monoid: what is kept of a batch is the pair (sum of the weighted losses, sum of their normalisers).
-Pairs add up, so a mean taken over micro-batches, devices or hosts is the mean over all samples, however the padding
-falls; a mean of means is not.
+Pairs add up, so a mean taken over micro-batches, devices or hosts is the mean over all samples, wherever the padding
+lies. A mean of means is not.
 """
 
 import dataclasses
@@ -15,7 +15,7 @@ from jax import Array
 
 from jaxloss import _numerics as numerics
 from jaxloss._arrays import is_known
-from jaxloss._errors import require_array, require_broadcast
+from jaxloss._errors import as_any_array, require_broadcast
 
 Name = Literal["none", "sum", "mean", "weighted_mean", "batchmean", "total"]
 Reduction = Name | Callable[[Array, Array], Any]
@@ -108,8 +108,7 @@ class Total:
         parts: list[Array] = []
         for name in ("loss", "normaliser"):
             part = getattr(self, name)
-            require_array(f"Total.{method}", name, part)
-            parts.append(jnp.asarray(part))
+            parts.append(as_any_array(f"Total.{method}", name, part))
             dtype = parts[-1].dtype
             is_number = any(jnp.issubdtype(dtype, kind) for kind in (jnp.floating, jnp.integer))
             if not is_number or dtype.itemsize == 1:  # which JAX does not promote
@@ -147,62 +146,10 @@ class Samples:
     loss_sum: Array | None = None
 
 
-@dataclasses.dataclass(frozen=True)
-class Rows:
-    r"""The losses of a batch that is computed as a whole, by the way they are needed: what a kernel `by_rows` returns.
-
-    $$\text{losses}() = l, \qquad \text{weighted\_sum}(w) = \sum_i w_i l_i$$
-
-    Args:
-      losses: gives the loss of each sample, of the shape of the batch.
-      weighted_sum: gives their sum, each times its weight, of that shape; it may form gradients on the way.
-      normalisers: of that shape, or None where each is 1.
-
-    Returns:
-      The three, for `jaxloss.loss` to reduce.
-
-    Raises:
-      TypeError: an argument is missing or one too many.
-
-    Reference:
-      Wijmans et al., Cut your losses in large-vocabulary language models, ICLR 2025: gradients formed beside losses.
-
-    Example:
-      >>> from typing import Unpack
-      >>> import jax.numpy as jnp, jaxloss
-      >>> from jaxloss.reductions import Rows
-      >>> @jaxloss.loss("(),()->()", by_rows=True)
-      ... def squared(prediction, target, **options: Unpack[jaxloss.ReductionOptions]):
-      ...     losses = (prediction - target) ** 2
-      ...     return Rows(lambda: losses, lambda weights: jnp.vdot(weights, losses))
-      >>> print(squared(jnp.array([1.0, 3.0]), jnp.zeros(2), weights=jnp.array([1.0, 2.0]), reduction="sum"))
-      19.0
-    """
-
-    losses: Callable[[], Array]
-    weighted_sum: Callable[[Array], Array]
-    normalisers: Array | None = None
-
-
-def weigh(loss: Array, normaliser: Array | None, weight: Array | None, counted: Array | None) -> Samples:
-    """One sample: weighted, and 0 where it does not count (None: it does)."""
-    weighted_normaliser = None
-    if weight is not None:
-        loss = numerics.weighted(weight, loss)
-        weighted_normaliser = weight if normaliser is None else numerics.weighted(weight, normaliser)
-    if counted is not None:
-        loss = jnp.where(counted, loss, 0)
-        normaliser = counted if normaliser is None else jnp.where(counted, normaliser, 0)
-        if weighted_normaliser is not None:
-            weighted_normaliser = jnp.where(counted, weighted_normaliser, 0)
-    return Samples(loss, normaliser, weighted_normaliser)
-
-
-def normalisers(samples: Samples) -> Array:
-    """The normalisers as numbers, one a sample."""
-    if samples.normalisers is None:
-        return jnp.ones_like(samples.losses)
-    return samples.normalisers.astype(samples.losses.dtype)
+def pair(samples: Samples) -> tuple[Array, Array]:
+    """The weighted losses and the unweighted normalisers, one number a sample each: what a callable reduces."""
+    losses, normalisers = samples.losses, samples.normalisers
+    return losses, jnp.ones_like(losses) if normalisers is None else normalisers.astype(losses.dtype)
 
 
 def reduce(samples: Samples, reduction: str) -> Array | Total:

@@ -59,8 +59,7 @@ def public():
         "AdaptiveSoftmax.log_prob": jaxloss.AdaptiveSoftmax.log_prob,
         "AdaptiveSoftmax.predict": jaxloss.AdaptiveSoftmax.predict,
     }
-    beside = {"reductions.Rows": jaxloss.reductions.Rows}
-    return found | methods | beside
+    return found | methods
 
 
 def test_docstrings_have_all_their_sections():

@@ -231,17 +231,19 @@ def test_an_accumulated_loss_has_to_be_one():
         if odd is not None:
             with pytest.raises(TypeError, match="accumulated: the loss returned"):
                 jaxloss.accumulated(lambda parameters, batch, odd=odd: odd)(1.0, X)
-    with pytest.raises(TypeError, match=r"accumulated: batches\['x'\] takes a number or an array, got str"):
+    with pytest.raises(TypeError, match=r"accumulated: batches\['x'\] is of type str but takes a number or an array"):
         accumulated(parameters=1.0, batches={"x": "text"})
 
 
 @pytest.mark.parametrize("reduction", [jnp.mean, np.mean, sum, max, jax.nn.relu, lambda losses: losses, float])
 def test_a_reduction_takes_two_arguments(reduction):
     for run in (jaxloss.mse_loss, jax.jit(jaxloss.mse_loss, static_argnames="reduction")):
-        with pytest.raises(TypeError, match="mse_loss: reduction takes a callable of the two arguments"):
+        with pytest.raises(TypeError, match=r"mse_loss: reduction is .* but takes a callable of the two arguments"):
             run(X, X, reduction=reduction)
     jaxloss.mse_loss(X, X, reduction=lambda losses, normalisers, power=2: losses.sum())
-    with pytest.raises(TypeError, match="triplet_margin_with_distance_loss: distance_function takes a callable"):
+    with pytest.raises(
+        TypeError, match=r"triplet_margin_with_distance_loss: distance_function is .* but takes"
+    ):
         jaxloss.triplet_margin_with_distance_loss(X, X, X, distance_function=reduction)
 
 
@@ -249,7 +251,7 @@ def test_a_reduction_takes_two_arguments(reduction):
 def test_keys(key):
     for init, arguments in ((jaxloss.AdaptiveSoftmax.init, (4, 9)), (imbalance.BalancedSampler.init, (LABELS,))):
         options = {"cutoffs": (2, 5)} if len(arguments) == 2 else {}
-        with pytest.raises(TypeError, match=r"\.init: key takes one key such as jax\.random\.key\(0\), got"):
+        with pytest.raises(TypeError, match=r"\.init: key .* but takes one key such as jax\.random\.key\(0\)"):
             init(key, *arguments, **options)
         init(jax.random.PRNGKey(0), *arguments, **options)
         jax.eval_shape(lambda key, i=init, a=arguments, o=options: i(key, *a, **o), KEY)

@@ -18,9 +18,8 @@ from hypothesis import strategies as st
 from jax.experimental import checkify
 
 import jaxloss
-from jaxloss._arrays import promote
 from jaxloss._decorator.notation import Operand, Pattern, match
-from jaxloss._errors import Interval
+from jaxloss._interval import Interval
 
 
 def squared(prediction, target, *, power=2.0, **options: Unpack[jaxloss.ReductionOptions]):
@@ -28,7 +27,9 @@ def squared(prediction, target, *, power=2.0, **options: Unpack[jaxloss.Reductio
     return jnp.abs(prediction - target) ** power
 
 
-@pytest.mark.parametrize("text", ["", "()", "(),()", "(c)->(c)", "c,()->()", "(C),()->()", "(c)()->()"])
+@pytest.mark.parametrize(
+    "text", ["", "()", "(),()", "(c)->(d)", "(c)->(c,c)", "c,()->()", "(0)->()", "(C),()->()", "(c)()->()"]
+)
 def test_notations_that_are_none(text):
     with pytest.raises(ValueError, match="loss: takes a notation such as"):
         jaxloss.loss(text)
@@ -44,7 +45,7 @@ def test_declarations_that_do_not_fit():
         jaxloss.loss("()->()")(squared)
     with pytest.raises(TypeError, match="loss: squared has no argument margin"):
         jaxloss.loss("(),()->()", domains={"margin": "[0, 1]"})(squared)
-    with pytest.raises(TypeError, match=r"loss: option power of .* has no default"):
+    with pytest.raises(TypeError, match=r"loss: .* has no default for the option power"):
         jaxloss.loss("()->()")(lambda prediction, *, power: prediction)
     with pytest.raises(ValueError, match="Interval: takes a notation"):
         jaxloss.loss("(),()->()", domains={"power": "0..1"})(squared)
@@ -59,25 +60,62 @@ def test_an_interval_knows_its_members():
     assert not Interval("(-inf, inf)").contains(float("inf"))
 
 
+def operand(name, shape, core=(), **options):
+    return Operand.of("f", name, shape, core, **options)
+
+
 def test_matching_names_both_shapes():
-    logits, index = Operand("logits", (2, 5, 3), ("c",)), Operand("target", (2, 1))
-    assert match("f", [logits, index], -1).batch_shape == (2, 5)
-    assert match("f", [logits, Operand("target", ())], 1).core_sizes == {"c": 5}
+    logits, index = operand("logits", (2, 5, 3), ("c",)), operand("target", (2, 1))
+    assert match("f", [logits, index]).batch_shape == (2, 5)
+    assert match("f", [operand("logits", (2, 5, 3), ("c",), axis=1), operand("target", ())]).core_sizes == {"c": 5}
     with pytest.raises(ValueError, match=r"f: class_weights has shape \(2, 3\) but takes shape \(c\) exactly"):
-        match("f", [logits, Operand("class_weights", (2, 3), ("c",), is_parameter=True)], -1)
+        operand("class_weights", (2, 3), ("c",), role="parameter")
     with pytest.raises(ValueError, match=r"f: axis c has length 4 in class_weights of shape \(4,\) but 3 in logits"):
-        match("f", [logits, Operand("class_weights", (4,), ("c",), is_parameter=True)], -1)
+        match("f", [logits, operand("class_weights", (4,), ("c",), role="parameter")])
     with pytest.raises(ValueError, match=r"f: target has shape \(4, 5\) beside logits of shape \(2, 5, 3\)"):
-        match("f", [logits, Operand("target", (4, 5))], -1)
+        match("f", [logits, operand("target", (4, 5))])
     with pytest.raises(ValueError, match=r"f: axis c of logits of shape .* is empty"):
-        match("f", [Operand("logits", (2, 0), ("c",))], -1)
+        match("f", [operand("logits", (2, 0), ("c",))])
     with pytest.raises(ValueError, match=r"f: logits has shape \(\) but one sample of it alone has shape"):
-        match("f", [Operand("logits", (), ("c",))], -1)
+        operand("logits", (), ("c",))
+
+
+def test_a_prediction_and_an_index_are_never_repeated():
+    prediction = operand("prediction", (1, 3), role="prediction")
+    with pytest.raises(
+        ValueError, match=r"prediction has shape \(1, 3\) but target has shape \(4, 3\), and prediction is"
+    ):
+        match("f", [prediction, operand("target", (4, 3))])
+    logits = operand("logits", (4, 3), ("c",), role="prediction")
+    with pytest.raises(ValueError, match=r"target has shape \(1,\) but one class index per row of logits \(4, 3\) has"):
+        match("f", [logits, operand("target", (1,), role="index", unit="class index")])
+    assert match("f", [logits, operand("target", (), role="index")]).batch_shape == (4,)
+    assert match("f", [operand("anchor", (1, 3), ("d",)), operand("positive", (4, 3), ("d",))]).batch_shape == (4,)
+
+
+def test_several_axes_are_one_core_axis():
+    image = operand("image", (2, 3, 4), ("p",), axis=(-2, -1))
+    assert (image.batch_shape, image.core_shape) == ((2,), (12,))
+    apart = operand("image", (3, 2, 4), ("p",), axis=(2, 0))
+    assert (apart.core_axes, apart.batch_shape, apart.core_shape) == ((2, 0), (2,), (12,))
+    assert operand("image", (3, 4), ("p",), axis=(2, 1)).core_axes == (1, 0)  # one sample, shared by all
+    for axis, message in (
+        ((0, 0), "once"),
+        ((0, 3), "has 3 axes"),
+        ((), "an integer or a tuple"),
+        ((0, "1"), "integer"),
+    ):
+        with pytest.raises((TypeError, ValueError), match=message):
+            operand("image", (2, 3, 4), ("p",), axis=axis)
+    with pytest.raises(
+        ValueError, match=r"f: image has shape \(3,\) but one sample of it alone has the 2 axes of axis"
+    ):
+        operand("image", (3,), ("p",), axis=(0, 1))
 
 
 @given(st.lists(st.lists(st.sampled_from([1, 2, 3]), max_size=3), min_size=1, max_size=4))
 def test_batch_axes_broadcast_as_numpy_does_at_equal_rank(shapes):
-    operands = [Operand(f"array{i}", tuple(shape)) for i, shape in enumerate(shapes)]
+    operands = [operand(f"array{i}", tuple(shape)) for i, shape in enumerate(shapes)]
     ranks = {len(shape) for shape in shapes if shape}
     try:
         expected = np.broadcast_shapes(*map(tuple, shapes)) if len(ranks) <= 1 else None
@@ -85,9 +123,9 @@ def test_batch_axes_broadcast_as_numpy_does_at_equal_rank(shapes):
         expected = None
     if expected is None:
         with pytest.raises(ValueError, match="f: array"):
-            match("f", operands, -1)
+            match("f", operands)
     else:
-        assert match("f", operands, -1).batch_shape == expected
+        assert match("f", operands).batch_shape == expected
 
 
 def test_common_mistakes_get_help():
@@ -112,17 +150,14 @@ def test_common_mistakes_get_help():
         jaxloss.mse_loss(np.array(["a"]), 0.0)
     with pytest.raises(TypeError, match="mse_loss: prediction is a MaskedArray but takes an array; give its data"):
         jaxloss.mse_loss(np.ma.masked_array([1.0], [True]), 0.0)
-    with pytest.raises(ValueError, match=r"mse_loss: target is 1099511627776, which no integer of JAX holds"):
+    with pytest.raises(ValueError, match=r"mse_loss: target is 1099511627776 but takes an integer that JAX holds"):
         jaxloss.mse_loss(logits, 2**40)
-    with pytest.raises(TypeError, match="axis is compiled into the program and takes int, got float"):
+    with pytest.raises(TypeError, match="axis is compiled into the program and takes int or tuple, got float"):
         jaxloss.cross_entropy(logits, logits, axis=1.0)
 
 
 def test_promotion():
     with jax.enable_x64(True):
-        dtypes = {"a": jnp.bfloat16, "b": jnp.int64, "target": jnp.uint8, "where": jnp.bool_}
-        values = promote({name: jnp.ones(2, dtype) for name, dtype in dtypes.items()}, {"target"}, {"where"})
-        assert [str(value.dtype) for value in values.values()] == ["float32", "float32", "int32", "bool"]
         assert jaxloss.mse_loss(np.ones(2), jnp.ones(2, jnp.float32)).dtype == jnp.float64
         assert jaxloss.mse_loss(jnp.ones(2, jnp.float16), 0).dtype == jnp.float32
     assert jaxloss.mse_loss(1.0, 2).dtype == jnp.float32
@@ -182,12 +217,12 @@ def test_declarations_of_options_that_do_not_fit():
 
     for message, kernel in (
         ("with_weights declares weights, which the decorator reads", with_weights),
-        (r"\*\*options of with_any is .* but takes Unpack", with_any),
-        ("array prediction of with_default has a default", with_default),
+        (r"with_any has \*\*options of type .* but takes Unpack", with_any),
+        ("with_default has a default for the array prediction", with_default),
     ):
         with pytest.raises(TypeError, match=f"loss: {message}"):
             jaxloss.loss("()->()")(kernel)
-    with pytest.raises(TypeError, match=r"loss: target of squared lies in \[0, k\), but no axis is called k"):
+    with pytest.raises(TypeError, match=r"loss: squared has target in \[0, k\), but no axis is called k"):
         jaxloss.loss("(c),()->()", indices={"target": "[0, k)"})(squared)
     with pytest.raises(TypeError, match=r"loss: takes notations such as .* write @loss"):
         jaxloss.loss(squared)
@@ -240,10 +275,11 @@ def test_what_tools_are_shown():
     defaults = {p.name: p.default for p in inspect.signature(f).parameters.values() if p.kind is p.KEYWORD_ONLY}
     assert defaults == {
         "class_weights": None, "ignore_index": -100, "label_smoothing": 0.0,
-        "axis_name": None, "n_classes": None, "weights": None, "where": None, "reduction": "mean", "axis": -1,
+        "valid": None, "axis_name": None, "n_classes": None,
+        "weights": None, "where": None, "reduction": "mean", "axis": -1,
     }  # fmt: skip
     page = pydoc.plain(pydoc.render_doc(f))
-    assert "axis: 'int' = -1" in page
+    assert "axis: 'int | tuple[int, ...]' = -1" in page
     assert "Cross-entropy between the softmax" in page
     assert pickle.loads(pickle.dumps(f)) is f
     assert copy.deepcopy(f) is f

@@ -11,6 +11,7 @@ from jax.sharding import AxisType, PartitionSpec
 import jaxloss
 from jaxloss import _numerics as numerics
 from jaxloss import reductions
+from jaxloss._decorator.masks import Mask
 from jaxloss.reductions import Samples, Total
 
 numbers = st.floats(-1e3, 1e3, width=32)
@@ -113,7 +114,7 @@ def test_a_callable_reduction_gets_a_normaliser_of_1_where_none_is_given():
 @pytest.mark.parametrize("reduction", ["mean", "weighted_mean", "sum", "batchmean"])
 def test_weighting_keeps_zero_times_overflow_zero(reduction):
     losses = jnp.array([jnp.inf, 2.0])
-    weigh = jax.vmap(lambda loss, weight: reductions.weigh(loss, None, weight, None))
+    weigh = jax.vmap(lambda loss, weight: Mask(None, None).weigh(loss, None, weight))
 
     def value(losses, weights):
         return reductions.reduce(weigh(losses, weights), reduction)

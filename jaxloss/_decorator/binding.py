@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from jaxloss import reductions
-from jaxloss._errors import Interval, require_pairwise
+from jaxloss._decorator.declaration import Declaration
+from jaxloss._errors import as_number, require_pairwise
 
 ALWAYS_STATIC = frozenset({"reduction", "axis", "ignore_index"})
 
@@ -27,27 +28,16 @@ class Binder:
     """Sorts the options of one loss, and checks every Python number among them.
 
     Args:
-      function: name of the loss, for errors.
-      inputs: names of its arrays.
-      defaults: every option with its default.
-      static: options that are compiled in, with the classes that they may have beside that of the default.
-      arrays: options that are arrays even where a Python number is given.
-      domains: intervals that options have to lie in.
+      declaration: of the loss.
     """
 
-    def __init__(
-        self,
-        function: str,
-        inputs: tuple[str, ...],
-        defaults: Mapping[str, Any],
-        static: Mapping[str, tuple[type, ...]],
-        arrays: frozenset[str],
-        domains: Mapping[str, Interval],
-    ):
+    def __init__(self, declaration: Declaration):
+        defaults = declaration.defaults
         flags = {option: () for option, default in defaults.items() if isinstance(default, bool | str)}
-        self._function, self._inputs, self._defaults, self._domains = function, inputs, defaults, domains
-        self._static = dict.fromkeys(ALWAYS_STATIC, ()) | flags | dict(static)
-        self._arrays = arrays
+        # Compiled in, with the classes that an option may have beside that of its default.
+        self._static = dict.fromkeys(ALWAYS_STATIC, ()) | {"axis": (tuple,)} | flags | declaration.static
+        self._function, self._inputs, self._defaults = declaration.name, declaration.inputs, defaults
+        self._arrays, self._domains = declaration.arrays, declaration.domains
 
     def arrays(self, given: tuple[Any, ...], options: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The arrays of a call that names some of them, or has too few or too many, and the options that remain."""
@@ -79,7 +69,8 @@ class Binder:
                 if value != default:
                     plan.append((name, value))
             elif isinstance(value, float | int | np.number) and name not in self._arrays:
-                value = self._number(name, value)
+                # An int would be traced as one: another program than for 0.5.
+                value = as_number(self._function, name, value, self._domains.get(name))
                 if value != default:
                     traced[name] = value
             else:
@@ -99,7 +90,9 @@ class Binder:
 
     def _reduction(self, value: Any) -> str:
         if not isinstance(value, str):
-            raise TypeError(f"{self._function}: reduction takes a name or a callable, got {type(value).__name__}")
+            raise TypeError(
+                f"{self._function}: reduction is of type {type(value).__name__} but takes a name or a callable"
+            )
         if value not in reductions.NAMES:
             names = ", ".join(map(repr, reductions.NAMES))
             raise ValueError(f"{self._function}: reduction is {value!r} but takes {names} or a callable")
@@ -113,7 +106,7 @@ class Binder:
         if callable(default):
             takes, fits = "a callable", callable(value)
         else:
-            types = self._static[name] if default is None else (type(default),)
+            types = (*(() if default is None else (type(default),)), *self._static[name])
             takes, fits = " or ".join(each.__name__ for each in types), not types or type(value) in types
         if not fits or not _is_hashable(value):
             takes = takes if not fits else "what can be hashed"
@@ -121,25 +114,8 @@ class Binder:
             got = "an array; set it by functools.partial, outside jit" if is_traced else type(value).__name__
             raise TypeError(f"{self._function}: {name} is compiled into the program and takes {takes}, got {got}")
         if isinstance(value, float | int) and not isinstance(value, bool):
-            self._check_domain(name, value)
+            as_number(self._function, name, value, self._domains.get(name))
         return value
-
-    def _number(self, name: str, value: Any) -> float:
-        if isinstance(value, bool):
-            raise TypeError(f"{self._function}: {name} takes a real number or an array of them, got a bool")
-        if isinstance(value, np.complexfloating):
-            raise TypeError(f"{self._function}: {name} takes a real number, got {type(value).__name__}")
-        self._check_domain(name, value)
-        try:
-            # An int would be traced as one: another program than for 0.5.
-            return float(value)
-        except OverflowError:
-            raise ValueError(f"{self._function}: {name} is beyond float64: {value}") from None
-
-    def _check_domain(self, name: str, value: float) -> None:
-        domain = self._domains.get(name)
-        if domain is not None:
-            domain.check_number(self._function, name, value)
 
 
 def _is_hashable(value: Any) -> bool:

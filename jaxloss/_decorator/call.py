@@ -1,8 +1,9 @@
 """One call of a loss, as jit traces it: check, promote, mask, vmap, reduce, each step one function."""
 
+from __future__ import annotations
+
 import dataclasses
 import functools
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,69 +12,57 @@ import jax.numpy as jnp
 from jax import Array
 from jax.sharding import PartitionSpec
 
-from jaxloss import _data_checks as checks
-from jaxloss import _errors, reductions
-from jaxloss._arrays import compute_dtype, promote
+from jaxloss import _data_checks, _errors, reductions
+from jaxloss._arrays import as_index, compute_dtype
 from jaxloss._class_axis import ClassAxis
-from jaxloss._decorator.batching import cut, spread_batch, vmap_batch
+from jaxloss._decorator import masks
+from jaxloss._decorator.batching import BatchLoss, spread_batch, vmap_batch
 from jaxloss._decorator.declaration import Declaration
+from jaxloss._decorator.masks import Mask
 from jaxloss._decorator.notation import Operand, Pattern, match
-from jaxloss._errors import Interval
 from jaxloss._sharding import by_automatic_axes, explicit_mesh, vary_over, varying_axes
 from jaxloss.reductions import Samples
 
 
 def run(declaration: Declaration, plan: Mapping[str, Any], values: Mapping[str, Any]) -> Any:
     """The whole pipeline: `plan` is static, the values are traced."""
-    check_arrays(declaration, values)
-    values = jax.tree.map(jnp.asarray, dict(values))  # under disable_jit they are none yet
-    _check_dtypes(declaration, values)
-    call = Call(declaration, plan, values)
+    checked = check_arrays(declaration, values)
+    call = Call(declaration, plan, checked)
     reduction = call.options.get("reduction", "none")
     is_summed = reduction not in ("none", "samples")
 
-    def reduced(values: Mapping[str, Any]) -> Any:
-        samples = call.rows(values, is_summed) if declaration.by_rows else call.samples(values)
-        if 0 in call.matched.batch_shape:
-            # Of nothing: a derivative by what is empty is no program that XLA takes inside shard_map.
-            samples = jax.tree.map(lambda x: vary_over(jnp.zeros(x.shape, x.dtype), varying_axes(x)), samples)
-        if reduction == "samples":
-            return samples.losses, reductions.normalisers(samples)
-        return reductions.reduce(samples, reduction)
+    def reduced(values: Mapping[str, Array]) -> Any:
+        samples = call.samples(values, is_summed=is_summed)
+        return reductions.pair(samples) if reduction == "samples" else reductions.reduce(samples, reduction)
 
-    mesh = explicit_mesh(values)
+    mesh = explicit_mesh(checked)
     if mesh is None:
-        return reduced(values)
-    return by_automatic_axes(reduced, values, mesh, PartitionSpec() if is_summed else call.placement(values))
+        return reduced(checked)
+    return by_automatic_axes(reduced, checked, mesh, PartitionSpec() if is_summed else call.placement(checked))
 
 
-def check_arrays(declaration: Declaration, values: Mapping[str, Any]) -> None:
-    """Raises a TypeError for what is no array, or not the structure that an argument takes."""
+def check_arrays(declaration: Declaration, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values as arrays. Raises a TypeError for what is not an array, or not of a dtype that the argument takes."""
+    arrays: dict[str, Any] = {}
     for name, value in values.items():
-        structure = declaration.structures.get(name)
-        if structure is None:
-            _errors.require_array(declaration.name, name, value)
-        elif not isinstance(value, structure):
-            raise TypeError(f"{declaration.name}: {name} takes an {structure.__name__}, got {type(value).__name__}")
+        if name in declaration.structures:
+            require_array(declaration, name, value)
+            arrays[name] = jax.tree.map(jnp.asarray, value)
         else:
-            value.check()
+            arrays[name] = _errors.as_array(declaration.name, name, value, *declaration.takes[name])
+    return arrays
 
 
-def _check_dtypes(declaration: Declaration, values: Mapping[str, Any]) -> None:
-    for name, value in values.items():
-        if name == "where":
-            kind, takes = jnp.bool_, "booleans"
-        elif name in declaration.indices and len(declaration.patterns) == 1:
-            kind, takes = jnp.integer, "integer class indices"
-        elif name in declaration.indices:
-            kind, takes = (jnp.integer, jnp.floating), "integer class indices or floating class probabilities"
-        elif name == "target" or name not in declaration.inputs:
-            kind, takes = (jnp.floating, jnp.integer, jnp.bool_), "real numbers"
-        else:
-            kind, takes = jnp.floating, "floating numbers"
-        kinds = kind if isinstance(kind, tuple) else (kind,)
-        if not any(jnp.issubdtype(value.dtype, kind) for kind in kinds):
-            raise TypeError(f"{declaration.name}: {name} has dtype {value.dtype} but takes {takes}")
+def require_array(declaration: Declaration, name: str, value: Any) -> None:
+    """Raises a TypeError for an argument that is not an array, or not the structure that it has to be."""
+    structure = declaration.structures.get(name)
+    if structure is None:
+        _errors.require_array(declaration.name, name, value)
+    elif isinstance(value, structure):
+        value.check()
+    else:
+        got = type(value).__name__
+        raise TypeError(f"{declaration.name}: {name} is of type {got} but takes an {structure.__name__}")
 
 
 class Call:
@@ -88,14 +77,20 @@ class Call:
     def __init__(self, declaration: Declaration, plan: Mapping[str, Any], values: Mapping[str, Array]):
         self.declaration, self.name = declaration, declaration.name
         self.options = declaration.defaults | dict(plan)
-        self.axis = self.options.get("axis", -1)
         self.indices = [name for name in declaration.indices if jnp.issubdtype(values[name].dtype, jnp.integer)]
-        pattern = self._pattern(plan)
-        self.cores = dict(zip(declaration.inputs, pattern.cores, strict=True)) | declaration.parameters
-        self.operands = self._operands(pattern, values)
-        self.matched = match(self.name, self.operands, self.axis)
-        self.classes = self._classes()
-        self.ranges = self._ranges()
+        self.pattern = self._pattern(plan)
+        self.cores = declaration.cores[self.pattern]
+        self.operands = [self._operand(name, value.shape, values) for name, value in values.items()]
+        self.matched = match(self.name, self.operands, self.pattern.output)
+        sizes, self.classes = dict(self.matched.core_sizes), None
+        if declaration.split is not None:
+            columns = sizes[declaration.split]
+            self.classes = ClassAxis.of(self.name, columns, self.options["axis_name"], self.options["n_classes"])
+            sizes[declaration.split] = self.classes.n_classes
+        self.ranges = {name: declaration.indices[name].at(sizes) for name in self.indices}
+        self.output_shape = tuple([self.matched.core_sizes[axis] for axis in self.pattern.output])
+        self.shape = self.matched.batch_shape + self.output_shape
+        self.fills = self._fills() if declaration.sees_batch or self.pattern.output else {}
 
     def _pattern(self, plan: Mapping[str, Any]) -> Pattern:
         patterns = self.declaration.patterns
@@ -108,174 +103,137 @@ class Call:
             )
         return patterns[1]
 
-    def _operands(self, pattern: Pattern, values: Mapping[str, Array]) -> list[Operand]:
-        """What is known of each array's axes."""
-        operands = []
-        for name, value in values.items():
-            unit = hint = None
-            if name in self.declaration.indices:
-                unit = "class index" if pattern is self.declaration.patterns[0] else None
-                hint = None if unit else "; a floating target means class probabilities, class indices are integers"
-            is_parameter = name in self.declaration.parameters
-            core = self.cores.get(name, ())
-            operands.append(Operand(name, value.shape, core, is_parameter, unit or "value", hint or ""))
-        return operands
+    def _operand(self, name: str, shape: tuple[int, ...], values: Mapping[str, Array]) -> Operand:
+        """What is known of an array's axes."""
+        declaration, core = self.declaration, self.cores.get(name, ())
+        role, unit, hint = "", "value", ""
+        if name in declaration.parameters:
+            role = "parameter"
+        elif name == declaration.inputs[0] and declaration.is_prediction:
+            role = "prediction"
+        elif name in self.indices:
+            role, unit = "index", "class index"
+            if len(declaration.patterns) > 1 and shape == values[declaration.inputs[0]].shape:
+                hint = f"; one-hot targets are floats: use {name}.astype(float)"
+        elif name in declaration.indices:
+            hint = "; a floating target means class probabilities, class indices are integers"
+        if name in ("weights", "where") and not shape:
+            core = ()  # one for all items of a set
+        return Operand.of(self.name, name, shape, core, self.options.get("axis", -1), role, unit, hint)
 
-    def _classes(self) -> ClassAxis | None:
-        split = self.declaration.split
-        if split is None:
-            return None
-        columns = self.matched.core_sizes[split]
-        return ClassAxis.of(self.name, columns, self.options["axis_name"], self.options["n_classes"])
-
-    def _ranges(self) -> dict[str, Interval]:
-        """The range of each index, with every name of an axis in it replaced by its length, over all devices."""
-        sizes = dict(self.matched.core_sizes)
-        if self.classes is not None:
-            sizes[self.declaration.split or ""] = self.classes.n_classes
-        texts = {name: self.declaration.indices[name] for name in self.indices}
-        return {
-            name: Interval(re.sub(r"[a-z]\w*", lambda axis: str(sizes.get(axis[0], axis[0])), text))
-            for name, text in texts.items()
-        }
+    def _fills(self) -> dict[str, tuple[int, int]]:
+        """Of each array that is filled in masked samples: the number put in, and the axis that samples begin at."""
+        declaration, fills = self.declaration, dict[str, tuple[int, int]]()
+        for operand in self.operands:
+            name, core = operand.name, self.cores.get(operand.name, ())
+            if operand.role == "parameter" or name == "where":
+                continue
+            if declaration.sees_batch:
+                fills[name] = (1 if name in declaration.own else -1 if name in self.indices else 0), 0
+            elif self.pattern.output[0] in core:
+                fills[name] = 0, core.index(self.pattern.output[0])
+        return fills
 
     def placement(self, values: Mapping[str, Array]) -> PartitionSpec:
         """How the batch lies on a mesh of explicit axes: each of its axes as that of the first array that is split."""
         placed: list[Any] = [None] * len(self.matched.batch_shape)
-        for operand in filter(lambda operand: operand.batch_rank, self.operands):
+        for operand in filter(lambda operand: operand.batch_axes, self.operands):
             spec = jax.typeof(values[operand.name]).sharding.spec
-            core = range(operand.core_position(self.axis), operand.core_position(self.axis) + len(operand.core))
-            batch = [name for i, name in enumerate(spec) if i not in core]
+            batch = [spec[i] for i in operand.batch_axes]
             placed = [one or (None if other in placed else other) for one, other in zip(placed, batch, strict=True)]
         return PartitionSpec(*placed)
 
-    def samples(self, values: Mapping[str, Array]) -> Samples:
-        """The batch by the kernel of one sample."""
-        return vmap_batch(self._sample, self.operands, self.matched, self.axis)(
-            promote(values, set(self.indices), {"where"})
-        )
-
-    def _sample(self, values: dict[str, Array]) -> Samples:
-        """One sample: the kernel between the mask that goes in and the mask that comes out."""
-        values = self._without_padding(values)
-        counted = self._counted(values)
-        values = jax.tree.map(functools.partial(cut, counted=counted), values)
-        with checks.sparing(counted):
-            self._check_data(values)
-            values, usable = self._usable(values, counted)
-            result = self._call_kernel(values)
-        dtype = compute_dtype(values.values())
-        value, normaliser = result if isinstance(result, tuple) else (result, None)
-        value = _unless(usable, self._scalar(value, dtype))
-        normaliser = None if normaliser is None else _unless(usable, self._scalar(normaliser, dtype))
-        return reductions.weigh(value, normaliser, values.get("weights"), counted)
-
-    def rows(self, values: Mapping[str, Array], summed: bool) -> Samples:
-        """The batch by the kernel that sees it as a whole: what `_sample` does for one, to all rows at once."""
-        inputs = {name for name in self.declaration.inputs if name != "target"}
-        values = self._without_padding(promote(values, set(self.indices), {"where"} | inputs))
-        if checks.data_checks_enabled():
-            vmap_batch(self._check_sample, self.operands, self.matched, -1)(values)
-        values = spread_batch(self.operands, self.matched, values)
-        counted = self._counted(values)
-        values, usable = self._usable(values, counted)
-        harmless = counted if usable is None else usable if counted is None else counted & usable
-        for operand in self.operands:
-            name = operand.name
-            if harmless is not None and not operand.is_parameter and name != "where":
-                fill = 1 if name in self.declaration.own else -1 if name in self.indices else 0
-                values[name] = _fill_unless(harmless, values[name], fill)
-        kernel_rows, weights = self._call_kernel(values), values.get("weights")
-        normalisers = kernel_rows.normalisers
-        if normalisers is not None:
-            normalisers = _unless(usable, normalisers)
-        if summed:
-            floats = (v for v in jax.tree.leaves(values) if jnp.issubdtype(v.dtype, jnp.floating))
-            ones = jnp.ones(self.matched.batch_shape, compute_dtype(floats))
-            used = ones if weights is None else weights
-            used = used if harmless is None else _fill_unless(harmless, used, 0)
-            losses = jnp.zeros_like(ones)
-            loss_sum = kernel_rows.weighted_sum(used)
-            if usable is not None:
-                bad = ~usable if counted is None else counted & ~usable
-                loss_sum += jnp.where(jnp.any(bad), jnp.nan, 0)  # added, as the others keep their gradients
+    def samples(self, values: Mapping[str, Array], *, is_summed: bool) -> Samples:
+        """The losses of the batch, weighted and masked, or their sum alone."""
+        dtype, promoted = self._promoted(values)
+        for name in promoted.keys() & {"weights", "where"} if self.pattern.output else ():
+            if not promoted[name].ndim:  # one for all items
+                promoted[name] = jnp.broadcast_to(promoted[name], self.output_shape)
+        if 0 in self.output_shape:
+            return Samples(vary_over(jnp.zeros(self.shape, dtype), varying_axes(promoted)), None)
+        operands = self.operands
+        if isinstance(self.options.get("axis"), tuple):
+            flat = [o.flatten(promoted[o.name]) for o in operands if len(o.core) == 1 and o.role != "parameter"]
+            promoted |= {operand.name: value for operand, value in flat}
+            operands = [{o.name: o for o, _ in flat}.get(operand.name, operand) for operand in operands]
+        if self.declaration.sees_batch:
+            spread = spread_batch(operands, self.matched, promoted)
+            samples = self._weighed(spread, dtype, len(self.shape), is_summed=is_summed)
         else:
-            losses, loss_sum = _unless(usable, kernel_rows.losses()), None
-        return dataclasses.replace(reductions.weigh(losses, normalisers, weights, counted), loss_sum=loss_sum)
+            weighed = functools.partial(self._weighed, dtype=dtype, rank=len(self.output_shape))
+            samples = vmap_batch(weighed, operands, self.matched)(promoted)
+        if 0 in self.shape:
+            # The derivative with respect to an empty batch is not a program that XLA takes inside shard_map.
+            samples = jax.tree.map(lambda x: vary_over(jnp.zeros(x.shape, x.dtype), varying_axes(x)), samples)
+        return samples
 
-    def _call_kernel(self, values: Mapping[str, Any]) -> Any:
+    def _promoted(self, values: Mapping[str, Array]) -> tuple[Any, dict[str, Array]]:
+        """The dtype of the computation, and every array of numbers in it."""
+        declaration = self.declaration
+        kept = {"where", "valid", *self.indices, *declaration.labels}
+        dtype = compute_dtype(
+            jax.tree.leaves([v for name, v in values.items() if name not in kept and v.dtype != bool])
+        )
+        if declaration.sees_batch:
+            kept.update(name for name in declaration.inputs if name != "target")
+        return dtype, {name: value if name in kept else value.astype(dtype) for name, value in values.items()}
+
+    def _weighed(self, values: Mapping[str, Array], dtype: Any, rank: int, *, is_summed: bool = False) -> Samples:
+        """The kernel between the mask that goes in and the mask that comes out.
+
+        Both kinds of kernels run here: one that sees a sample (or a set, whose items are masked along its first axis),
+        and one that sees the batch. They differ in how masked values are made harmless, and in what they return.
+        """
+        entries = masks.entries(values.get("valid"), self.cores.get("valid", ()), self.classes, self.declaration.split)
+        values = masks.without_missing(values, self.cores, entries) if entries else values
+        indices = {name: values[name] for name in self.indices}
+        is_possible = functools.partial(self._is_possible, values["valid"]) if "valid" in values else None
+        mask, clipped = Mask.of(
+            values.get("where"), indices, self.ranges, self.options.get("ignore_index"), rank, is_possible
+        )
+        harmless = mask.harmless({**values, **clipped}, self.fills)
+        if _data_checks.data_checks_enabled():
+            with _data_checks.sparing(mask.counted):
+                self._check_data(values)
+                result = self._call_kernel(harmless, mask, entries)
+        else:
+            result = self._call_kernel(harmless, mask, entries)
+        if isinstance(result, BatchLoss):
+            ones = jnp.ones(self.shape, dtype)
+            return mask.weigh_batch(result, harmless.get("weights"), ones, is_summed=is_summed)
+        parts = [jnp.asarray(part) for part in (result if isinstance(result, tuple) else (result,)) if part is not None]
+        shape = self.output_shape if rank else ()
+        for part in parts:
+            if part.shape != shape:
+                takes = f"takes shape {shape}, one loss an item" if shape else "takes a scalar"
+                raise TypeError(f"{self.name}: the kernel returned shape {part.shape} for one sample but {takes}")
+        losses, *normalisers = (part.astype(dtype) for part in parts)
+        return mask.weigh(losses, normalisers[0] if normalisers else None, harmless.get("weights"))
+
+    def _is_possible(self, valid: Array, name: str, index: Array) -> Array | None:
+        """Whether the class of an index is one that is valid; None for an index into another axis."""
+        (axis,) = self.cores["valid"]
+        if self.declaration.indices[name].axes != {axis} or self.cores[name]:
+            return None
+        classes = self.classes or ClassAxis.of(self.name, self.matched.core_sizes[axis])
+        (is_possible,) = classes.sums(classes.share(valid.astype(jnp.int32), index))
+        return is_possible > 0
+
+    def _call_kernel(self, values: Mapping[str, Any], mask: Mask, entries: Mapping[str, Array]) -> Any:
         declaration = self.declaration
         arguments = [values[name] for name in declaration.inputs]
         options = {name: values.get(name, self.options[name]) for name in declaration.own}
+        for name, axes in (("valid", self.cores.get("valid", ())), ("where", self.pattern.output)):
+            if name in options:
+                there = entries.get(axes[0]) if name == "valid" else mask.counted
+                length = self.matched.core_sizes[axes[0]]
+                options[name] = jnp.ones(length, bool) if there is None else jnp.broadcast_to(there, length)
+        if self.classes is not None:
+            arguments = [dataclasses.replace(self.classes, valid=values.get("valid")), *arguments]
         return declaration.kernel(*arguments, **options)
 
-    def _check_sample(self, values: dict[str, Array]) -> Array:
-        with checks.sparing(self._counted(values)):
-            self._check_data(values)
-        return jnp.zeros(())
-
     def _check_data(self, values: Mapping[str, Array]) -> None:
-        if checks.data_checks_enabled():
-            for name, domain in (self.declaration.domains | self.ranges).items():
-                if name in values:
-                    checks.require_inside(self.name, name, values[name], domain)
-
-    def _usable(self, values: dict[str, Array], counted: Array | None) -> tuple[dict[str, Array], Array | None]:
-        """The values with every index in its range, and which samples, by their batch axes, had them all there.
-
-        A sample that does not count is usable: a NaN that is masked later would be an error under jax_debug_nans.
-        """
-        usable, batch_rank = None, len(self.matched.batch_shape) if self.declaration.by_rows else 0
-        for name, domain in self.ranges.items():
-            inside = domain.contains(values[name])
-            inside = jnp.all(inside, axis=tuple(range(batch_rank, inside.ndim)))
-            usable = inside if usable is None else usable & inside
-            values = values | {name: domain.clip_index(values[name])}
-        if usable is not None and counted is not None:
-            usable = usable | ~counted
-        return values, usable
-
-    def _without_padding(self, values: dict[str, Array]) -> dict[str, Array]:
-        """Each array, its core axes last, with 0 in the columns that are no classes."""
-        exists = None if self.classes is None else self.classes.exists()
-        if exists is None:
-            return values
-
-        def filled(name: str, value: Array) -> Array:
-            core = self.cores.get(name, ())
-            if self.declaration.split not in core:
-                return value
-            behind = len(core) - 1 - core.index(self.declaration.split)
-            return jnp.where(exists.reshape(-1, *[1] * behind), value, jnp.zeros((), value.dtype))
-
-        return {name: filled(name, value) for name, value in values.items()}
-
-    def _scalar(self, value: Any, dtype: Any) -> Array:
-        value = jnp.asarray(value)
-        if value.shape:
-            raise TypeError(f"{self.name}: the kernel returned shape {value.shape} for one sample but takes a scalar")
-        return value.astype(dtype)
-
-    def _counted(self, values: Mapping[str, Array]) -> Array | None:
-        """Whether the sample counts; None where every sample does."""
-        counted = values.get("where")
-        if "ignore_index" in self.options:
-            for name in self.indices:
-                kept = values[name] != self.options["ignore_index"]
-                counted = kept if counted is None else counted & kept
-        return counted
-
-
-def _unless(usable: Array | None, value: Array) -> Array:
-    """The value of a sample whose indices all are in their ranges; of any other NaN, with no gradient."""
-    if usable is None:
-        return value
-    # Without jit this constant, which nobody sees, would be an error under jax_debug_nans.
-    with jax.debug_nans(False):
-        return jnp.where(usable, value, jnp.nan)
-
-
-def _fill_unless(harmless: Array, value: Array, fill: int) -> Array:
-    """The rows that count, and a number that no loss minds in the place of others."""
-    harmless = jnp.expand_dims(harmless, range(harmless.ndim, value.ndim))
-    return jnp.where(harmless, value, jnp.asarray(fill, value.dtype))
+        for name, domain in (self.declaration.domains | self.ranges).items():
+            if name in values:
+                value = as_index(values[name]) if name in self.indices else values[name]
+                _data_checks.require_inside(self.name, name, value, domain)

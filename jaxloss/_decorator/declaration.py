@@ -1,25 +1,42 @@
-"""What the decorator `@loss` is told of a kernel, and whether it makes sense."""
+"""What the decorator `@loss` is told of a kernel, read once: a contradiction is an error where the loss is defined."""
 
 from __future__ import annotations
 
 import inspect
-import re
 import types
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from jaxloss._decorator.notation import Pattern
-from jaxloss._errors import Interval
-from jaxloss.options import COMMON, AxisOptions, ReductionOptions, SampleOptions
+import jax.numpy as jnp
+from jax import Array
+
+from jaxloss._decorator.notation import Core, Pattern
+from jaxloss._interval import Interval
+from jaxloss.options import COMMON, AxisOptions, ReductionOptions, SampleOptions, SetOptions
+
+PREDICTIONS = ("prediction", "logits", "log_probabilities", "hidden", "scores", "probabilities", "boxes")
+"""Names of a first argument that has the full size on every batch axis."""
+
+FLOATING = (jnp.floating,), "floating numbers"
+REAL = (jnp.floating, jnp.integer, jnp.bool_), "real numbers"
+BOOLEAN = (jnp.bool_,), "booleans"
+LABEL = (jnp.integer,), "integer labels"
+INDEX = (jnp.integer,), "integer class indices"
+INDEX_OR_PROBABILITY = (jnp.integer, jnp.floating), "integer class indices or floating class probabilities"
 
 
 class Declaration:
     """A kernel with all that the decorator was told of it: see `jaxloss.loss` for the arguments.
 
+    Args:
+      structures: arguments that are pytrees of arrays, with their class. An instance has the `shape` and the `dtype` of
+        the array that it stands for, and a method `check()` that raises an error where its parts do not fit together.
+      sees_batch: whether the kernel sees the batch as a whole and returns a `BatchLoss`.
+
     Raises:
-      ValueError: an interval that is none.
-      TypeError: a kernel whose signature does not fit what is said of it.
+      ValueError: a notation or an interval that cannot be read.
+      TypeError: a kernel whose signature does not fit its declaration.
     """
 
     def __init__(
@@ -27,27 +44,36 @@ class Declaration:
         kernel: Callable[..., Any],
         patterns: tuple[Pattern, ...],
         *,
-        indices: Mapping[str, str] | None,
-        domains: Mapping[str, str] | None,
-        parameters: Mapping[str, str] | None,
-        structures: Mapping[str, type] | None,
+        indices: Mapping[str, str],
+        domains: Mapping[str, str],
+        parameters: Mapping[str, str],
+        per_sample: Mapping[str, str],
+        labels: Sequence[str],
         static: Sequence[str],
         split: str | None,
-        by_rows: bool,
+        structures: Mapping[str, type],
+        sees_batch: bool,
     ):
-        declared = inspect.signature(kernel).parameters.values()
+        declared = list(inspect.signature(kernel).parameters.values())[1 if split else 0 :]
         self.kernel, self.name, self.patterns = kernel, kernel.__name__, patterns
+        self.split, self.sees_batch = split, sees_batch
         self.inputs = tuple(p.name for p in declared if p.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD)
         self.own = {p.name: p.default for p in declared if p.kind is inspect.Parameter.KEYWORD_ONLY}
-        self.indices, self.structures = dict(indices or {}), dict(structures or {})
-        self.domains = {argument: Interval(text) for argument, text in (domains or {}).items()}
-        self.parameters = {option: Pattern.parse(f"{text}->()").cores[0] for option, text in (parameters or {}).items()}
+        self.structures, self.parameters, self.per_sample = dict(structures), _cores(parameters), _cores(per_sample)
+        self.indices = {argument: Interval(text) for argument, text in indices.items()}
+        self.domains = {argument: Interval(text) for argument, text in domains.items()}
+        self.labels = tuple(name for name in labels if name in self.inputs or name != "labels")
         self.static = {option: _types(kernel, option) for option in static}
-        self.split, self.by_rows = split, by_rows
-        split_options = ("axis_name", "n_classes") if split else ()
-        self._check({*self.indices, *self.domains, *self.parameters, *self.structures, *static, *split_options})
-        common = _common_options(kernel, self.patterns)
+        named = {*self.indices, *self.domains, *self.parameters, *self.per_sample, *self.structures, *self.labels}
+        split_options = {"axis_name", "n_classes"} if split else set[str]()
+        self._check(named | {*static} | split_options, declared)
+        self.cores = {pattern: self._all_cores(pattern) for pattern in self.patterns}
+        common = _common_options(kernel, self.patterns, self.own)
         self.defaults = self.own | {option: COMMON[option] for option in common}
+        self.is_prediction = self.inputs[0] in PREDICTIONS
+        self.takes = {name: self._takes(name) for name in (*self.inputs, *self.defaults)}
+        self.annotations = {p.name: p.annotation for p in declared if p.annotation is not p.empty}
+        self.annotations["return"] = Array | Any
         self.signature = inspect.Signature(
             [p for p in declared if p.kind is not inspect.Parameter.VAR_KEYWORD]
             + [
@@ -57,51 +83,80 @@ class Declaration:
             return_annotation="Array | Any",
         )
 
-    def _check(self, named: set[str]) -> None:
+    @property
+    def arrays(self) -> frozenset[str]:
+        """The options that are arrays even where a Python number is given."""
+        return frozenset({"weights", "where", "valid", *self.parameters, *self.per_sample})
+
+    def _all_cores(self, pattern: Pattern) -> dict[str, Core]:
+        """The core axes of every array of a call, by name; other options have none."""
+        own = dict(zip(self.inputs, pattern.cores, strict=True)) | self.parameters | self.per_sample
+        common = {"weights": pattern.output, "where": pattern.output}
+        return own | common | ({"valid": pattern.cores[0][:1]} if "valid" in self.own else {})
+
+    def _takes(self, name: str) -> tuple[tuple[Any, ...], str]:
+        """Of which kinds the dtype of an array may be, and what errors call them."""
+        if name in ("where", "valid"):
+            return BOOLEAN
+        if name in self.labels:
+            return LABEL
+        if name in self.indices:
+            return INDEX if len(self.patterns) == 1 else INDEX_OR_PROBABILITY
+        return FLOATING if name in self.inputs and name != "target" else REAL
+
+    def _check(self, named: set[str], declared: Sequence[inspect.Parameter]) -> None:
         if not self.patterns or any(len(pattern.cores) != len(self.inputs) for pattern in self.patterns):
             written = " or ".join(pattern.notation for pattern in self.patterns) or "missing"
-            raise TypeError(
-                f"loss: {self.name} takes the arrays {', '.join(self.inputs)} but its notation is {written}"
-            )
-        for argument in self.inputs:
-            if inspect.signature(self.kernel).parameters[argument].default is not inspect.Parameter.empty:
-                raise TypeError(f"loss: array {argument} of {self.name} has a default; only options may have one")
-        taken = self.own.keys() & COMMON.keys()
-        if taken:
-            raise TypeError(f"loss: {self.name} declares {', '.join(sorted(taken))}, which the decorator reads")
+            self._fail(f"takes the arrays {', '.join(self.inputs)} but its notation is {written}")
+        for parameter in declared:
+            is_input = parameter.name in self.inputs
+            if is_input and parameter.default is not parameter.empty:
+                self._fail(f"has a default for the array {parameter.name}, but only options may have one")
+            if parameter.name in self.own and parameter.default is parameter.empty:
+                self._fail(f"has no default for the option {parameter.name}")
+        output = self.patterns[0].output
+        if any(pattern.output != output for pattern in self.patterns):
+            self._fail("has notations whose losses differ in shape")
+        read_by_decorator = self.own.keys() & COMMON.keys() - ({"where"} if output else set())
+        if read_by_decorator:
+            self._fail(f"declares {', '.join(sorted(read_by_decorator))}, which the decorator reads")
+        if "valid" in self.own and not self.patterns[0].cores[0]:
+            self._fail(f"declares valid, but {self.inputs[0]} has no core axis with entries")
         axes = {axis for pattern in self.patterns for core in pattern.cores for axis in core}
-        for argument, text in self.indices.items():
-            unknown = set(re.findall(r"[a-z]\w*", text)) - axes
+        for argument, interval in (self.indices | self.domains).items():
+            unknown = interval.axes - (axes if argument in self.indices else set())
             if unknown:
-                raise TypeError(f"loss: {argument} of {self.name} lies in {text}, but no axis is called {min(unknown)}")
+                self._fail(f"has {argument} in {interval.notation}, but no axis is called {min(unknown)}")
         if self.split and self.split not in axes:
-            raise TypeError(f"loss: {self.name} splits the axis {self.split}, but no axis is called that")
-        for option, default in self.own.items():
-            if default is inspect.Parameter.empty:
-                raise TypeError(f"loss: option {option} of {self.name} has no default")
+            self._fail(f"splits the axis {self.split}, but no axis is called that")
         unknown = named - {*self.inputs, *self.own}
         if unknown:
-            raise TypeError(f"loss: {self.name} has no argument {' and no '.join(sorted(unknown))}")
+            self._fail(f"has no argument {' and no '.join(sorted(unknown))}")
+
+    def _fail(self, what: str) -> None:
+        raise TypeError(f"loss: {self.name} {what}")
+
+
+def _cores(texts: Mapping[str, str]) -> dict[str, Core]:
+    return {option: Pattern.parse(f"{text}->()").cores[0] for option, text in texts.items()}
 
 
 def _types(kernel: Callable[..., Any], option: str) -> tuple[type, ...]:
-    """The classes that the annotation of an option names, None apart; empty where there is none."""
+    """The classes that the annotation of an option names, None apart; empty where there is no annotation."""
     hint = typing.get_type_hints(kernel).get(option)
     hints = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
     named = (typing.get_origin(each) or each for each in hints)
     return tuple(each for each in named if isinstance(each, type) and each is not type(None))
 
 
-def _common_options(kernel: Callable[..., Any], patterns: Sequence[Pattern]) -> dict[str, str]:
+def _common_options(kernel: Callable[..., Any], patterns: Sequence[Pattern], own: Iterable[str]) -> dict[str, str]:
     """The common options with their types: those that `**options: Unpack[...]` declares, or all that make sense."""
-    declared = ReductionOptions
-    if any(pattern.has_axis for pattern in patterns):
-        declared = AxisOptions
+    declared = AxisOptions if any(pattern.has_axis for pattern in patterns) else ReductionOptions
     for parameter in inspect.signature(kernel).parameters.values():
         hint = parameter.kind is parameter.VAR_KEYWORD and typing.get_type_hints(kernel).get(parameter.name)
         if hint:
             declared = next(iter(typing.get_args(hint)), None)
-            if declared not in (ReductionOptions, AxisOptions, SampleOptions):
-                takes = "Unpack[] of jaxloss.ReductionOptions, AxisOptions or SampleOptions"
-                raise TypeError(f"loss: **{parameter.name} of {kernel.__name__} is {hint} but takes {takes}")
-    return {option: hint.__forward_arg__ for option, hint in declared.__annotations__.items()}
+            if declared not in (ReductionOptions, AxisOptions, SampleOptions, SetOptions):
+                takes = "Unpack[] of jaxloss.ReductionOptions, AxisOptions, SampleOptions or SetOptions"
+                raise TypeError(f"loss: {kernel.__name__} has **{parameter.name} of type {hint} but takes {takes}")
+    return {option: hint.__forward_arg__ for option, hint in declared.__annotations__.items() if option not in own}

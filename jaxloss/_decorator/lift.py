@@ -1,25 +1,51 @@
 """`@loss`: from the formula of one sample to a library function.
 
-The whole pipeline of `jaxloss.pipeline` runs under one `jit`; in front of it stands only the sorting of options
-(`jaxloss.options`).
+`README.md` in this folder walks one call through all of it.
 """
+
+from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ParamSpec, cast
+from typing import Any, Concatenate, ParamSpec, cast, overload
 
-import jax
 from jax import Array
 
-from jaxloss._arrays import narrow_index
-from jaxloss._decorator import call as pipeline
-from jaxloss._decorator.binding import Binder
+from jaxloss._class_axis import ClassAxis
+from jaxloss._decorator.batching import BatchLoss
 from jaxloss._decorator.declaration import Declaration
+from jaxloss._decorator.entry import Lifted
 from jaxloss._decorator.notation import Pattern
-from jaxloss.reductions import Rows
 
 P = ParamSpec("P")
-Kernel = Callable[P, Array | tuple[Array, Array | None] | Rows]
+Returned = Array | tuple[Array, Array | None]
+Loss = Callable[P, Array | Any]
+
+
+@overload
+def loss(
+    *notations: str,
+    indices: Mapping[str, str] | None = None,
+    domains: Mapping[str, str] | None = None,
+    parameters: Mapping[str, str] | None = None,
+    per_sample: Mapping[str, str] | None = None,
+    labels: Sequence[str] = ...,
+    static: Sequence[str] = (),
+    split: None = None,
+) -> Callable[[Callable[P, Returned]], Loss[P]]: ...
+
+
+@overload
+def loss(
+    *notations: str,
+    indices: Mapping[str, str] | None = None,
+    domains: Mapping[str, str] | None = None,
+    parameters: Mapping[str, str] | None = None,
+    per_sample: Mapping[str, str] | None = None,
+    labels: Sequence[str] = ...,
+    static: Sequence[str] = (),
+    split: str,
+) -> Callable[[Callable[Concatenate[ClassAxis, P], Returned]], Loss[P]]: ...
 
 
 def loss(
@@ -27,28 +53,47 @@ def loss(
     indices: Mapping[str, str] | None = None,
     domains: Mapping[str, str] | None = None,
     parameters: Mapping[str, str] | None = None,
-    structures: Mapping[str, type] | None = None,
+    per_sample: Mapping[str, str] | None = None,
+    labels: Sequence[str] = ("labels",),
     static: Sequence[str] = (),
     split: str | None = None,
-    by_rows: bool = False,
-) -> Callable[[Kernel[P]], Callable[P, Array | Any]]:
+) -> Any:
     r"""Makes a library function of a kernel: of a loss written down for one sample.
 
-    The function takes batches of any rank, NumPy arrays and Python scalars; it has the options `weights`, `where` and
+    The function takes batches of any rank, NumPy arrays and Python scalars. It has the options `weights`, `where` and
     `reduction` (see `jaxloss.ReductionOptions`) and, for samples that are vectors, `axis`. It computes in float32 or
     wider, keeps masked samples out of value and gradient, and is compiled. Every loss of this library is made by it.
 
-    A kernel sees one sample: its arrays have no batch axes, its loss is a scalar. It returns the loss, or the pair
-    (loss, normaliser) where the normaliser, what the sample adds to the denominator of a mean, is not 1 (None is 1):
+    A kernel sees one sample: its arrays have no batch axes, and its loss is a scalar. It returns the loss, or the pair
+    (loss, normaliser) where the normaliser, which is what the sample adds to the denominator of a mean, is not 1:
 
     $$\text{mean} = \frac{\sum_i w_i l_i}{\sum_i n_i}$$
 
-    Which of the common options the function has, `**options: Unpack[...]` says: `jaxloss.ReductionOptions`,
-    `jaxloss.AxisOptions`, or for a number of each sample that is no loss, without reductions, `jaxloss.SampleOptions`.
+    A sample may be more than a point, and the notation says what it is:
 
-    Its keyword-only parameters are the options of the loss. One left at its default reaches the kernel as it is, so
-    that a kernel can leave a term out; any other number comes as a traced scalar of the dtype of the computation, so
-    that another number does not compile another program. A caller may give an array as well, with one value a sample.
+    | notation | a sample is | `weights`, `where`, `reduction="none"` |
+    | --- | --- | --- |
+    | `"(c),()->()"` | a row of class scores with its target | one a row |
+    | `"(k),(k)->()"` | a list, or the pixels of an image | one a list |
+    | `"(n,d),(n)->(n)"` | a set, each item of which has its own loss | one an item: batch axes, then n |
+    | `"(4),(4)->()"` | an axis of a known length | one a box |
+
+    - A loss whose arrays have one core axis takes `axis=`, an integer or a tuple of several, which are flattened.
+    - A kernel may declare the keyword `valid`: which entries of the first core axis of its first array exist, boolean,
+      of the shape of that axis. The kernel is handed booleans whether or not the caller gives them, and 0 stands in
+      every array where an entry does not exist. A sample whose class index is not valid is NaN.
+    - In a loss of a set, an item that is masked by `where` is neither anchor nor candidate. The kernel declares the
+      keyword `where` to be handed which items count, and `**options: Unpack[jaxloss.SetOptions]`; 0 stands in masked
+      items. Weights weigh an item's own loss.
+
+    Which of the common options the function has, `**options: Unpack[...]` says: `jaxloss.ReductionOptions`,
+    `jaxloss.AxisOptions`, `jaxloss.SetOptions` or, for a function of a sample that is not a loss and has no reductions,
+    `jaxloss.SampleOptions`.
+
+    The other keyword-only parameters of a kernel are the options of the loss. One left at its default reaches the
+    kernel as it is, so that a kernel can leave a term out. Any other number comes as a traced scalar of the dtype of
+    the computation, so that another number does not compile another program. A caller may also give an array with one
+    value a sample.
 
     Args:
       notations: what one sample looks like in NumPy's gufunc notation, such as "(c),()->()". Where there are two, an
@@ -59,24 +104,24 @@ def loss(
         options are always checked, arrays under `jaxloss.data_checks`, for which a kernel may also make checks of its
         own by `jaxloss.require`.
       parameters: options that are arrays shared by all samples, with their axes, such as {"class_weights": "(c)"}.
-      structures: arguments that are no arrays but pytrees of arrays, with their class, such as {"parameters":
-        jaxloss.AdaptiveSoftmax}. An instance has the `shape` and the `dtype` of the array that it stands for, and a
-        method `check()` that raises an error where its parts do not fit together.
+      per_sample: options that are arrays with axes of a sample, such as {"item_weights": "(k)"}.
+      labels: arguments that are integers compared with each other and never used as indices, of any integer dtype. They
+        reach the kernel as integers, and 64-bit labels of NumPy keep which of them are equal.
       static: options that decide the structure of the program, compiled in as Python values.
       split: the axis of classes that may be split over devices. The kernel has the static options `axis_name` and
-        `n_classes`, both None by default, and sees the columns of one device; `indices` range over those of all, and
-        columns at or beyond `n_classes` reach the kernel as 0.
-      by_rows: the kernel sees the whole batch, for losses that no `vmap` of one sample computes well: each array with
-        all batch axes, also options that are numbers, with 0 in masked samples (1 in options, -1 in indices);
-        `parameters`, which here may be arguments as well, as they are; floating arguments in the caller's
-        dtype. It returns `jaxloss.reductions.Rows`.
+        `n_classes`, both None by default, and takes one more argument in front: the class axis of the call, with the
+        methods `exists()` (which columns are possible classes, None where all are), `share(values, index)` (what this
+        device adds to `values[index]`), `maximum` and `sums` (over the devices). `indices` range over the columns of
+        all devices, and columns at or beyond `n_classes` reach the kernel as 0.
 
     Returns:
       A decorator. What it makes of a kernel has the kernel's name, documentation and arguments. Arrays must be
-      floating, but for one named `target`, and are named in the singular.
+      floating, except labels, indices and an array named `target`, and are named in the singular. A first array called
+      `prediction`, `logits`, `log_probabilities`, `hidden`, `scores`, `probabilities` or `boxes` has the full size on
+      every batch axis; other arrays broadcast.
 
     Raises:
-      ValueError: a notation or an interval that is none.
+      ValueError: a notation or an interval that cannot be read.
       TypeError: a kernel whose signature does not fit what is said of it.
 
     Reference:
@@ -87,7 +132,7 @@ def loss(
       exposure is the normaliser.
 
       >>> from typing import Unpack
-      >>> import jax.numpy as jnp, jaxloss
+      >>> import jax, jax.numpy as jnp, jaxloss
       >>> @jaxloss.loss("(),(),()->()", domains={"target": "[0, inf)", "power": "(1, 2)"})
       ... def tweedie_loss(log_rate, target, exposure, *, power=1.5, **options: Unpack[jaxloss.ReductionOptions]):
       ...     expected = jnp.exp((2 - power) * log_rate) / (2 - power)
@@ -96,88 +141,153 @@ def loss(
       >>> log_rate, claims, years = jnp.array([0.0, 0.0, jnp.nan]), jnp.array([0, 2, 1]), jnp.array([1.0, 3.0, 1.0])
       >>> print(tweedie_loss(log_rate, claims, years, where=~jnp.isnan(log_rate)))
       5.0
+
+      A list of items, some of which are padding, and pixels on two axes:
+
+      >>> @jaxloss.loss("(k),(k)->()")
+      ... def listwise_loss(scores, target, *, valid=None, **options: Unpack[jaxloss.AxisOptions]):
+      ...     return -jnp.sum(target * jax.nn.log_softmax(scores, where=valid), where=valid)
+      >>> scores, relevance = jnp.array([[2.0, 1.0, jnp.nan]]), jnp.array([[1, 0, 0]])
+      >>> print(f"{listwise_loss(scores, relevance, valid=~jnp.isnan(scores)):.4f}")
+      0.3133
+      >>> print(f"{listwise_loss(jnp.zeros((1, 2, 2)), jnp.ones((1, 2, 2)), axis=(-2, -1)):.4f}")
+      5.5452
+
+      A set: how far each item is from the mean of the items that have its label.
+
+      >>> @jaxloss.loss("(n,d),(n)->(n)")
+      ... def scatter_loss(embeddings, labels, *, where=None, **options: Unpack[jaxloss.SetOptions]):
+      ...     same = ((labels[:, None] == labels) & where).astype(embeddings.dtype)
+      ...     centre = same @ embeddings / jnp.maximum(jnp.sum(same, axis=1, keepdims=True), 1)
+      ...     return jnp.sum((embeddings - centre) ** 2, axis=1)
+      >>> embeddings, labels = jnp.array([[0.0], [2.0], [5.0], [jnp.nan]]), jnp.array([7, 7, -1, 7])
+      >>> print(scatter_loss(embeddings, labels, where=jnp.array([True, True, True, False]), reduction="none"))
+      [1. 1. 0. 0.]
     """
+    return _decorator(
+        notations,
+        indices=indices,
+        domains=domains,
+        parameters=parameters,
+        per_sample=per_sample,
+        labels=labels,
+        static=static,
+        split=split,
+    )
+
+
+@overload
+def batch_loss(
+    *notations: str,
+    indices: Mapping[str, str] | None = None,
+    domains: Mapping[str, str] | None = None,
+    parameters: Mapping[str, str] | None = None,
+    structures: Mapping[str, type] | None = None,
+    static: Sequence[str] = (),
+    split: None = None,
+) -> Callable[[Callable[P, BatchLoss]], Loss[P]]: ...
+
+
+@overload
+def batch_loss(
+    *notations: str,
+    indices: Mapping[str, str] | None = None,
+    domains: Mapping[str, str] | None = None,
+    parameters: Mapping[str, str] | None = None,
+    structures: Mapping[str, type] | None = None,
+    static: Sequence[str] = (),
+    split: str,
+) -> Callable[[Callable[Concatenate[ClassAxis, P], BatchLoss]], Loss[P]]: ...
+
+
+def batch_loss(
+    *notations: str,
+    indices: Mapping[str, str] | None = None,
+    domains: Mapping[str, str] | None = None,
+    parameters: Mapping[str, str] | None = None,
+    structures: Mapping[str, type] | None = None,
+    static: Sequence[str] = (),
+    split: str | None = None,
+) -> Any:
+    """`loss` for a kernel that sees the batch as a whole and returns a `BatchLoss`.
+
+    Its arrays have all batch axes, also options that are numbers, with 0 in masked samples (1 in options, -1 in class
+    indices). `parameters`, which may be arguments here, come as they are, and floating arguments in the dtype that the
+    caller gave them. `structures` are arguments that are pytrees: see `Declaration`.
+    """
+    return _decorator(
+        notations,
+        indices=indices,
+        domains=domains,
+        parameters=parameters,
+        static=static,
+        split=split,
+        structures=structures,
+        sees_batch=True,
+    )
+
+
+def _decorator(
+    notations: Sequence[str],
+    *,
+    indices: Mapping[str, str] | None,
+    domains: Mapping[str, str] | None,
+    parameters: Mapping[str, str] | None,
+    static: Sequence[str],
+    split: str | None,
+    per_sample: Mapping[str, str] | None = None,
+    labels: Sequence[str] = ("labels",),
+    structures: Mapping[str, type] | None = None,
+    sees_batch: bool = False,
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """What `loss` and `batch_loss` return; raises a TypeError for arguments of another type than they take."""
     if not _are_texts(notations):
         raise TypeError("loss: takes notations such as '(c),()->()' and makes a decorator; write @loss('(c),()->()')")
-    for name, value in {"indices": indices, "domains": domains, "parameters": parameters}.items():
-        _require_texts(name, value)
-    if not isinstance(cast("Any", static), list | tuple) or not _are_texts(static):
-        raise TypeError(f"loss: static takes a sequence of the names of options, got {static!r:.60}")
+    texts = {"indices": indices, "domains": domains, "parameters": parameters, "per_sample": per_sample}
+    for name, value in texts.items():
+        if value is not None and not (isinstance(cast("Any", value), Mapping) and _are_texts(list(value.values()))):
+            takes = f"{name} takes a dict of texts such as {{'target': '[0, c)'}}"
+            raise TypeError(f"loss: {takes}, got {value!r:.60}")
+    for name, value in {"static": static, "labels": labels}.items():
+        if not isinstance(cast("Any", value), list | tuple) or not _are_texts(value):
+            raise TypeError(f"loss: {name} takes a sequence of the names of arguments, got {value!r:.60}")
     if split is not None and not _are_texts([split]):
         raise TypeError(f"loss: split takes the name of an axis, got {split!r:.60}")
+
     patterns = tuple(map(Pattern.parse, notations))
 
-    def decorate(kernel: Kernel[P]) -> Callable[P, Array | Any]:
+    def decorate(kernel: Callable[..., Any]) -> Callable[..., Any]:
         declaration = Declaration(
             kernel,
             patterns,
-            indices=indices,
-            domains=domains,
-            parameters=parameters,
-            structures=structures,
+            indices=indices or {},
+            domains=domains or {},
+            parameters=parameters or {},
+            per_sample=per_sample or {},
+            labels=labels,
             static=static,
             split=split,
-            by_rows=by_rows,
+            structures=structures or {},
+            sees_batch=sees_batch,
         )
         lifted = Lifted(declaration)
 
         @functools.wraps(kernel)
-        def function(*args: P.args, **kwargs: P.kwargs) -> Array | Any:
+        def function(*args: Any, **kwargs: Any) -> Any:
             return lifted(args, kwargs)
 
-        setattr(function, "__signature__", declaration.signature)  # noqa: B010 (no static attribute of a function)
-        setattr(function, "__declaration__", declaration)  # noqa: B010
-        function.__annotations__ = kernel.__annotations__ | {"return": Array | Any}
+        function.__annotations__ = declaration.annotations
+        for attribute, value in (("__signature__", declaration.signature), ("__declaration__", declaration)):
+            setattr(function, attribute, value)
         return function
 
     return decorate
-
-
-def declaration_of(function: Callable[..., Any]) -> Declaration:
-    """What a function made by `loss` was declared to be."""
-    return getattr(function, "__declaration__")  # noqa: B009
 
 
 def _are_texts(values: Sequence[Any]) -> bool:
     return all(isinstance(value, str) for value in values)
 
 
-def _require_texts(name: str, value: Any) -> None:
-    if value is not None and not (isinstance(value, Mapping) and _are_texts(list(value.values()))):
-        raise TypeError(f"loss: {name} takes a dict of texts such as {{'target': '[0, c)'}}, got {value!r:.60}")
-
-
-class Lifted:
-    """A declared kernel as a function of batches, compiled."""
-
-    def __init__(self, declaration: Declaration):
-        self._declaration = declaration
-        self._binder = Binder(
-            declaration.name,
-            declaration.inputs,
-            declaration.defaults,
-            declaration.static,
-            arrays=frozenset({"weights", "where", *declaration.parameters}),
-            domains=declaration.domains,
-        )
-
-        def run(plan: tuple[tuple[str, Any], ...], arrays: tuple[Any, ...], traced: dict[str, Any]) -> Any:
-            return pipeline.run(declaration, dict(plan), dict(zip(declaration.inputs, arrays, strict=True)) | traced)
-
-        run.__name__ = run.__qualname__ = declaration.name  # what profiles and HLO call the program
-        self._jitted = jax.jit(run, static_argnums=0)
-
-    def __call__(self, arrays: tuple[Any, ...], options: dict[str, Any]) -> Any:
-        inputs = self._declaration.inputs
-        if len(arrays) != len(inputs):
-            arrays, options = self._binder.arrays(arrays, options)
-        if self._declaration.indices:
-            arrays = tuple(map(narrow_index, arrays))
-        plan, traced, reduction = self._binder.bind(options) if options else ((), options, None)
-        try:
-            result = self._jitted(plan, arrays, traced)
-        except Exception:
-            # jit turns away what is no array before any check of ours has seen it.
-            pipeline.check_arrays(self._declaration, dict(zip(inputs, arrays, strict=True)) | traced)
-            raise
-        return result if reduction is None else reduction(*result)
+def declaration_of(function: Callable[..., Any]) -> Declaration:
+    """What a function made by `loss` was declared to be."""
+    return getattr(function, "__declaration__")  # noqa: B009 (not an attribute that a static type of a function has)

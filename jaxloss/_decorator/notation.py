@@ -1,70 +1,138 @@
 """The shape of one sample in NumPy's gufunc notation, and how the arrays of a call are matched against it.
 
-`"(c),()->()"` says: the first array has one core axis, called c, the second none, and a sample's loss is a number.
-What is left of a shape without its core axes are its batch axes.
+`"(c),()->()"` says that the first array has one core axis, called c, that the second has none, and that the loss of a
+sample is a number. The axes of an array that are not core axes are its batch axes.
 """
 
+from __future__ import annotations
+
 import dataclasses
+import math
 import re
 from collections.abc import Mapping, Sequence
 
-_GROUP = r"\(\s*(?:[a-z]\w*(?:\s*,\s*[a-z]\w*)*)?\s*\)"
-_NOTATION = re.compile(rf"\s*{_GROUP}(?:\s*,\s*{_GROUP})*\s*->\s*\(\s*\)\s*")
+import jax.numpy as jnp
+from jax import Array
+
+_AXIS = r"(?:[a-z]\w*|[1-9]\d*)"
+_GROUP = rf"\(\s*(?:{_AXIS}(?:\s*,\s*{_AXIS})*)?\s*\)"
+_NOTATION = re.compile(rf"\s*{_GROUP}(?:\s*,\s*{_GROUP})*\s*->\s*{_GROUP}\s*")
+
+Core = tuple[str, ...]
+"""Names of core axes. The name of an axis of a known length is that length, such as "4"."""
+
+Axis = int | tuple[int, ...]
 
 
 @dataclasses.dataclass(frozen=True)
 class Pattern:
-    """One sample's shapes: for each array the names of its core axes, all of which come last but for `axis=`."""
+    """The shapes of one sample.
+
+    Args:
+      notation: as it was written.
+      cores: of each array the names of its core axes, which come last in it, but for `axis=`.
+      output: the core axes of the loss: none where a sample has one loss, (n) where each of n items has its own.
+    """
 
     notation: str
-    cores: tuple[tuple[str, ...], ...]
+    cores: tuple[Core, ...]
+    output: Core
 
     @staticmethod
-    def parse(notation: str) -> "Pattern":
+    def parse(notation: str) -> Pattern:
         if not _NOTATION.fullmatch(notation):
             raise ValueError(f"loss: takes a notation such as '(c),()->()', one group an array, got {notation!r}")
-        groups = re.findall(_GROUP, notation.partition("->")[0])
-        return Pattern(notation, tuple(tuple(re.findall(r"\w+", group)) for group in groups))
+        *cores, output = (tuple(re.findall(r"\w+", group)) for group in re.findall(_GROUP, notation))
+        axes = {axis for core in cores for axis in core}
+        if len(output) > 1 or not axes.issuperset(output):
+            takes = "a notation such as '(n,d)->(n)', whose loss has no axis or one of those of its arrays"
+            raise ValueError(f"loss: takes {takes}, got {notation!r}")
+        return Pattern(notation, tuple(cores), output)
 
     @property
     def has_axis(self) -> bool:
-        """Whether some array has one core axis, which `axis=` can then place."""
-        return any(len(core) == 1 for core in self.cores)
+        """Whether each array has at most one core axis, and some array has one, which `axis=` can then place."""
+        return not self.output and {0} < {0, *map(len, self.cores)} <= {0, 1}
 
 
 @dataclasses.dataclass(frozen=True)
 class Operand:
-    """One array of a call.
+    """An array of a call, its axes told apart.
 
     Args:
       name: of the argument.
       shape: of the array.
-      core: names of its core axes.
-      is_parameter: it has no batch axes, being shared by all samples.
+      core: the names of its core axes.
+      core_axes: where they lie. Several for one core axis are flattened into it, in this order.
+      core_shape: their lengths.
+      batch_axes: where the other axes lie.
+      batch_shape: their lengths.
+      role: "prediction" for one that has the full size on every batch axis, "index" for one that has exactly the batch
+        axes of the prediction or none, "parameter" for one without batch axes, shared by all samples.
       unit: what one sample of it is called in errors.
-      hint: what errors about it add.
+      hint: what errors about its shape add.
     """
 
     name: str
     shape: tuple[int, ...]
-    core: tuple[str, ...] = ()
-    is_parameter: bool = False
-    unit: str = "value"
-    hint: str = ""
+    core: Core
+    core_axes: tuple[int, ...]
+    core_shape: tuple[int, ...]
+    batch_axes: tuple[int, ...]
+    batch_shape: tuple[int, ...]
+    role: str
+    unit: str
+    hint: str
 
-    @property
-    def batch_rank(self) -> int:
-        return len(self.shape) - len(self.core)
+    @staticmethod
+    def of(
+        function: str,
+        name: str,
+        shape: tuple[int, ...],
+        core: Core = (),
+        axis: Axis = -1,
+        role: str = "",
+        unit: str = "value",
+        hint: str = "",
+    ) -> Operand:
+        """Raises a ValueError where the array has too few axes, or the axis does not exist."""
+        rank, written = len(shape), f"({', '.join(core)})"
+        if role == "parameter" and rank != len(core):
+            raise ValueError(f"{function}: {name} has shape {shape} but takes shape {written} exactly")
+        is_placed = len(core) == 1 and role != "parameter"
+        n_core = len(axis) if is_placed and isinstance(axis, tuple) else len(core)
+        if rank < n_core:
+            takes = f"shape {written}" if n_core == len(core) else f"the {n_core} axes of axis={axis}"
+            raise ValueError(f"{function}: {name} has shape {shape} but one sample of it alone has {takes}")
+        is_last = not is_placed or axis == -1
+        core_axes = tuple(range(rank - n_core, rank)) if is_last else _placed(function, name, shape, axis)
+        batch_axes = tuple([i for i in range(rank) if i not in core_axes])
+        core_shape = tuple([shape[i] for i in core_axes])
+        core_shape = (math.prod(core_shape),) if n_core > len(core) else core_shape
+        batch_shape = tuple([shape[i] for i in batch_axes])
+        return Operand(name, shape, core, core_axes, core_shape, batch_axes, batch_shape, role, unit, hint)
 
-    def core_position(self, axis: int) -> int:
-        """Where the core axes begin, counted in this array's own axes."""
-        return axis % len(self.shape) if len(self.core) == 1 and self.batch_rank else self.batch_rank
+    def flatten(self, value: Array) -> tuple[Operand, Array]:
+        """The same with its core axes last, as one, and its value so."""
+        shape, rank = (*self.batch_shape, *self.core_shape), len(self.batch_shape)
+        flat = dataclasses.replace(self, shape=shape, core_axes=(rank,), batch_axes=tuple(range(rank)))
+        return flat, jnp.transpose(value, (*self.batch_axes, *self.core_axes)).reshape(shape)
 
-    def split(self, axis: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """The shape as (batch axes, core axes)."""
-        at = self.core_position(axis)
-        end = at + len(self.core)
-        return self.shape[:at] + self.shape[end:], self.shape[at:end]
+
+def _placed(function: str, name: str, shape: tuple[int, ...], axis: Axis) -> tuple[int, ...]:
+    """Where `axis` lies in an array that has one core axis."""
+    rank, axes = len(shape), axis if isinstance(axis, tuple) else (axis,)
+    if not axes or any(type(each) is not int for each in axes):
+        raise TypeError(f"{function}: axis is {axis!r} but takes an integer or a tuple of integers")
+    if rank == len(axes) and all((each < 0) == (axes[0] < 0) for each in axes):
+        axes = tuple(sorted(axes).index(each) for each in axes)  # one sample, which has no other axes
+    for each in axes:
+        if not -rank <= each < rank:
+            raise ValueError(f"{function}: axis is {axis} but {name} of shape {shape} has {rank} axes")
+    placed = tuple(each % rank for each in axes)
+    if len(set(placed)) < len(placed):
+        raise ValueError(f"{function}: axis is {axis} but must name each axis of {name} of shape {shape} once")
+    return placed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,78 +143,85 @@ class Match:
     core_sizes: Mapping[str, int]
 
 
-def match(function: str, operands: Sequence[Operand], axis: int) -> Match:
-    """Fits the operands together; raises a ValueError that names the two that don't."""
-    for operand in operands:
-        _check_rank(function, operand, axis)
-    core_sizes = _core_sizes(function, operands, axis)
-    batched = [operand for operand in operands if operand.batch_rank]
+def match(function: str, operands: Sequence[Operand], may_be_empty: Core = ()) -> Match:
+    """Fits the operands together; raises a ValueError that names the two that do not fit."""
+    core_sizes = _core_sizes(function, operands, may_be_empty)
+    first, *others = sorted((o for o in operands if o.role != "parameter"), key=lambda o: o.role != "prediction")
+    batched = [operand for operand in (first, *others) if operand.batch_axes]
     if not batched:
         return Match((), core_sizes)
-    first = batched[0]
-    for operand in batched[1:]:
-        if operand.batch_rank != first.batch_rank:
-            raise ValueError(_rank_misfit(function, first, operand, axis))
-    batch_shape = []
-    for i in range(first.batch_rank):
-        lengths = {operand.split(axis)[0][i]: operand for operand in reversed(batched)}
-        stretched = [length for length in lengths if length != 1]
+    if first.role != "prediction":
+        first = batched[0]
+    rank = len(first.batch_axes)
+    for operand in batched:
+        if len(operand.batch_axes) != rank:
+            raise ValueError(_rank_misfit(function, first, operand))
+    batch_shape: list[int] = []
+    for lengths in zip(*(operand.batch_shape for operand in batched), strict=True):
+        stretched = sorted({length for length in lengths if length != 1}, key=lengths.index)
         if len(stretched) > 1:
-            one, other = (lengths[length] for length in stretched[:2])
-            one, other = sorted((one, other), key=operands.index)
+            one, other = sorted((batched[lengths.index(length)] for length in stretched[:2]), key=operands.index)
             raise ValueError(
                 f"{function}: {other.name} has shape {other.shape} beside {one.name} of shape {one.shape}: their batch "
-                f"axes {other.split(axis)[0]} and {one.split(axis)[0]} do not broadcast{_axis_hint(one, other)}"
+                f"axes {other.batch_shape} and {one.batch_shape} do not broadcast{_axis_hint(one, other)}"
             )
         batch_shape.append(stretched[0] if stretched else 1)
+    for operand in batched:
+        if operand.role in ("prediction", "index") and operand.batch_shape != tuple(batch_shape):
+            raise ValueError(_size_misfit(function, first, operand, batched, tuple(batch_shape)))
     return Match(tuple(batch_shape), core_sizes)
 
 
-def _check_rank(function: str, operand: Operand, axis: int) -> None:
-    core, rank = operand.core, len(operand.shape)
-    written = f"({', '.join(core)})"
-    if operand.is_parameter and rank != len(core):
-        raise ValueError(f"{function}: {operand.name} has shape {operand.shape} but takes shape {written} exactly")
-    if rank < len(core):
-        raise ValueError(
-            f"{function}: {operand.name} has shape {operand.shape} but one sample of it alone has shape {written}"
-        )
-    if len(core) == 1 and operand.batch_rank and not -rank <= axis < rank:
-        raise ValueError(f"{function}: axis is {axis} but {operand.name} of shape {operand.shape} has {rank} axes")
-
-
-def _core_sizes(function: str, operands: Sequence[Operand], axis: int) -> dict[str, int]:
+def _core_sizes(function: str, operands: Sequence[Operand], may_be_empty: Core) -> dict[str, int]:
     sizes: dict[str, int] = {}
     owners: dict[str, Operand] = {}
     for operand in operands:
-        for name, length in zip(operand.core, operand.split(axis)[1], strict=True):
-            owner = owners.setdefault(name, operand)
-            if sizes.setdefault(name, length) != length:
-                turned = len(operand.core) == 2 and operand.shape[::-1][operand.core.index(name)] == sizes[name]
+        for axis, length in zip(operand.core, operand.core_shape, strict=True):
+            if axis.isdecimal() and length != int(axis):
                 raise ValueError(
-                    f"{function}: axis {name} has length {length} in {operand.name} of shape {operand.shape} "
-                    f"but {sizes[name]} in {owner.name} of shape {owner.shape}"
-                    f"{f'; use {operand.name}.T' if turned else operand.hint}"
+                    f"{function}: {operand.name} has shape {operand.shape} but one sample of it has length {axis} "
+                    f"where this has {length}"
                 )
-            if length == 0:
-                raise ValueError(f"{function}: axis {name} of {operand.name} of shape {operand.shape} is empty")
+            owner = owners.setdefault(axis, operand)
+            if sizes.setdefault(axis, length) != length:
+                is_turned = len(operand.core) == 2 and operand.shape[::-1][operand.core.index(axis)] == sizes[axis]
+                raise ValueError(
+                    f"{function}: axis {axis} has length {length} in {operand.name} of shape {operand.shape} "
+                    f"but {sizes[axis]} in {owner.name} of shape {owner.shape}"
+                    f"{f'; use {operand.name}.T' if is_turned else operand.hint}"
+                )
+            if length == 0 and axis not in may_be_empty:
+                raise ValueError(f"{function}: axis {axis} of {operand.name} of shape {operand.shape} is empty")
     return sizes
 
 
-def _rank_misfit(function: str, first: Operand, other: Operand, axis: int) -> str:
+def _rank_misfit(function: str, first: Operand, other: Operand) -> str:
     """Blames the operand that a caller is likelier to have shaped wrongly, and says what it should have been."""
     if not other.core and first.core:
-        taken, _ = first.split(axis)
-        what = f"one {other.unit} per row of {first.name} {first.shape} has shape {taken}"
+        what = f"one {other.unit} per row of {first.name} {first.shape} has shape {first.batch_shape}"
     elif first.core == other.core:
         what = f"{first.name} has shape {first.shape}"
     else:
         what = f"{first.name} has shape {first.shape}, and both take the same number of batch axes"
-    return f"{function}: {other.name} has shape {other.shape} but {what}{_squeeze_hint(first, other, axis)}{other.hint}"
+    return f"{function}: {other.name} has shape {other.shape} but {what}{_squeeze_hint(first, other)}{other.hint}"
+
+
+def _size_misfit(
+    function: str, first: Operand, operand: Operand, batched: Sequence[Operand], batch_shape: tuple[int, ...]
+) -> str:
+    """What to say of an array that would have to be repeated, and never is."""
+    if operand.role == "index":
+        what = f"one {operand.unit} per row of {first.name} {first.shape} has shape {batch_shape}"
+        return f"{function}: {operand.name} has shape {operand.shape} but {what}"
+    larger = next(o for o in batched if any(a > b for a, b in zip(o.batch_shape, operand.batch_shape, strict=True)))
+    return (
+        f"{function}: {operand.name} has shape {operand.shape} but {larger.name} has shape {larger.shape}, and "
+        f"{operand.name} is never repeated; use jnp.broadcast_to({operand.name}, {(*batch_shape, *operand.core_shape)})"
+    )
 
 
 def _axis_hint(first: Operand, other: Operand) -> str:
-    """Along which axis of the first the classes may lie, if the class indices would fit the others."""
+    """Along which axis of the first the classes may lie, if the class indices would fit the other axes."""
     if len(first.core) == 1 and other.unit == "class index":
         for i in range(len(first.shape)):
             if first.shape[:i] + first.shape[i + 1 :] == other.shape:
@@ -154,16 +229,15 @@ def _axis_hint(first: Operand, other: Operand) -> str:
     return ""
 
 
-def _squeeze_hint(first: Operand, other: Operand, axis: int) -> str:
-    longer, shorter = (other, first) if other.batch_rank > first.batch_rank else (first, other)
-    if longer is first and not other.core and other.shape == first.split(axis)[0][1:] and set(other.shape) != {1}:
+def _squeeze_hint(first: Operand, other: Operand) -> str:
+    longer, shorter = (other, first) if len(other.batch_axes) > len(first.batch_axes) else (first, other)
+    if longer is first and not other.core and other.shape == first.batch_shape[1:] and set(other.shape) != {1}:
         return f"; for one value a column use {other.name}[None]"
-    if longer.batch_rank != shorter.batch_rank + 1 or longer.core:
+    if len(longer.batch_axes) != len(shorter.batch_axes) + 1 or longer.core:
         return "; broadcasting these against each other is never done silently"
-    wanted, _ = shorter.split(axis)
     for i in reversed(range(len(longer.shape))):
         squeezed = longer.shape[:i] + longer.shape[i + 1 :]
-        fits = all(a == b or 1 in (a, b) for a, b in zip(squeezed, wanted, strict=True))
+        fits = all(a == b or 1 in (a, b) for a, b in zip(squeezed, shorter.batch_shape, strict=True))
         if longer.shape[i] == 1 and fits:
             index = ", ".join([":"] * i + ["0"])
             return f"; use {longer.name}[{index}]"

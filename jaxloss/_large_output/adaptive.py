@@ -1,11 +1,10 @@
-"""The adaptive softmax: frequent classes cost a small product, rare ones another one only where they occur."""
+"""The adaptive softmax: frequent classes need one small product, and rare ones cost another only where they occur."""
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
 import math
-import operator
 import typing
 from collections.abc import Sequence
 from typing import Any
@@ -15,38 +14,39 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from jaxloss._arrays import compute_dtype, product_dtype
-from jaxloss._errors import Vector, require_array, require_key
+from jaxloss._arrays import Vector, compute_dtype, product_dtype
+from jaxloss._errors import COUNT, as_floating, as_integer, as_number, require_key
 from jaxloss._large_output import chunked as chunks
 from jaxloss._large_output import matmul as products
-from jaxloss._large_output.cutoffs import check_div_value, check_sizes, tail_features
+from jaxloss._large_output.cutoffs import tail_features
+from jaxloss._large_output.parameter_checks import check_parameters, class_bounds
 from jaxloss._sharding import equally_varying
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, eq=False)
 class AdaptiveSoftmax:
-    r"""The parameters of an output layer whose classes are ordered by frequency and cut into a head and tails.
+    r"""The parameters of an output layer whose classes are ordered by frequency and divided into a head and tails.
 
-    The head scores the most frequent classes and each tail as a whole; a tail scores its classes from fewer features.
+    The head scores the most frequent classes and each tail as a whole. A tail scores its classes from fewer features.
 
     $$\log p_y = \begin{cases} \log \operatorname{softmax}(h H + b)_y & \text{in the head} \\
     \log \operatorname{softmax}(h H + b)_{c_0 + i} + \log \operatorname{softmax}(h D_i U_i)_{y - c_i} &
     \text{in tail } i \end{cases}$$
 
-    A pytree: it can be differentiated by, and be updated by Optax, as any other parameters.
+    It is a pytree, so you can differentiate with respect to it and update it with Optax like any other parameters.
 
     Args:
-      head: floating `(D, C0 + K)`: $H$; a column for each of the C0 classes of the head, and one for each of K tails.
-      head_bias: floating `(C0 + K,)`: $b$; or None.
-      tails: for each tail `(down, up)`, floating `(D, Di)` and `(Di, Ni)`: $D_i$ and $U_i$, Ni being its number of
-        classes.
+      head: floating `(D, C0 + K)`: $H$, with one column for each of the C0 classes of the head and of the K tails.
+      head_bias: floating `(C0 + K,)`: $b$, or None.
+      tails: a pair `(down, up)` for each tail, floating `(D, Di)` and `(Di, Ni)`: $D_i$ and $U_i$, where Ni is the
+        number of classes of the tail.
 
     Returns:
       A pytree with the properties `cutoffs` (where each tail begins), `n_classes` and `in_features`.
 
     Raises:
-      ValueError, TypeError: where it is used, if shapes do not fit together or an array is not floating.
+      ValueError, TypeError: when it is used, if shapes do not fit together or an array is not floating.
 
     Reference:
       Grave et al., Efficient softmax approximation for GPUs, ICML 2017.
@@ -75,22 +75,22 @@ class AdaptiveSoftmax:
         div_value: float = 4.0,
         head_bias: bool = False,
     ) -> AdaptiveSoftmax:
-        r"""Parameters drawn from $U(-1/\sqrt{D}, 1/\sqrt{D})$, with D the number of rows, as PyTorch draws them.
+        r"""Draws parameters from $U(-1/\sqrt{D}, 1/\sqrt{D})$, where D is the number of rows, as PyTorch does.
 
         Args:
-          key: of `jax.random`.
+          key: a key of `jax.random`.
           in_features: D, at least 1.
-          n_classes: C, the classes ordered from the most frequent to the rarest.
+          n_classes: C, the number of classes, which are ordered from the most frequent to the rarest.
           cutoffs: the first class of each tail, increasing, in (0, C). `adaptive_softmax_cutoffs` chooses them.
-          div_value: at least 1: tail i has D / div_value^(i + 1) features, rounded down, at least 1.
+          div_value: at least 1. Tail i has D / div_value^(i + 1) features, rounded down, but at least 1.
           head_bias: whether the head has a bias.
 
         Returns:
-          An `AdaptiveSoftmax` in JAX's default float.
+          An `AdaptiveSoftmax` in JAX's default floating dtype.
 
         Raises:
-          ValueError: a number out of its range, or cutoffs out of order.
-          TypeError: a cutoff that is no integer, or a key that is none.
+          ValueError: a number is out of its range, or the cutoffs are out of order.
+          TypeError: a cutoff is not an integer, or `key` is not a random key.
 
         Reference:
           PyTorch documentation, `torch.nn.AdaptiveLogSoftmaxWithLoss`.
@@ -99,11 +99,12 @@ class AdaptiveSoftmax:
           As the class.
         """
         require_key("AdaptiveSoftmax.init", key)
-        bounds = _bounds("AdaptiveSoftmax.init", cutoffs, n_classes)
-        check_sizes("AdaptiveSoftmax.init", in_features=in_features)
-        check_div_value("AdaptiveSoftmax.init", div_value)
+        bounds = class_bounds("AdaptiveSoftmax.init", cutoffs, n_classes)
+        as_integer("AdaptiveSoftmax.init", "in_features", in_features, COUNT)
+        as_number("AdaptiveSoftmax.init", "div_value", div_value, COUNT)
         if not isinstance(typing.cast("Any", head_bias), bool | np.bool_):
-            raise TypeError(f"AdaptiveSoftmax.init: head_bias takes True or False, got {type(head_bias).__name__}")
+            got = type(head_bias).__name__
+            raise TypeError(f"AdaptiveSoftmax.init: head_bias is of type {got} but takes True or False")
         keys = iter(jax.random.split(key, 2 * len(bounds)))
 
         def uniform(rows: int, *shape: int) -> Array:
@@ -129,16 +130,16 @@ class AdaptiveSoftmax:
 
     @property
     def in_features(self) -> int:
-        return self.head.shape[-2]  # from behind, as an ensemble's parameters are stacked in front
+        return self.head.shape[-2]  # from the end, as the parameters of an ensemble are stacked along leading axes
 
     @property
     def shape(self) -> tuple[int, int]:
-        """(in_features, n_classes), as of the kernel of a full softmax."""
+        """(in_features, n_classes), like the shape of the kernel of a full softmax."""
         return self.in_features, self.n_classes
 
     @property
     def dtype(self) -> Any:
-        """The dtype of the products: that of the arrays, or the wider if they differ."""
+        """The dtype of the products: the dtype of the arrays, or the wider one if they differ."""
         return product_dtype(jax.tree.leaves(self))
 
     def log_prob(self, hidden: Vector) -> Array:
@@ -147,7 +148,7 @@ class AdaptiveSoftmax:
         $$\log p_c = \log \operatorname{softmax}(h H)_c \text{ in the head, else }
         \log \operatorname{softmax}(h H)_k + \log \operatorname{softmax}(h D_k U_k)_{c - s_k}$$
 
-        with $H$ the head, of which column $k$ stands for the tail whose classes begin at $s_k$.
+        where column $k$ of the head $H$ represents the tail whose classes begin at $s_k$.
 
         Args:
           hidden: floating `(..., D)`.
@@ -156,7 +157,7 @@ class AdaptiveSoftmax:
           `(..., C)`, float32 or wider.
 
         Raises:
-          ValueError: `hidden` has another number of features.
+          ValueError: `hidden` has a different number of features.
           TypeError: `hidden` is not floating.
 
         Reference:
@@ -168,21 +169,21 @@ class AdaptiveSoftmax:
         return _log_prob(self, self._hidden("log_prob", hidden))
 
     def predict(self, hidden: Vector) -> Array:
-        r"""The most probable class, found without holding all log-probabilities.
+        r"""The most probable class, computed without all log-probabilities in memory.
 
         $$\operatorname{arg\,max}_c \log p_c$$
 
-        A tail is looked into only for blocks of rows in which it as a whole is likelier than the best class so far.
-        Give rows as batch axes: under `jax.vmap` every tail is looked into for each.
+        A tail is scored only for blocks of rows in which the tail as a whole is more probable than the best class so
+        far. Pass rows as batch axes: under `jax.vmap`, every tail is scored for every row.
 
         Args:
           hidden: floating `(..., D)`.
 
         Returns:
-          int32 `(...)`; of classes that are equally probable the first in the head, or in the first such tail.
+          int32 `(...)`. Of equally probable classes, the first one of the head, or of the first such tail.
 
         Raises:
-          ValueError: `hidden` has another number of features.
+          ValueError: `hidden` has a different number of features.
           TypeError: `hidden` is not floating.
 
         Reference:
@@ -197,52 +198,18 @@ class AdaptiveSoftmax:
 
     @property
     def _bounds(self) -> tuple[int, ...]:
-        """Where the head and each tail end."""
+        """The ends of the head and of each tail."""
         first = self.head.shape[-1] - len(self.tails)
         return tuple(itertools.accumulate((up.shape[-1] for _, up in self.tails), initial=first))
 
     def check(self) -> None:
-        """Raises an error that says what, if the parts do not fit together; every function here begins with it."""
-        leaves = {"head": self.head} | ({} if self.head_bias is None else {"head_bias": self.head_bias})
-        if not isinstance(typing.cast("Any", self.tails), tuple | list):
-            raise TypeError(f"AdaptiveSoftmax: tails takes a tuple of pairs, got {type(self.tails).__name__}")
-        for i, tail in enumerate(typing.cast("tuple[Any, ...]", self.tails)):
-            if not isinstance(tail, tuple | list) or len(tail) != 2:
-                raise TypeError(f"AdaptiveSoftmax: tails[{i}] takes a pair (down, up), got {type(tail).__name__}")
-            leaves |= {f"tails[{i}][{j}]": matrix for j, matrix in enumerate(tail)}
-        for name, leaf in leaves.items():
-            if not hasattr(leaf, "dtype") or not jnp.issubdtype(leaf.dtype, jnp.floating):
-                got = f"dtype {leaf.dtype}" if hasattr(leaf, "dtype") else f"a {type(leaf).__name__}"
-                raise TypeError(f"AdaptiveSoftmax: {name} takes a floating array, got {got}")
-            rank = 1 if name == "head_bias" else 2
-            if len(leaf.shape) != rank or 0 in leaf.shape:
-                takes = "a matrix" if rank == 2 else "a vector"
-                raise ValueError(f"AdaptiveSoftmax: {name} has shape {leaf.shape} but takes {takes} that is not empty")
-        features, n_head = self.head.shape
-        if n_head <= len(self.tails):
-            raise ValueError(
-                f"AdaptiveSoftmax: head has shape {self.head.shape} but takes a column for each of {len(self.tails)} "
-                "tails and for each class before them"
-            )
-        if self.head_bias is not None and self.head_bias.shape != (n_head,):
-            raise ValueError(
-                f"AdaptiveSoftmax: head_bias has shape {self.head_bias.shape} but head of shape {self.head.shape} "
-                f"takes ({n_head},)"
-            )
-        for i, (down, up) in enumerate(self.tails):
-            if down.shape[0] != features or down.shape[1] != up.shape[0]:
-                raise ValueError(
-                    f"AdaptiveSoftmax: tails[{i}] has shapes {down.shape} and {up.shape} but takes ({features}, e) and "
-                    "(e, n)"
-                )
+        """Raises an error if the parts do not fit together. Every function of this class calls it first."""
+        check_parameters(self.head, self.head_bias, self.tails)
 
     def _hidden(self, method: str, hidden: Any) -> Array:
         self.check()
         features = self.in_features
-        require_array(f"AdaptiveSoftmax.{method}", "hidden", hidden)
-        hidden = jnp.asarray(hidden)
-        if not jnp.issubdtype(hidden.dtype, jnp.floating):
-            raise TypeError(f"AdaptiveSoftmax.{method}: hidden has dtype {hidden.dtype} but takes floating numbers")
+        hidden = as_floating(f"AdaptiveSoftmax.{method}", "hidden", hidden)
         if not hidden.ndim or hidden.shape[-1] != features:
             raise ValueError(
                 f"AdaptiveSoftmax.{method}: hidden has shape {hidden.shape} but takes {features} features last"
@@ -250,23 +217,8 @@ class AdaptiveSoftmax:
         return hidden
 
 
-def _bounds(function: str, cutoffs: Sequence[int], n_classes: int) -> tuple[int, ...]:
-    """The cutoffs and the number of classes, checked."""
-    check_sizes(function, n_classes=n_classes)
-    try:
-        bounds = (*map(operator.index, cutoffs), operator.index(n_classes))
-    except TypeError:
-        raise TypeError(f"{function}: cutoffs takes a sequence of integers, got {cutoffs!r}") from None
-    if any(low >= high for low, high in itertools.pairwise((0, *bounds))):
-        raise ValueError(
-            f"{function}: cutoffs is {tuple(cutoffs)} but takes integers that increase, above 0 and below n_classes "
-            f"{n_classes}"
-        )
-    return bounds
-
-
 def _scores(hidden: Array, *kernels: Array) -> Array:
-    """The product of a chain: the first in the dtype of the wider, all summed up in float32 or wider."""
+    """The product of a chain of matrices, summed in float32 or wider. The first product has the widest input dtype."""
     first = product_dtype([hidden, *kernels])
     hidden = hidden.astype(first)
     wide = compute_dtype([hidden])
@@ -275,7 +227,7 @@ def _scores(hidden: Array, *kernels: Array) -> Array:
 
 
 def _head_scores(parameters: AdaptiveSoftmax, hidden: Array) -> tuple[Array, list[Array]]:
-    """The score of each class of the head, and of each tail."""
+    """The scores of the classes of the head, and the score of each tail."""
     scores = _scores(hidden, parameters.head)
     scores = scores if parameters.head_bias is None else scores + parameters.head_bias.astype(scores.dtype)
     n = scores.shape[-1] - len(parameters.tails)
@@ -301,14 +253,16 @@ def _predict(parameters: AdaptiveSoftmax, hidden: Array) -> Array:
         best, best_class = jnp.max(scores, axis=-1), jnp.argmax(scores, axis=-1).astype(jnp.int32)
         for first, score, tail in zip(parameters.cutoffs, tails, parameters.tails, strict=True):
 
-            def look(best: Array, best_class: Array, first: int = first, score: Array = score, tail: Any = tail) -> Any:
-                within = _scores(hidden, *tail)
-                top = score + jnp.max(within, axis=-1) - jax.nn.logsumexp(within, axis=-1)
-                classes = first + jnp.argmax(within, axis=-1).astype(jnp.int32)
+            def score_tail(
+                best: Array, best_class: Array, first: int = first, score: Array = score, tail: Any = tail
+            ) -> Any:
+                tail_scores = _scores(hidden, *tail)
+                top = score + jnp.max(tail_scores, axis=-1) - jax.nn.logsumexp(tail_scores, axis=-1)
+                classes = first + jnp.argmax(tail_scores, axis=-1).astype(jnp.int32)
                 return jnp.maximum(best, top), jnp.where(top > best, classes, best_class)
 
-            # No class of a tail is likelier than the tail.
-            best, best_class = lax.cond(jnp.any(score > best), look, lambda *same: same, best, best_class)
+            # No class of a tail is more probable than the tail.
+            best, best_class = lax.cond(jnp.any(score > best), score_tail, lambda *same: same, best, best_class)
         return best_class
 
     widest = max(up.shape[1] for up in (parameters.head, *(up for _, up in parameters.tails)))

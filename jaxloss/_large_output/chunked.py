@@ -1,8 +1,9 @@
-"""Losses of logits too large to hold: the product with the output layer's kernel, a few rows of it at a time.
+"""Losses of logits that do not fit in memory: the product with the output layer's kernel is computed in chunks of rows.
 
-A sum of losses over rows is a sum over blocks of rows, and so are its gradients. Both are worked out while a block's
-logits are there: three matrix products where keeping nothing and recomputing takes four. Where the cotangents are not
-known in the forward pass, as each loss is wanted by itself, the logits are computed once more in the backward pass.
+A sum of losses over rows is a sum over chunks of rows, and so are its gradients. Both are computed while the logits of
+a chunk are in memory. This needs three matrix products, where recomputation in the backward pass would need four. If
+each loss is returned by itself, the cotangents are not known in the forward pass, and the logits are computed again in
+the backward pass.
 """
 
 import dataclasses
@@ -15,14 +16,13 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxloss import _numerics as numerics
-from jaxloss._class_axis import AxisName, mesh_axes
 from jaxloss._large_output import matmul as products
 from jaxloss._large_output.loops import Span, over_rows
-from jaxloss._sharding import equally_varying, vary_over, varying_axes, wide_zeros, wide_zeros_like
+from jaxloss._sharding import AxisName, equally_varying, mesh_axes, vary_over, varying_axes, wide_zeros, wide_zeros_like
 
 Arrays = Mapping[str, Array]
 Row = Callable[[Array, Arrays, Arrays], Array]
-"""The loss of one row, of (its logits, what all rows share, what is the row's own)."""
+"""Maps (logits of a row, arrays shared by all rows, arrays of the row) to the loss of the row."""
 
 _ELEMENTS = 2**22
 
@@ -30,17 +30,17 @@ _ELEMENTS = 2**22
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Layer:
-    """What the losses of rows are made of.
+    """The inputs of the losses of rows.
 
     Args:
-      hidden: `(..., d)`, rows by any number of axes.
-      kernels: a chain of matrices, the logits being `hidden @ kernels[0] @ kernels[1] ...`: the first in the dtype of
-        `hidden`, others in float32 or wider.
-      shared: arrays that every row sees, by name.
-      own: arrays that begin with the axes of the rows, of which a row sees its part, by name.
-      split: the same for arrays that, as the kernels, differ from device to device where the classes are split.
-      span: the rows, of one axis, that are worked on; the losses of others are 0. None: all.
-      axis_name: what the classes are split over, inside `shard_map`; None: nothing.
+      hidden: `(..., d)`, rows along any number of axes.
+      kernels: a chain of matrices; the logits are `hidden @ kernels[0] @ kernels[1] ...`. The first has the dtype of
+        `hidden`, the others are float32 or wider.
+      shared: named arrays that are the same for every row.
+      own: named arrays with one entry per row along their leading axes.
+      split: like `own`, for arrays that differ between devices, like the kernels, if the classes are split.
+      span: the range of rows, along a single axis, to compute; the losses of other rows are 0. None means all rows.
+      axis_name: the mesh axes over which the classes are split, inside `shard_map`; None means that they are not split.
     """
 
     hidden: Array
@@ -53,12 +53,12 @@ class Layer:
 
 
 def default_chunk_size(n_classes: int) -> int:
-    """As many rows as have 2²² logits, which are 16 MiB, but at least 128: with fewer the products are slow."""
+    """Rows with 2²² logits in total, 16 MiB in float32, but at least 128 rows: with fewer, products are slow."""
     return max(_ELEMENTS // n_classes, 128)
 
 
 def default_block_size(n_classes: int) -> int:
-    """Rows of a block of which the last is half empty, as a rule, and whose kernel has few features: 64 to 128."""
+    """Rows per block for a kernel with few features, 64 to 128: on average, the last block is half empty."""
     return min(max(_ELEMENTS // n_classes, 64), 128)
 
 
@@ -69,9 +69,9 @@ def losses(row: Row, chunk_size: int, layer: Layer) -> Array:
 
 
 def weighted_sum(row: Row, chunk_size: int, layer: Layer, weights: Array) -> Array:
-    """The sum of the losses of all rows, each times its weight."""
+    """The weighted sum of the losses of all rows."""
     if 0 in layer.hidden.shape[:-1]:
-        # No loop would tell over which axes of a mesh the gradients vary.
+        # Without a loop, the mesh axes over which the gradients vary would be unknown.
         return wide_zeros((), layer.hidden, _axes_of_losses(layer) | varying_axes(weights))
     return _weighted_sum(row, chunk_size, *_equally_varying(layer, weights))
 
@@ -80,10 +80,10 @@ def weighted_sum(row: Row, chunk_size: int, layer: Layer, weights: Array) -> Arr
 def _losses(row: Row, chunk_size: int, layer: Layer) -> Array:
     bounds = products.bounds(layer.kernels)
 
-    def step(nothing: None, block: tuple[Array, Arrays], inside: Array) -> tuple[None, Array]:
+    def step(carry: None, block: tuple[Array, Arrays], inside: Array) -> tuple[None, Array]:
         hidden, own = block
         *_, logits = products.chain(hidden, layer.kernels, bounds)
-        return nothing, jnp.where(inside, _losses_of_logits(row, logits, layer.shared, own), 0)
+        return carry, jnp.where(inside, _losses_of_logits(row, logits, layer.shared, own), 0)
 
     batch_shape = layer.hidden.shape[:-1]
     zeros = wide_zeros(batch_shape, layer.hidden, _axes_of_losses(layer))
@@ -111,7 +111,7 @@ def _weighted_sum(row: Row, chunk_size: int, layer: Layer, weights: Array) -> Ar
 
 def _weighted_sum_forward(row: Row, chunk_size: int, layer: Layer, weights: Array) -> tuple[Array, Any]:
     total, gradients, by_weights = _sum_and_gradients(row, chunk_size, layer, weights)
-    # Not yet in the dtypes of the inputs: before they are scaled, sums may be beyond half precision.
+    # Not cast to the dtypes of the inputs yet: before scaling, sums may exceed the range of half precision.
     return total, (gradients, by_weights, _empty(layer))
 
 
@@ -130,19 +130,19 @@ _weighted_sum.defvjp(_weighted_sum_forward, _weighted_sum_backward)
 
 
 def _empty(layer: Layer) -> tuple[Array, tuple[Array, ...]]:
-    """Hidden and kernels without their entries: what is left are the dtypes."""
+    """Empty arrays with the dtypes of `hidden` and the kernels."""
     return jax.tree.map(lambda array: jnp.zeros(0, array.dtype), (layer.hidden, layer.kernels))
 
 
 def _as_inputs(gradients: Layer, inputs: tuple[Array, tuple[Array, ...]]) -> Layer:
-    """Gradients by hidden and kernels in the dtypes of these."""
+    """Casts the gradients with respect to hidden and kernels to the dtypes of these inputs."""
     both = (gradients.hidden, gradients.kernels)
     hidden, kernels = jax.tree.map(lambda gradient, of: gradient.astype(of.dtype), both, inputs)
     return dataclasses.replace(gradients, hidden=hidden, kernels=kernels)
 
 
 def _sum_and_gradients(row: Row, chunk_size: int, layer: Layer, weights: Array) -> tuple[Array, Layer, Array]:
-    """The weighted sum, and its gradients by the layer and by the weights, in float32 or wider."""
+    """The weighted sum, and its gradients w.r.t. the layer and the weights, in float32 or wider."""
     own = {**layer.own, **layer.split}
     floats = {name: value for name, value in own.items() if jnp.issubdtype(value.dtype, jnp.floating)}
     others = {name: value for name, value in own.items() if name not in floats}
@@ -153,7 +153,7 @@ def _sum_and_gradients(row: Row, chunk_size: int, layer: Layer, weights: Array) 
 
         def block_sum(logits: Array, shared: Arrays, floats: Arrays, weights: Array) -> Array:
             losses = _losses_of_logits(row, logits, shared, {**floats, **others})
-            # Not `weighted`, whose guard of forward mode needs the losses beside the gradients.
+            # Not `weighted`, whose guard for forward mode would keep the losses in memory together with the gradients.
             return jnp.sum(numerics.product(jnp.where(inside, weights, 0), numerics.finite(losses)))
 
         *factors, logits = products.chain(jnp.where(inside[:, None], hidden, 0), layer.kernels, bounds)
@@ -177,7 +177,7 @@ def _sum_and_gradients(row: Row, chunk_size: int, layer: Layer, weights: Array) 
         hidden=by_hidden,
         kernels=jax.tree.map(numerics.finite, by_kernels),
         shared=by_shared,
-        own={name: by_floats.get(name) for name in layer.own},  # None is the gradient by an integer
+        own={name: by_floats.get(name) for name in layer.own},  # integers have gradient None
         split={name: by_floats[name] for name in layer.split},
         span=None,
     )
@@ -191,10 +191,10 @@ def _losses_of_logits(row: Row, logits: Array, shared: Arrays, own: Arrays) -> A
 
 
 def _equally_varying(layer: Layer, weights: Array | None = None) -> tuple[Layer, Array | None]:
-    """Inside `shard_map`: each array varies over every axis that what it meets varies over.
+    """Inside `shard_map`, makes each array vary over the axes of the arrays that it is combined with.
 
-    The gradients by an array that was the same on all devices are then summed over them once, and not in each chunk.
-    Losses, and what belongs to them alone, are the same on all devices that the classes are split over.
+    Gradients with respect to an array that is the same on all devices are then summed over devices once, not in each
+    chunk. Losses and per-row arrays are the same on all devices over which the classes are split.
     """
     hidden, kernels, shared, split, *_ = equally_varying(
         (layer.hidden, layer.kernels, layer.shared, layer.split, layer.own, weights)
@@ -205,6 +205,6 @@ def _equally_varying(layer: Layer, weights: Array | None = None) -> tuple[Layer,
 
 
 def _axes_of_losses(layer: Layer) -> set[Any]:
-    """The axes of a mesh over which the losses of rows vary."""
+    """The mesh axes over which the losses of rows vary."""
     by_device = varying_axes((layer.hidden, layer.kernels, layer.shared, layer.split))
     return (by_device - mesh_axes(layer.axis_name)) | varying_axes(layer.own)

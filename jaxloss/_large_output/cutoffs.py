@@ -1,4 +1,4 @@
-"""How to lay out an adaptive softmax: which classes go into the head, and which into each tail."""
+"""The layout of an adaptive softmax: which classes are in the head, and which in each tail."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxloss._errors import Interval, Vector
+from jaxloss._arrays import Vector
+from jaxloss._errors import COUNT, as_integer, as_number
+from jaxloss._interval import Interval
 
-# A logit costs as much as this many multiply-adds, for its exponentials: fitted to products with 256, 64 and 16
-# features.
+# The exponentials of a logit cost as much as this many multiply-adds, fitted to products with 256, 64 and 16 features.
 _LOGIT_COST = 50
 _BLOCK = 128
 
@@ -25,29 +26,29 @@ def adaptive_softmax_cutoffs(
     n_tails: int = 2,
     div_value: float = 4.0,
 ) -> tuple[int, ...]:
-    r"""Where to cut the classes of an `AdaptiveSoftmax` so that a step costs the least.
+    r"""Chooses the cutoffs of an `AdaptiveSoftmax` that minimise the cost of a training step.
 
     $$N (k_0 + K) (D + \lambda) + \sum_{i=1}^K \max(n_i, B)\, (D D_i + D_i k_i + \lambda k_i)$$
 
-    for a head of $k_0$ classes and K tails of $k_i$, to which of the N rows of a batch $n_i$ are expected to belong. It
-    is the cost model of the paper, with what this implementation does in the place of its constants: blocks of B = 128
-    rows, or N if there are fewer, and exponentials that cost as much as λ = 50 multiply-adds.
+    for a head of $k_0$ classes and K tails of $k_i$ classes, where $n_i$ of the N rows of a batch are expected to
+    belong to tail i. This is the cost model of the paper with the constants of this implementation: blocks of B = 128
+    rows, or of N rows if there are fewer, and exponentials that cost as much as λ = 50 multiply-adds.
 
     Args:
-      class_counts: how often each class occurs `(C,)`, never increasing: class 0 is the most frequent.
+      class_counts: `(C,)`, the number of occurrences of each class, not increasing: class 0 is the most frequent.
       in_features: D, at least 1.
-      batch_size: rows of a step, at least 1.
-      n_tails: how many tails, in [0, C).
+      batch_size: number of rows in a training step, at least 1.
+      n_tails: number of tails, in [0, C).
       div_value: at least 1, as in `AdaptiveSoftmax.init`.
 
     Returns:
-      The first class of each tail, n_tails integers, for `AdaptiveSoftmax.init`. Exact up to 128 classes; beyond, the
-      best of cutoffs on a grid that is 3 % wide. At 100,000 classes, Zipf's law, 256 features and 4096 rows a step
-      takes 0.83 of the time that it takes with the cutoffs 2,000 and 10,000.
+      The first class of each tail, n_tails integers, for `AdaptiveSoftmax.init`. The minimum is exact for up to 128
+      classes. For more, it is the minimum over a grid with a spacing of 3 %. For 100,000 classes with Zipf's law, 256
+      features and 4096 rows, a step takes 0.83 of the time with the cutoffs 2,000 and 10,000.
 
     Raises:
-      ValueError: counts that increase or are negative, or a number out of its range.
-      TypeError: counts that are traced or no real numbers, or a number that is no integer.
+      ValueError: the counts increase or are negative, or a number is out of its range.
+      TypeError: the counts are traced or not real numbers, or a number is not an integer.
 
     Reference:
       Grave et al., Efficient softmax approximation for GPUs, ICML 2017, sections 4.2 and 4.3.
@@ -59,21 +60,20 @@ def adaptive_softmax_cutoffs(
     """
     name = "adaptive_softmax_cutoffs"
     counts = _as_counts(name, class_counts)
-    check_sizes(name, in_features=in_features, batch_size=batch_size)
-    check_sizes(name, n_tails=n_tails, least=0)
-    check_div_value(name, div_value)
+    as_integer(name, "in_features", in_features, COUNT)
+    as_integer(name, "batch_size", batch_size, COUNT)
+    as_number(name, "div_value", div_value, COUNT)
+    as_integer(name, "n_tails", n_tails, Interval(f"[0, {counts.size})"))
     rises = np.flatnonzero(np.diff(counts) > 0)
     if rises.size:
         raise ValueError(
             f"{name}: class_counts rises from class {rises[0]} to {rises[0] + 1} but takes classes from the most "
             "frequent to the rarest; number them by np.argsort(-class_counts)"
         )
-    if n_tails >= counts.size:
-        raise ValueError(f"{name}: n_tails is {n_tails} but lies in [0, {counts.size})")
     ends = np.unique(np.r_[np.geomspace(1, counts.size, 400).round(), 1 : min(counts.size, 128) + 1].astype(int))
     ends = np.union1d(ends, counts.size - np.arange(n_tails + 1))  # room for every tail
     expected = batch_size * np.r_[0, np.cumsum(counts)][ends] / counts.sum()
-    costs = batch_size * (ends + n_tails) * float(in_features + _LOGIT_COST)  # of a head that ends there
+    costs = batch_size * (ends + n_tails) * float(in_features + _LOGIT_COST)  # costs of a head that ends there
     choices = []
     for i in range(n_tails):
         features = tail_features(in_features, div_value, i)
@@ -90,11 +90,11 @@ def adaptive_softmax_cutoffs(
 
 
 def _as_counts(function: str, class_counts: Any) -> np.ndarray:
-    """The counts in units of the largest."""
+    """The counts, divided by the largest."""
     takes = f"{function}: class_counts takes a vector of real numbers"
     try:
         given = np.asarray(class_counts)
-        if given.dtype.kind not in "biufV":  # V are bfloat16 and its like
+        if given.dtype.kind not in "biufV":  # V stands for bfloat16 and similar dtypes
             raise TypeError
         counts = given.astype(np.float64)
     except jax.errors.TracerArrayConversionError:
@@ -112,16 +112,3 @@ def tail_features(in_features: int, div_value: float, tail: int) -> int:
     if (tail + 1) * math.log(div_value) > math.log(in_features):  # the power may overflow
         return 1
     return max(int(in_features // div_value ** (tail + 1)), 1)
-
-
-def check_sizes(function: str, *, least: int = 1, **sizes: Any) -> None:
-    for name, size in sizes.items():
-        if isinstance(size, bool) or not isinstance(size, int | np.integer):
-            raise TypeError(f"{function}: {name} takes an integer, got {type(size).__name__}")
-        Interval(f"[{least}, inf)").check_number(function, name, size)
-
-
-def check_div_value(function: str, div_value: Any) -> None:
-    if isinstance(div_value, bool) or not isinstance(div_value, float | int | np.number):
-        raise TypeError(f"{function}: div_value takes a real number, got {type(div_value).__name__}")
-    Interval("[1, inf)").check_number(function, "div_value", div_value)

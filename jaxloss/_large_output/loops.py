@@ -1,4 +1,4 @@
-"""Loops over blocks of an axis, of a size that need not divide it."""
+"""Loops over blocks of an axis, whose size need not divide the length of the axis."""
 
 import itertools
 import math
@@ -11,7 +11,7 @@ from jax import Array, lax
 
 
 class Span(NamedTuple):
-    """Rows that lie beside each other, known when the program runs."""
+    """A contiguous range of rows, known when the program runs."""
 
     first: Array
     length: Array
@@ -26,10 +26,10 @@ def over_rows(
     chunk_size: int,
     span: Span | None,
 ) -> tuple[Any, Any]:
-    """`carry, parts = step(carry, chunk, inside)` for chunks of rows, the parts being added to the arrays `per_row`.
+    """Computes `carry, parts = step(carry, chunk, inside)` for chunks of rows, and adds the parts to `per_row`.
 
-    Each axis of rows is cut into groups of rows that lie beside each other, and a chunk has as many rows of each group:
-    `(groups, ..., rows)`. Where an axis is split over no more devices than it has groups, no row leaves its device.
+    Each axis of rows is divided into contiguous groups, and a chunk `(groups, ..., rows)` has the same number of rows
+    of each group. If an axis is split over at most as many devices as it has groups, no row leaves its device.
     """
     groups, rank = (1,) if span else _groups(batch_shape, chunk_size), len(batch_shape)
     lengths = tuple(n // k for n, k in zip(batch_shape, groups, strict=True))
@@ -58,9 +58,9 @@ def over_rows(
 
 
 def _groups(batch_shape: tuple[int, ...], chunk_size: int) -> tuple[int, ...]:
-    """How many groups to cut each axis into: powers of two, as large as one row of each group in a chunk allows.
+    """The number of groups of each axis: powers of two, as large as possible with one row of each group in a chunk.
 
-    They are doubled in turns, as which of the axes are split over devices is not known.
+    The axes are doubled in turn, because it is not known which of them are split over devices.
     """
     groups = [1] * len(batch_shape)
     for i in itertools.cycle(range(len(groups))) if groups else ():
@@ -74,9 +74,10 @@ def _groups(batch_shape: tuple[int, ...], chunk_size: int) -> tuple[int, ...]:
 def over_blocks(
     step: Callable[..., Any], carry: Any, arrays: Any, size: int, axis: int, span: Span | None = None
 ) -> Any:
-    """`carry = step(carry, start, block, inside)` for blocks of an axis that begin at `start`: which of it counts.
+    """Computes `carry = step(carry, start, block, inside)` for blocks of an axis.
 
-    All blocks have one size. Where that does not divide the length of the axis, the last overlaps the one before.
+    A block begins at `start`, and `inside` says which of its entries count. All blocks have the same size. If it does
+    not divide the length of the axis, the last block overlaps the one before.
     """
     first_array = jax.tree.leaves(arrays)[0]
     n = first_array.shape[axis]
@@ -93,16 +94,16 @@ def over_blocks(
         inside = (index >= begin) & (index < end)
         block = jax.tree.map(lambda array: lax.dynamic_slice_in_dim(array, start, size, axis), arrays)
 
-        def worked(carry: Any) -> Any:
+        def active(carry: Any) -> Any:
             return step(carry, start, block, inside)
 
-        return (worked(carry) if span is None else lax.cond(begin < end, worked, lambda carry: carry, carry)), None
+        return (active(carry) if span is None else lax.cond(begin < end, active, lambda carry: carry, carry)), None
 
     carry, _ = lax.scan(body, carry, jnp.arange(blocks, dtype=jnp.int32))
     return carry
 
 
 def add_at(whole: Array, start: Array, part: Array, axis: int) -> Array:
-    """The array with a block added to it from `start` on."""
-    there = lax.dynamic_slice_in_dim(whole, start, part.shape[axis], axis)
-    return lax.dynamic_update_slice_in_dim(whole, there + part, start, axis)
+    """Adds a block to an array, beginning at `start`."""
+    old = lax.dynamic_slice_in_dim(whole, start, part.shape[axis], axis)
+    return lax.dynamic_update_slice_in_dim(whole, old + part, start, axis)

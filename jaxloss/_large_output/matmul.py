@@ -1,4 +1,4 @@
-"""Products of chains of matrices whose sums may overflow on the way, and their gradients."""
+"""Products of chains of matrices without intermediate overflow, and their gradients."""
 
 import math
 from typing import Any
@@ -15,12 +15,12 @@ _COLUMNS = 4096
 
 
 def bounds(kernels: tuple[Array, ...]) -> tuple[Array, ...]:
-    """The largest size of an entry of each: for many products, worked out once."""
+    """The largest magnitude of an entry of each kernel, computed once for many products."""
     return tuple(map(_bound, kernels))
 
 
 def chain(hidden: Array, kernels: tuple[Array, ...], kernel_bounds: tuple[Array, ...]) -> list[Array]:
-    """The left factor of each product of `hidden @ kernels[0] @ kernels[1] ...`, and last the whole."""
+    """The left factor of each product in `hidden @ kernels[0] @ kernels[1] ...`, followed by the result."""
     factors = [hidden]
     for kernel, bound in zip(kernels, kernel_bounds, strict=True):
         factors.append(_product(factors[-1], kernel, bound))
@@ -34,7 +34,7 @@ def pulled_back(
     kernel_bounds: tuple[Array, ...],
     by_kernels: tuple[Array, ...],
 ) -> tuple[Array, tuple[Array, ...]]:
-    """The gradient by `hidden` of a chain with these left factors, and those by the kernels added to `by_kernels`."""
+    """The gradient of a chain w.r.t. `hidden`; the gradients w.r.t. the kernels are added to `by_kernels`."""
     sums = list(by_kernels)
     for i in reversed(range(len(kernels))):
         cotangent, sums[i] = _pulled_back(cotangent, factors[i], kernels[i], kernel_bounds[i], sums[i])
@@ -42,21 +42,21 @@ def pulled_back(
 
 
 def _product(x: Array, y: Array, y_bound: Array) -> Array:
-    # One unit a row, so that a NaN stays in its own.
+    # One unit per row, so that a NaN stays in its row.
     unit = _unit(_bound(x, axis=-1), y_bound, len(y))
     return _in_units(_sums(x * unit.astype(x.dtype), y, ((-1,), (0,))), unit)
 
 
 def _pulled_back(cotangent: Array, x: Array, y: Array, y_bound: Array, by_y: Array) -> tuple[Array, Array]:
-    """The gradient of the product `x @ y` by x, and that by y added to `by_y`, both in float32 or wider.
+    """The gradient of `x @ y` w.r.t. x; the gradient w.r.t. y is added to `by_y`. Both are in float32 or wider.
 
-    Some columns at a time, which stay in a cache: with all of them at once, adding to `by_y` takes 15 % of the whole
-    at 32,000 classes and 40 % at 1,000,000, and a second array of its size.
+    The columns are processed in blocks that stay in the cache. With all of them at once, the addition to `by_y` takes
+    15 % of the time at 32,000 classes and 40 % at 1,000,000, and needs a second array of the same size.
     """
-    # What the cotangent is clipped at: those of ordinary losses are near 1.
+    # The cotangent is clipped at this limit. Cotangents of ordinary losses are near 1.
     limit = 2.0 ** min(100, jnp.finfo(y.dtype).maxexp - 1)
-    # One unit for both products, so that there is one array of the size of the logits. The bound is that of a sum, in
-    # units of the longer one's length.
+    # Both products share one unit, so there is only one array of the size of the logits. The bounds are relative to the
+    # longer of the two sums.
     rows = tuple(range(x.ndim - 1))
     lengths = math.prod(x.shape[:-1]), y.shape[1]
     longest = max(lengths)
@@ -76,29 +76,29 @@ def _pulled_back(cotangent: Array, x: Array, y: Array, y_bound: Array, by_y: Arr
 
 
 def _sums(x: Array, y: Array, axes: tuple[tuple[int, ...], tuple[int, ...]]) -> Array:
-    """The product summed over these axes of each, in their dtype, but summed up in float32 or wider."""
+    """The product of two arrays of one dtype, contracted over these axes and summed in float32 or wider."""
     return jnp.tensordot(x, y, axes, preferred_element_type=compute_dtype([x]))
 
 
 def _unit(x_bound: Array, y_bound: Array, n: int) -> Array:
-    """A power of two, 1 as a rule, by which a factor is multiplied so that no sum is infinity minus infinity.
+    """A power of two, usually 1, by which a factor is multiplied so that no sum is infinity minus infinity.
 
-    The sums are of n products of entries within the bounds. Where it would be smaller than a normal number, the factors
-    are next to overflow, and 0 is as good a number as any.
+    A sum has n products of entries within the bounds. If the unit would be subnormal, the factors are close to
+    overflow, and 0 is as good a result as any.
     """
     info = jnp.finfo(x_bound.dtype)
-    # A quotient for each factor, neither of which overflows; their product may, to something above 1.
+    # One quotient per factor. Neither overflows; their product may, but then it exceeds 1 anyway.
     half = 2.0 ** (info.maxexp // 2 - 1)
     x_room, y_room = (half / jnp.maximum(bound, 1 / half) for bound in (x_bound, y_bound))
     return lax.reduce_precision(jnp.minimum(x_room / n * y_room, 1), info.nexp, 0)
 
 
 def _in_units(sums: Array, unit: Array) -> Array:
-    """Sums that were worked out in this unit, as they are; finite also where they overflow."""
+    """Converts sums that were computed in this unit back. Sums that overflow become finite."""
     return numerics.finite(sums / jnp.maximum(unit, jnp.finfo(unit.dtype).tiny))
 
 
 def _bound(x: Array, axis: int | None = None) -> Array:
-    """That of `bounds`; along an axis, which is kept."""
+    """The largest magnitude of an entry, or of the entries along an axis, which is kept."""
     largest = jnp.max(jnp.abs(lax.stop_gradient(x)), axis=axis, keepdims=axis is not None, initial=0)
     return largest.astype(compute_dtype([x]))

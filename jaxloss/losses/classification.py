@@ -2,37 +2,39 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Unpack
+from typing import Unpack
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array, lax
+from jax import Array
 
 from jaxloss import _data_checks as checks
 from jaxloss import _numerics as numerics
-from jaxloss._class_axis import AxisName, ClassAxis
+from jaxloss._arrays import Boolean, Real, Vector
+from jaxloss._class_axis import ClassAxis
 from jaxloss._decorator.lift import loss
-from jaxloss._errors import Real, Vector
+from jaxloss._sharding import AxisName
+from jaxloss.losses.softmax import softmax_cross_entropy, weighted_by_class
 from jaxloss.options import AxisOptions, ReductionOptions
 
 
 @loss("(),()->()", domains={"prediction": "[0, 1]", "target": "[0, 1]"})
 def binary_cross_entropy(prediction: Real, target: Real, **options: Unpack[ReductionOptions]) -> Array:
-    r"""Cross-entropy of a yes-or-no decision, from its probability.
+    r"""Binary cross-entropy, from probabilities.
 
     $$l = -y \max(\log p, -100) - (1 - y) \max(\log(1 - p), -100)$$
 
-    From a logit, `binary_cross_entropy_with_logits` is exact where the probability has long been rounded to 0 or 1.
+    For logits, use `binary_cross_entropy_with_logits`, which is exact where the probability rounds to 0 or 1.
 
     Args:
-      prediction: floating in [0, 1], any shape `(...)`: $p$, the predicted probability of yes.
-      target: real in [0, 1], the same shape: $y$, the probability of yes.
+      prediction: floating in [0, 1], any shape `(...)`: $p$, the predicted probability of the positive class.
+      target: real in [0, 1], the same shape: $y$, the probability of the positive class.
       options: `weights`, `where`, `reduction`: see `jaxloss.ReductionOptions`.
 
     Returns:
-      The reduced loss, a scalar; with `reduction="none"` of the shape of the arguments. NaN for a prediction outside
-      [0, 1]. The gradient is $(p - y) / \max(p (1 - p), 10^{-12})$, as PyTorch's.
+      The reduced loss, a scalar; with `reduction="none"`, of the shape of the arguments. NaN for a prediction outside
+      [0, 1]. The gradient is $(p - y) / \max(p (1 - p), 10^{-12})$, as in PyTorch.
 
     Raises:
       ValueError: shapes do not fit.
@@ -49,21 +51,21 @@ def binary_cross_entropy(prediction: Real, target: Real, **options: Unpack[Reduc
     return _binary_cross_entropy(prediction, target)
 
 
-_EPSILON = float(np.float32(1e-12))  # PyTorch's, which is a float32 in float64 as well
+_EPSILON = float(np.float32(1e-12))  # PyTorch's, a float32 for float64 inputs as well
 
 
 @jax.custom_jvp
 def _binary_cross_entropy(prediction: Array, target: Array) -> Array:
     yes, no = _clamped_logs(prediction)
-    # No constant is that of the rule below: XLA:CPU would make an array of it, for both to read.
-    return (target - 1) * no - target * yes
+    return -(1 - target) * no - target * yes
 
 
 @_binary_cross_entropy.defjvp
 def _binary_cross_entropy_jvp(primals, tangents):
     prediction, target = primals
     yes, no = _clamped_logs(prediction)
-    by_prediction = (prediction - target) / jnp.maximum(prediction * (1 - prediction), _EPSILON)
+    variance = prediction * (numerics.unshared(1.0) - prediction)
+    by_prediction = (prediction - target) / jnp.maximum(variance, _EPSILON)
     change = by_prediction * tangents[0] + (no - yes) * tangents[1]
     return _binary_cross_entropy(prediction, target), change
 
@@ -76,19 +78,20 @@ def _clamped_logs(probability: Array) -> tuple[Array, Array]:
 def binary_cross_entropy_with_logits(
     logits: Real, target: Real, *, pos_weight: Real | None = None, **options: Unpack[ReductionOptions]
 ) -> Array:
-    r"""Cross-entropy of a yes-or-no decision, from its logit.
+    r"""Binary cross-entropy, from logits.
 
     $$l = p\, y \log(1 + e^{-x}) + (1 - y) \log(1 + e^x)$$
 
     Args:
-      logits: floating, any shape `(...)`: $x$, the log-odds of yes.
-      target: real in [0, 1], the same shape: $y$, the probability of yes.
-      pos_weight: at least 0: $p$, the weight of yes against no; 1 if not given. A number, or an array with one a
-        sample; for an `(N, C)` call with one a column its shape is `(1, C)`.
+      logits: floating, any shape `(...)`: $x$, the log-odds of the positive class.
+      target: real in [0, 1], the same shape: $y$, the probability of the positive class.
+      pos_weight: at least 0: $p$, the weight of the positive class relative to the negative one; 1 if not given. One
+        number for all samples, or an array with one number per sample. One per column of an `(N, C)` call has shape
+        `(1, C)`.
       options: `weights`, `where`, `reduction`: see `jaxloss.ReductionOptions`.
 
     Returns:
-      The reduced loss, a scalar; with `reduction="none"` of the shape of the arguments.
+      The reduced loss, a scalar; with `reduction="none"`, of the shape of the arguments.
 
     Raises:
       ValueError: shapes do not fit, or `pos_weight` is negative.
@@ -147,7 +150,7 @@ def nll_loss(
       1.3863
     """
     weight = None if class_weights is None else class_weights[target]
-    return _weighted(-log_probabilities[target], weight)
+    return weighted_by_class(-log_probabilities[target], weight)
 
 
 @loss(
@@ -160,12 +163,14 @@ def nll_loss(
     split="c",
 )
 def cross_entropy(
+    classes: ClassAxis,
     logits: Vector,
     target: Vector | int,
     *,
     class_weights: Vector | None = None,
     ignore_index: int = -100,
     label_smoothing: Real = 0.0,
+    valid: Boolean | None = None,
     axis_name: AxisName | None = None,
     n_classes: int | None = None,
     **options: Unpack[AxisOptions],
@@ -175,7 +180,8 @@ def cross_entropy(
     $$l = -\sum_c w_c\, q_c \log p_c, \qquad p = \operatorname{softmax}(x), \qquad
     q_c = (1 - \varepsilon)\, t_c + \varepsilon / C, \qquad n = w_y \text{ or } 1$$
 
-    with $t$ one-hot at $y$ for a class index (normaliser $w_y$), or the given distribution (normaliser 1).
+    with $t$ one-hot at $y$ for a class index (normaliser $w_y$), or the given distribution (normaliser 1). Sums run
+    over the classes that are possible, and C is how many of these there are.
 
     Args:
       logits: floating `(..., C)`: $x$. A class with logit -inf is impossible, and contributes 0 where its target is 0.
@@ -184,16 +190,19 @@ def cross_entropy(
       class_weights: real `(C,)`: $w$; 1 if not given.
       ignore_index: samples with this class index do not count.
       label_smoothing: in [0, 1]: $\varepsilon$. A number, or an array with one a sample.
+      valid: boolean `(..., C)` or `(C,)`: which classes are possible. The logits of other classes have no effect, and
+        neither has soft target mass on them; the rest of the mass is not rescaled. None: all classes are.
       axis_name: inside `shard_map`, the axis (or axes) of the mesh that the classes are split over. `logits`, soft
-        targets and `class_weights` are then the columns of this device alone, as many on each, and class indices count
-        over all of them. Devices exchange the maximum of a sample and one message of a few numbers, never logits.
-      n_classes: C, where there are more columns than classes: the last ones, over all devices, are padding and whatever
-        stands there has no effect. None: as many as columns.
+        targets, `valid` and `class_weights` are then the columns of this device alone, as many on each, and class
+        indices count over all of them. Devices exchange the maximum of a sample and one message of a few numbers, never
+        logits.
+      n_classes: how many classes there are, if there are more columns: the last ones, over all devices, are padding,
+        and whatever stands there has no effect. None: as many as columns.
       options: `weights`, `where`, `reduction`, `axis`: see `jaxloss.AxisOptions`.
 
     Returns:
       The reduced loss, a scalar, the same on every device of `axis_name`; with `reduction="none"` one loss a sample.
-      NaN for a sample whose class index is out of range.
+      NaN for a sample whose class index is out of range or not valid.
 
     Raises:
       ValueError: shapes do not fit, `label_smoothing` is outside [0, 1], `ignore_index` is given with a floating
@@ -213,74 +222,10 @@ def cross_entropy(
       >>> print(f"{jaxloss.cross_entropy(logits, jnp.array([0, 2]), label_smoothing=0.1):.4f}")
       0.7357
     """
-    classes = ClassAxis.of("cross_entropy", logits.size, axis_name, n_classes)
-    if jnp.ndim(target) and checks.data_checks_enabled():
+    if jnp.ndim(target) and classes.valid is None and checks.data_checks_enabled():
         _require_distribution(classes, jnp.asarray(target))
     of = softmax_cross_entropy(classes, logits, target, class_weights, label_smoothing)
     return of.loss, of.normaliser
-
-
-class SoftmaxCrossEntropy(NamedTuple):
-    """The loss of one sample, its normaliser (None: 1), and log Σ exp of its logits."""
-
-    loss: Array
-    normaliser: Array | None
-    log_normaliser: Array
-
-
-def softmax_cross_entropy(
-    classes: ClassAxis, logits: Vector, target: Vector | int, class_weights: Vector | None, label_smoothing: Real
-) -> SoftmaxCrossEntropy:
-    """What `cross_entropy` is for one sample: with scores s = x - max x,
-
-        l = (Σ w q) log Σ exp s - Σ w q s
-
-    of which each sum goes over the columns of all devices, and no term is negative, so that none cancels.
-    """
-    exists = classes.exists()
-    logits = logits if exists is None else jnp.where(exists, logits, -jnp.inf)
-    # The maximum is taken off before anything is added, so that large logits lose no digits.
-    maximum = classes.maximum(lax.stop_gradient(jnp.max(logits)))
-    scores = logits - maximum
-
-    normaliser = jnp.sum(jnp.exp(scores))
-    is_index, is_smoothed = jnp.ndim(target) == 0, isinstance(label_smoothing, Array)  # smoothed: not left at 0
-    weight = classes.share(class_weights, target) if is_index and class_weights is not None else None
-    if is_index and not is_smoothed:
-        # The logit is looked up and not its score, for which all scores would be written to memory: 40 % of the time.
-        normaliser, logit, *weights = classes.sums(normaliser, classes.share(logits, target), *_given(weight))
-        log_normaliser = jnp.log(normaliser)
-        surprise = log_normaliser - (logit - maximum)
-        return SoftmaxCrossEntropy(*_weighted(surprise, *weights), maximum + log_normaliser)
-
-    def products(probabilities: Real, scores: Vector, weights: Vector | None) -> tuple[Array, Array]:
-        """Σ w q and Σ w q s over the columns here."""
-        masses = jnp.asarray(probabilities if weights is None else probabilities * weights)
-        # A class of probability 0 contributes 0 even where its score is -inf.
-        return jnp.sum(masses), jnp.sum(numerics.weighted(masses, scores))
-
-    if is_index:
-        mass, score = products(1 - label_smoothing, classes.share(scores, target), weight)
-    else:
-        mass, score = products((1 - label_smoothing) * target, scores, class_weights)
-    if is_smoothed:
-        each = jnp.broadcast_to(label_smoothing / classes.n_classes, scores.shape)
-        more, of_all = products(each if exists is None else jnp.where(exists, each, 0), scores, class_weights)
-        mass, score = mass + more, score + of_all
-    has_unit_mass = is_index and weight is None
-    normaliser, score, *rest = classes.sums(normaliser, score, *(() if has_unit_mass else (mass,)), *_given(weight))
-    log_normaliser = jnp.log(normaliser)
-    loss = log_normaliser - score if has_unit_mass else rest[0] * log_normaliser - score
-    return SoftmaxCrossEntropy(loss, None if weight is None else rest[-1], maximum + log_normaliser)
-
-
-def _given(weight: Array | None) -> tuple[Array, ...]:
-    return () if weight is None else (weight,)
-
-
-def _weighted(surprise: Array, weight: Array | None = None) -> tuple[Array, Array | None]:
-    """The loss of a class with this weight, and its normaliser."""
-    return surprise if weight is None else numerics.weighted(weight, surprise), weight
 
 
 def _require_distribution(classes: ClassAxis, target: Vector) -> None:

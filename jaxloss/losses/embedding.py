@@ -1,4 +1,4 @@
-"""Losses that learn where vectors lie from one another."""
+"""Metric learning: losses of the distances and angles between embeddings."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from jax import Array
 
 from jaxloss import _numerics as numerics
 from jaxloss import kinks, vectors
+from jaxloss._arrays import Real, Vector
 from jaxloss._decorator.lift import loss
-from jaxloss._errors import Real, Vector, require_pairwise
+from jaxloss._errors import require_pairwise
 from jaxloss.options import AxisOptions
 
 _EPS = 1e-6  # PyTorch's
@@ -34,24 +35,24 @@ def triplet_margin_loss(
     kink_width: Real | None = None,
     **options: Unpack[AxisOptions],
 ) -> Array:
-    r"""How far an anchor is from being closer, by the margin, to a vector like it than to one unlike it.
+    r"""Hinge loss that requires an anchor to be closer, by a margin, to a positive than to a negative vector.
 
     $$l = \max\bigl(0,\, d(a, p) - d(a, n) + m\bigr), \qquad d(x, y) = \| x - y + \epsilon \|_p$$
 
     Args:
       anchor: floating `(..., D)`: $a$.
-      positive: floating, the same shape: $p$, like the anchor.
-      negative: floating, the same shape: $n$, unlike it.
-      margin: $m$. A number, or an array with one a sample.
-      p: of the norm: a Python number of at least 1, or infinity.
-      eps: at least 0: $\epsilon$, added to each difference as PyTorch does; nothing here needs it.
-      swap: whether $d(p, n)$ takes the place of $d(a, n)$ where it is smaller (the hard negative of the pair).
-      kink_width: half-width of the ramp on which the derivative runs through the kinks of the loss and of the norm, at
-        least 0; None is one machine epsilon. See `jaxloss.kinks`.
+      positive: floating, the same shape: $p$, similar to the anchor.
+      negative: floating, the same shape: $n$, dissimilar to the anchor.
+      margin: $m$. A number, or an array with one value per sample.
+      p: order of the norm: a Python number of at least 1, or infinity.
+      eps: at least 0: $\epsilon$, added to each difference as in PyTorch; 0 is safe.
+      swap: whether $d(p, n)$ replaces $d(a, n)$ if it is smaller (the harder negative).
+      kink_width: half-width of the ramp that the derivative follows at the kinks of the loss and of the norm, at least
+        0. None means one machine epsilon. See `jaxloss.kinks`.
       options: `weights`, `where`, `reduction`, `axis`: see `jaxloss.AxisOptions`.
 
     Returns:
-      The reduced loss, a scalar; with `reduction="none"` one loss a triplet.
+      The reduced loss, a scalar; with `reduction="none"`, one loss per triplet.
 
     Raises:
       ValueError: shapes do not fit, `p` is below 1, or `eps` or `kink_width` is negative.
@@ -89,28 +90,28 @@ def triplet_margin_with_distance_loss(
     kink_width: Real | None = None,
     **options: Unpack[AxisOptions],
 ) -> Array:
-    r"""`triplet_margin_loss` with a distance of one's own.
+    r"""`triplet_margin_loss` with a custom distance.
 
     $$l = \max\bigl(0,\, d(a, p) - d(a, n) + m\bigr)$$
 
     Args:
       anchor: floating `(..., D)`: $a$.
-      positive: floating, the same shape: $p$, like the anchor.
-      negative: floating, the same shape: $n$, unlike it.
-      distance_function: $d$, of two single vectors `(D,)` to a scalar, by default that of `triplet_margin_loss`. It is
-        compiled in: pass the same function object each time, not a new lambda.
-      margin: $m$. A number, or an array with one a sample.
-      swap: whether $d(p, n)$ takes the place of $d(a, n)$ where it is smaller.
-      kink_width: half-width of the ramp on which the derivative runs through the kink of the loss, at least 0; None is
-        one machine epsilon. See `jaxloss.kinks`.
+      positive: floating, the same shape: $p$, similar to the anchor.
+      negative: floating, the same shape: $n$, dissimilar to the anchor.
+      distance_function: $d$, which maps two vectors `(D,)` to a scalar; by default, the distance of
+        `triplet_margin_loss`. It is static: pass the same function object each time, not a new lambda.
+      margin: $m$. A number, or an array with one value per sample.
+      swap: whether $d(p, n)$ replaces $d(a, n)$ if it is smaller.
+      kink_width: half-width of the ramp that the derivative follows at the kink of the loss, at least 0. None means one
+        machine epsilon. See `jaxloss.kinks`.
       options: `weights`, `where`, `reduction`, `axis`: see `jaxloss.AxisOptions`.
 
     Returns:
-      The reduced loss, a scalar; with `reduction="none"` one loss a triplet.
+      The reduced loss, a scalar; with `reduction="none"`, one loss per triplet.
 
     Raises:
       ValueError: shapes do not fit, or `kink_width` is negative.
-      TypeError: an array is not floating, or `distance_function` no callable of two arguments.
+      TypeError: an array is not floating, or `distance_function` is not a callable of two arguments.
 
     Reference:
       Balntas et al., BMVC 2016, as `triplet_margin_loss`.
@@ -139,7 +140,7 @@ def _triplet_margin(
     swap: bool,
     kink_width: Real | None,
 ) -> Array:
-    # The loss scales with its vectors: in this unit no distance overflows, so that none is infinity minus infinity.
+    # The loss scales with its vectors. In this unit no distance overflows, so no difference is infinity minus infinity.
     unit = vectors.unit(len(anchor), p)
     width = kinks.resolve_width("triplet_margin_loss", anchor, kink_width) / unit
 
@@ -158,10 +159,10 @@ def _triplet(
     swap: bool,
     kink_width: Real | None,
 ) -> Array:
-    farther = distance(anchor, negative)
+    to_negative = distance(anchor, negative)
     if swap:
-        farther = -kinks.maximum(-farther, -distance(positive, negative), kink_width)
-    return kinks.positive_part(numerics.difference(distance(anchor, positive), farther) + margin, kink_width)
+        to_negative = -kinks.maximum(-to_negative, -distance(positive, negative), kink_width)
+    return kinks.positive_part(numerics.difference(distance(anchor, positive), to_negative) + margin, kink_width)
 
 
 @loss("(d),(d),()->()", domains={"target": "{-1, 1}", "kink_width": "[0, inf)"})
@@ -174,30 +175,30 @@ def cosine_embedding_loss(
     kink_width: Real | None = None,
     **options: Unpack[AxisOptions],
 ) -> Array:
-    r"""How far like vectors are from one direction, and unlike ones from an angle with cosine at most the margin.
+    r"""Cosine distance of similar vectors; for dissimilar vectors, the excess of their cosine over a margin.
 
     $$l = \begin{cases} 1 - \cos(x_1, x_2) & y = 1 \\ \max(0, \cos(x_1, x_2) - m) & y = -1 \end{cases}$$
 
     Args:
       first: floating `(..., D)`: $x_1$.
       second: floating, the same shape: $x_2$.
-      target: 1 for alike, -1 for not, `(...)`: $y$.
-      margin: $m$, sensibly in [-1, 1]. A number, or an array with one a sample.
-      kink_width: half-width of the ramp on which the derivative runs through the kink at $\cos = m$, at least 0; None
-        is one machine epsilon. See `jaxloss.kinks`.
+      target: 1 for similar, -1 for dissimilar vectors, `(...)`: $y$.
+      margin: $m$, usually in [-1, 1]. A number, or an array with one value per sample.
+      kink_width: half-width of the ramp that the derivative follows at the kink $\cos = m$, at least 0. None means one
+        machine epsilon. See `jaxloss.kinks`.
       options: `weights`, `where`, `reduction`, `axis`: see `jaxloss.AxisOptions`.
 
     Returns:
-      The reduced loss, a scalar; with `reduction="none"` one loss a pair. The cosine with a zero vector is 0. NaN for
-      another target, to which neither case applies.
+      The reduced loss, a scalar; with `reduction="none"`, one loss per pair. The cosine with a zero vector is 0. NaN
+      for any other target, to which neither case applies.
 
     Raises:
       ValueError: shapes do not fit, or `kink_width` is negative.
       TypeError: `first` or `second` is not floating.
 
     Reference:
-      Chopra, Hadsell and LeCun, Learning a similarity metric discriminatively, CVPR 2005; in this form PyTorch's
-      `torch.nn.functional.cosine_embedding_loss`.
+      Chopra, Hadsell and LeCun, Learning a similarity metric discriminatively, CVPR 2005; in this form in
+      PyTorch's `torch.nn.functional.cosine_embedding_loss`.
 
     Example:
       >>> import jax.numpy as jnp, jaxloss

@@ -11,20 +11,19 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxloss import _numerics as numerics
-from jaxloss._arrays import compute_dtype, product_dtype
-from jaxloss._class_axis import AxisName, ClassAxis
-from jaxloss._decorator.lift import loss
-from jaxloss._errors import Real, Vector
+from jaxloss._arrays import Real, Vector, compute_dtype, product_dtype
+from jaxloss._class_axis import ClassAxis
+from jaxloss._decorator.batching import BatchLoss
+from jaxloss._decorator.lift import batch_loss
 from jaxloss._large_output import chunked as chunks
 from jaxloss._large_output.adaptive import AdaptiveSoftmax
 from jaxloss._large_output.loops import Span
-from jaxloss._sharding import equally_varying
-from jaxloss.losses.classification import softmax_cross_entropy
-from jaxloss.options import ReductionOptions
-from jaxloss.reductions import Rows
+from jaxloss._sharding import AxisName, equally_varying
+from jaxloss.losses.softmax import softmax_cross_entropy
+from jaxloss.options import ReductionOptions, is_given
 
 
-@loss(
+@batch_loss(
     "(d),(d,c),()->()",
     "(d),(d,c),(c)->()",
     indices={"target": "[0, c)"},
@@ -39,9 +38,9 @@ from jaxloss.reductions import Rows
     parameters={"kernel": "(d,c)", "bias": "(c)", "class_weights": "(c)"},
     static=("ignore_index", "chunk_size", "axis_name", "n_classes"),
     split="c",
-    by_rows=True,
 )
 def linear_cross_entropy(
+    classes: ClassAxis,
     hidden: Vector,
     kernel: Vector,
     target: Vector | int,
@@ -56,7 +55,7 @@ def linear_cross_entropy(
     axis_name: AxisName | None = None,
     n_classes: int | None = None,
     **options: Unpack[ReductionOptions],
-) -> Rows:
+) -> BatchLoss:
     r"""`cross_entropy` of the logits of an output layer, without ever holding them.
 
     $$x = h K + b, \qquad x \leftarrow \kappa \tanh(x / \kappa), \qquad
@@ -112,7 +111,6 @@ def linear_cross_entropy(
       [0.2395 1.0986]
     """
     hidden, kernel, target = jnp.asarray(hidden), jnp.asarray(kernel), jnp.asarray(target)
-    classes = ClassAxis.of("linear_cross_entropy", kernel.shape[1], axis_name, n_classes)
     dtype = product_dtype([hidden, kernel])
     shared = _given(bias=bias, class_weights=class_weights)
     is_index = target.ndim < hidden.ndim
@@ -129,20 +127,19 @@ def linear_cross_entropy(
     weight = None
     if is_index and "class_weights" in shared:
         (weight,) = classes.sums(classes.share(shared["class_weights"], target))
-    return Rows(
+    return BatchLoss(
         losses=functools.partial(chunks.losses, row, size, layer),
         weighted_sum=functools.partial(chunks.weighted_sum, row, size, layer),
         normalisers=weight,
     )
 
 
-@loss(
+@batch_loss(
     "(d),(d,c),()->()",
     indices={"target": "[0, c)"},
     parameters={"parameters": "(d,c)"},
     structures={"parameters": AdaptiveSoftmax},
     static=("ignore_index",),
-    by_rows=True,
 )
 def adaptive_log_softmax_with_loss(
     hidden: Vector,
@@ -151,7 +148,7 @@ def adaptive_log_softmax_with_loss(
     *,
     ignore_index: int = -100,
     **options: Unpack[ReductionOptions],
-) -> Rows:
+) -> BatchLoss:
     r"""Negative log-likelihood of the right class under an adaptive softmax, at a cost that follows the data.
 
     $$l = -\log p_y$$
@@ -199,7 +196,7 @@ def adaptive_log_softmax_with_loss(
         first, *others = map(of, layers)
         return sum(others, first)
 
-    return Rows(
+    return BatchLoss(
         losses=lambda: _permuted(added(chunks.losses), place, order).reshape(target.shape),
         weighted_sum=lambda weights: added(chunks.weighted_sum, _permuted(weights.reshape(-1), order, place)),
     )
@@ -238,8 +235,8 @@ def _sorted_layers(
 
 
 def _given(**values: Any) -> chunks.Arrays:
-    """Those that are arrays: not left at a default, by which a term is left out."""
-    return {name: value for name, value in values.items() if isinstance(value, Array)}
+    """Those that are arrays: an option left at its default leaves out its term."""
+    return {name: value for name, value in values.items() if is_given(value)}
 
 
 def _row(classes: ClassAxis, logits: Array, shared: chunks.Arrays, own: chunks.Arrays) -> Array:

@@ -1,4 +1,4 @@
-"""Negative log-likelihoods of counts and of real numbers, and the divergence between distributions."""
+"""Negative log-likelihoods of counts and real numbers, and the Kullback-Leibler divergence."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from typing import Unpack
 
 import jax
 import jax.numpy as jnp
-from jax import Array, lax
+from jax import Array
 
 from jaxloss import _data_checks as checks
 from jaxloss import _numerics as numerics
+from jaxloss._arrays import Real
 from jaxloss._decorator.lift import loss
-from jaxloss._errors import Interval, Real
+from jaxloss._interval import Interval
 from jaxloss.options import ReductionOptions
 
 _RATES = Interval("[0, inf)")
@@ -39,13 +40,12 @@ def poisson_nll_loss(
       prediction: floating, any shape `(...)`: $\log \lambda$, or with `log_input=False` $\lambda$, at least 0.
       target: real, at least 0, the same shape: $y$, the count.
       log_input: whether `prediction` is the logarithm of the rate.
-      full: whether to add Stirling's approximation of $\log y!$, which does not depend on the prediction.
-      eps: above 0: $\epsilon$, which is there only where `log_input` is False.
+      full: whether to add Stirling's approximation to $\log y!$, which does not depend on the prediction.
+      eps: above 0: $\epsilon$, used only with `log_input=False`.
       options: `weights`, `where`, `reduction`: see `jaxloss.ReductionOptions`.
 
     Returns:
-      The reduced loss, a scalar; with `reduction="none"` of the shape of the arguments. NaN for a negative rate below
-      `-eps`.
+      The reduced loss, a scalar; with `reduction="none"`, of the shape of the arguments. NaN for a rate below `-eps`.
 
     Raises:
       ValueError: shapes do not fit, or `eps` is not above 0.
@@ -76,7 +76,7 @@ def poisson_nll_loss(
 
 @jax.custom_jvp
 def _excess(log_rate: Array, count: Array) -> Array:
-    """rate - count log(rate / count) - count: near the likeliest rate no part is much larger than the whole."""
+    """rate - count log(rate / count) - count, in terms that do not cancel where the rate is close to the count."""
     surplus = log_rate - jnp.log(count)
     return count * (jnp.expm1(surplus) - surplus)
 
@@ -90,7 +90,7 @@ def _excess_jvp(primals, tangents):
 
 @jax.custom_jvp
 def _excess_of_rate(rate: Array, count: Array) -> Array:
-    """The same of the rate itself."""
+    """The same from the rate instead of its logarithm."""
     relative = (rate - count) / count
     is_near = jnp.abs(relative) < 0.5
     near = jnp.log1p(jnp.where(is_near, relative, 0))
@@ -114,7 +114,7 @@ def gaussian_nll_loss(
     eps: Real = 1e-6,
     **options: Unpack[ReductionOptions],
 ) -> Array:
-    r"""Negative log-likelihood of a real number under a normal distribution with a variance of its own.
+    r"""Negative log-likelihood of a real number under a normal distribution with a predicted variance.
 
     $$l = \tfrac12 \Bigl( \log v + \frac{(x - y)^2}{v} \Bigr) \; \bigl[ {} + \tfrac12 \log 2 \pi \bigr], \qquad
     v = \max(\text{variance}, \epsilon)$$
@@ -122,13 +122,13 @@ def gaussian_nll_loss(
     Args:
       prediction: floating, any shape `(...)`: $x$, the mean.
       target: real, the same shape: $y$.
-      variance: floating, at least 0, the same shape; one for a whole row of an `(N, D)` call has shape `(N, 1)`.
-      full: whether to add the constant.
-      eps: above 0: $\epsilon$. The gradient reaches a variance below it all the same, taken at `eps`.
+      variance: floating, at least 0, the same shape. One variance for each row of an `(N, D)` call has shape `(N, 1)`.
+      full: whether to add the constant $\tfrac12 \log 2 \pi$.
+      eps: above 0: $\epsilon$. A variance below `eps` still gets a gradient: the one at `eps`.
       options: `weights`, `where`, `reduction`: see `jaxloss.ReductionOptions`.
 
     Returns:
-      The reduced loss, a scalar; with `reduction="none"` of the shape of the arguments. NaN for a negative variance.
+      The reduced loss, a scalar; with `reduction="none"`, of the shape of the arguments. NaN for a negative variance.
 
     Raises:
       ValueError: shapes do not fit, or `eps` is not above 0.
@@ -150,15 +150,14 @@ def gaussian_nll_loss(
 @jax.custom_jvp
 def _gaussian(difference: Array, variance: Array, eps: Real) -> Array:
     clamped = numerics.raised(variance, eps)
-    # Divided before it is squared, as the square of an ordinary ratio's parts may overflow.
+    # Not difference^2 / clamped: the square may overflow where the ratio does not.
     return (jnp.log(clamped) + difference * (difference / clamped)) / 2
 
 
 @_gaussian.defjvp
 def _gaussian_jvp(primals, tangents):
     difference, variance, eps = primals
-    # Past a barrier XLA:CPU does not know eps for that of the value, and makes no array of it that both read.
-    clamped = jnp.maximum(variance, lax.optimization_barrier(jnp.asarray(eps, variance.dtype)))
+    clamped = jnp.maximum(variance, numerics.unshared(eps))
     by_difference = numerics.finite(difference / clamped)
     by_clamped = numerics.finite((1 / clamped - by_difference * by_difference) / 2)
     by_eps = jnp.where(variance < eps, by_clamped, 0)
@@ -170,27 +169,28 @@ def _gaussian_jvp(primals, tangents):
 def kl_div(
     log_probabilities: Real, target: Real, *, log_target: bool = False, **options: Unpack[ReductionOptions]
 ) -> Array:
-    r"""One class's part in the Kullback-Leibler divergence of predicted from true probabilities.
+    r"""One class's term of the Kullback-Leibler divergence between true and predicted probabilities.
 
     $$l = p \, (\log p - \log q), \qquad 0 \log 0 = 0$$
 
-    The divergence of two distributions is the sum over their classes: `reduction="batchmean"` gives its mean over the
-    leading axis, where `"mean"` also divides by the number of classes.
+    The divergence of two distributions is the sum over their classes. `reduction="batchmean"` gives its mean over the
+    leading axis; `"mean"` also divides by the number of classes.
 
-    Caution: only for distributions that sum to 1 is this sum never negative, and smallest where they are equal. A class
-    that is predicted to be impossible, $\log q = -\infty$, but has $p > 0$ makes the divergence infinite and its
-    gradient meaningless: take `jax.nn.log_softmax` of finite logits. A sample being one class, whether a distribution
-    sums to 1 is not checked; that of `cross_entropy` is, under `jaxloss.data_checks`.
+    Caution: the sum is nonnegative, and smallest where the distributions are equal, only if both of them sum to 1. A
+    class with $p > 0$ that is predicted to be impossible, $\log q = -\infty$, makes the divergence infinite and its
+    gradient meaningless, so take `jax.nn.log_softmax` of finite logits. Because a sample is a single class, whether a
+    distribution sums to 1 is not checked. `cross_entropy` checks it under `jaxloss.data_checks`.
 
     Args:
       log_probabilities: floating, any shape `(...)`, at most 0: $\log q$, the prediction.
       target: real, the same shape: $p$ in [0, 1], or with `log_target=True` $\log p$, at most 0.
-      log_target: whether `target` holds logarithms.
+      log_target: whether `target` contains log-probabilities.
       options: `weights`, `where`, `reduction`: see `jaxloss.ReductionOptions`.
 
     Returns:
-      The reduced loss, a scalar; with `reduction="none"` of the shape of the arguments. Under `jaxloss.data_checks` an
-      error for logarithms above 0, probabilities outside [0, 1], and impossible predictions of possible classes.
+      The reduced loss, a scalar; with `reduction="none"`, of the shape of the arguments. Under `jaxloss.data_checks`,
+      log-probabilities above 0, probabilities outside [0, 1], and a predicted probability of 0 for a class with $p > 0$
+      are errors.
 
     Raises:
       ValueError: shapes do not fit.

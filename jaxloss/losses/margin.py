@@ -1,4 +1,4 @@
-"""Losses that ask one score to be above another, or above 0, by a margin."""
+"""Losses that require one score to exceed another, or a threshold, by a margin."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from jax import Array
 
 from jaxloss import _numerics as numerics
 from jaxloss import kinks
+from jaxloss._arrays import Real, Vector
 from jaxloss._decorator.lift import loss
-from jaxloss._errors import Real, Vector
 from jaxloss.options import AxisOptions, ReductionOptions, SampleOptions
 
 
@@ -23,21 +23,21 @@ def hinge_embedding_loss(
     kink_width: Real | None = None,
     **options: Unpack[ReductionOptions],
 ) -> Array:
-    r"""A distance itself where a pair is alike, its shortfall from the margin where the pair is not.
+    r"""The distance of a similar pair, or the shortfall from the margin of a dissimilar pair.
 
     $$l = \begin{cases} x & y = 1 \\ \max(0, m - x) & y = -1 \end{cases}$$
 
     Args:
-      prediction: floating, any shape `(...)`: $x$, as a rule the distance of a pair.
-      target: 1 for alike, -1 for not, the same shape: $y$.
-      margin: $m$. A number, or an array with one a sample.
-      kink_width: half-width of the ramp on which the derivative runs through the kink at $x = m$, at least 0; None is
-        one machine epsilon. See `jaxloss.kinks`.
+      prediction: floating, any shape `(...)`: $x$, usually the distance of a pair.
+      target: 1 for similar, -1 for dissimilar pairs, the same shape: $y$.
+      margin: $m$. A number, or an array with one value per sample.
+      kink_width: half-width of the ramp that the derivative follows at the kink $x = m$, at least 0. None means one
+        machine epsilon. See `jaxloss.kinks`.
       options: `weights`, `where`, `reduction`: see `jaxloss.ReductionOptions`.
 
     Returns:
-      The reduced loss, a scalar; with `reduction="none"` of the shape of the arguments. NaN for another target, to
-      which neither case applies.
+      The reduced loss, a scalar; with `reduction="none"`, of the shape of the arguments. NaN for any other
+      target, to which neither case applies.
 
     Raises:
       ValueError: shapes do not fit, or `kink_width` is negative.
@@ -48,12 +48,12 @@ def hinge_embedding_loss(
 
     Example:
       >>> import jax.numpy as jnp, jaxloss
-      >>> distance, alike = jnp.array([0.25, 0.25, 2.0]), jnp.array([1, -1, -1])
-      >>> print(jaxloss.hinge_embedding_loss(distance, alike, reduction="none"))
+      >>> distance, target = jnp.array([0.25, 0.25, 2.0]), jnp.array([1, -1, -1])
+      >>> print(jaxloss.hinge_embedding_loss(distance, target, reduction="none"))
       [0.25 0.75 0.  ]
     """
     shortfall = kinks.positive_part(margin - prediction, kink_width)
-    # Selections, as products in their place take twice as long up to 4 M elements, and are faster only beyond.
+    # Selections: products instead take twice as long up to 4 M elements, and are faster only above.
     return jnp.where(target == 1, prediction, jnp.where(target == -1, shortfall, jnp.nan))
 
 
@@ -67,23 +67,23 @@ def margin_ranking_loss(
     kink_width: Real | None = None,
     **options: Unpack[ReductionOptions],
 ) -> Array:
-    r"""How far the score that ought to be the higher of two is from being so by the margin.
+    r"""The shortfall of one score from exceeding another by a margin.
 
     $$l = \max\bigl(0,\, m - y \, (x_1 - x_2)\bigr)$$
 
-    With `jaxloss.target_score` as `first` and `jaxloss.highest_wrong_score` as `second` it trains a classifier.
+    With `jaxloss.target_score` as `first` and `jaxloss.highest_wrong_score` as `second`, it trains a classifier.
 
     Args:
       first: floating, any shape `(...)`: $x_1$.
       second: floating, the same shape: $x_2$.
-      target: 1 where `first` ought to be higher, -1 where `second` ought to be: $y$. The same shape, or one for all.
-      margin: $m$. A number, or an array with one a sample.
-      kink_width: half-width of the ramp on which the derivative runs through the kink, at least 0; None is one machine
+      target: 1 if `first` should be higher, -1 if `second` should be higher: $y$. The same shape, or a scalar.
+      margin: $m$. A number, or an array with one value per sample.
+      kink_width: half-width of the ramp that the derivative follows at the kink, at least 0. None means one machine
         epsilon. See `jaxloss.kinks`.
       options: `weights`, `where`, `reduction`: see `jaxloss.ReductionOptions`.
 
     Returns:
-      The reduced loss, a scalar; with `reduction="none"` of the shape of the arguments.
+      The reduced loss, a scalar; with `reduction="none"`, of the shape of the arguments.
 
     Raises:
       ValueError: shapes do not fit, or `kink_width` is negative.
@@ -103,7 +103,7 @@ def margin_ranking_loss(
 
 @loss("(c),()->()", indices={"target": "[0, c)"})
 def target_score(logits: Vector, target: Vector | int, **options: Unpack[SampleOptions]) -> Array:
-    r"""The score of the right class: one side of a ranking loss that trains a classifier.
+    r"""The score of the right class, for a ranking loss that trains a classifier.
 
     $$s = x_y$$
 
@@ -113,14 +113,14 @@ def target_score(logits: Vector, target: Vector | int, **options: Unpack[SampleO
       options: `axis`, the class axis, by default the last.
 
     Returns:
-      One score a sample, of the shape of `target`. NaN for a sample whose target is out of range.
+      One score per sample, of the shape of `target`. NaN for a sample whose target is out of range.
 
     Raises:
       ValueError: shapes do not fit.
-      TypeError: `logits` is not floating, or `target` not integer.
+      TypeError: `logits` is not floating, or `target` is not integer.
 
     Reference:
-      As `highest_wrong_score`, the other side.
+      As `highest_wrong_score`.
 
     Example:
       >>> import jax.numpy as jnp, jaxloss
@@ -134,27 +134,27 @@ def target_score(logits: Vector, target: Vector | int, **options: Unpack[SampleO
 def highest_wrong_score(
     logits: Vector, target: Vector | int, *, kink_width: Real | None = None, **options: Unpack[SampleOptions]
 ) -> Array:
-    r"""The highest score of a wrong class: the answer that is the nearest to being mistaken for the right one.
+    r"""The highest score of a wrong class, for a ranking loss that trains a classifier.
 
     $$s = \max_{c \ne y} x_c$$
 
-    A ranking loss between it and the score of the right class trains a classifier: with `margin_ranking_loss` the
-    multi-class support vector machine of Crammer and Singer, which the example shows.
+    A ranking loss between this score and that of the right class trains a classifier. With `margin_ranking_loss`, as in
+    the example, it is the multi-class support vector machine of Crammer and Singer.
 
     Args:
       logits: floating `(..., C)`: $x$, a score for each class.
       target: integer `(...)`: $y$, the right class in [0, C).
-      kink_width: how far below the highest a wrong score may lie and still have a share of the derivative, at least 0;
-        None is one machine epsilon. See `jaxloss.kinks.max`.
+      kink_width: how far below the highest a wrong score may lie and still have a share of the derivative, at least 0.
+        None means one machine epsilon. See `jaxloss.kinks.max`.
       options: `axis`, the class axis, by default the last.
 
     Returns:
-      One score a sample, of the shape of `target`; -inf if there is but one class. NaN for a sample whose target is out
-      of range.
+      One score per sample, of the shape of `target`; -inf if there is only one class. NaN for a sample whose target is
+      out of range.
 
     Raises:
       ValueError: shapes do not fit, or `kink_width` is negative.
-      TypeError: `logits` is not floating, or `target` not integer.
+      TypeError: `logits` is not floating, or `target` is not integer.
 
     Reference:
       Crammer and Singer, On the algorithmic implementation of multiclass kernel-based vector machines, JMLR 2, 2001,
@@ -172,7 +172,7 @@ def highest_wrong_score(
 
 @loss("(),()->()", domains={"target": "{-1, 1}"})
 def soft_margin_loss(logits: Real, target: Real, **options: Unpack[ReductionOptions]) -> Array:
-    r"""Logistic loss of a decision between -1 and 1.
+    r"""Logistic loss of binary classification with targets -1 and 1.
 
     $$l = \log(1 + e^{-y x})$$
 
@@ -182,7 +182,7 @@ def soft_margin_loss(logits: Real, target: Real, **options: Unpack[ReductionOpti
       options: `weights`, `where`, `reduction`: see `jaxloss.ReductionOptions`.
 
     Returns:
-      The reduced loss, a scalar; with `reduction="none"` of the shape of the arguments.
+      The reduced loss, a scalar; with `reduction="none"`, of the shape of the arguments.
 
     Raises:
       ValueError: shapes do not fit.
@@ -216,7 +216,7 @@ def multi_margin_loss(
     kink_width: Real | None = None,
     **options: Unpack[AxisOptions],
 ) -> Array:
-    r"""Hinge loss of the right class against every other.
+    r"""Hinge loss of the right class against every other class.
 
     $$l = \frac{w_y}{C} \sum_{c \ne y} \max(0,\, m - x_y + x_c)^p$$
 
@@ -224,19 +224,19 @@ def multi_margin_loss(
       logits: floating `(..., C)`: $x$, a score for each class.
       target: integer `(...)`: $y$, the right class in [0, C).
       p: 1 or 2.
-      margin: $m$. A number, or an array with one a sample.
-      class_weights: real `(C,)`: $w$; 1 if not given. As in PyTorch they are no part of the mean's normaliser.
-      kink_width: half-width of the ramp on which the derivative runs through the kinks, at least 0; None is one machine
-        epsilon. See `jaxloss.kinks`. With `p=2` the loss has no kinks.
+      margin: $m$. A number, or an array with one value per sample.
+      class_weights: real `(C,)`: $w$; 1 if not given. As in PyTorch, they do not enter the normaliser of the mean.
+      kink_width: half-width of the ramp that the derivative follows at the kinks, at least 0. None means one machine
+        epsilon. See `jaxloss.kinks`. With `p=2`, the loss has no kinks.
       options: `weights`, `where`, `reduction`, `axis`: see `jaxloss.AxisOptions`.
 
     Returns:
-      The reduced loss, a scalar; with `reduction="none"` of the shape of `target`. NaN for a sample whose target is
+      The reduced loss, a scalar; with `reduction="none"`, of the shape of `target`. NaN for a sample whose target is
       out of range.
 
     Raises:
       ValueError: shapes do not fit, `p` is neither 1 nor 2, or `kink_width` is negative.
-      TypeError: `logits` is not floating, or `target` not integer.
+      TypeError: `logits` is not floating, or `target` is not integer.
 
     Reference:
       Weston and Watkins, Support vector machines for multi-class pattern recognition, ESANN 1999, equation 3.
@@ -247,88 +247,14 @@ def multi_margin_loss(
       0.1875
     """
     shortfall = kinks.positive_part(margin - logits[target] + logits, 0.0 if p == 2 else kink_width)
-    # A square may overflow where its part in the mean does not: it is made smaller before, by a power of two of which
-    # the square is at least C.
+    # A square may overflow although its share of the mean does not. Divide first, by a power of two whose square is at
+    # least C.
     scale = 2.0 ** (((logits.size - 1).bit_length() + 1) // 2) if p == 2 else 1.0
     terms = numerics.square(shortfall / scale) if p == 2 else shortfall
-    cost = numerics.weighted(jnp.where(_is_wrong(logits, target), scale**2 / logits.size, 0), terms).sum()
-    return cost if class_weights is None else numerics.weighted(class_weights[target], cost)
-
-
-@loss("(c),(c)->()", indices={"target": "[-1, c)"}, domains={"kink_width": "[0, inf)"})
-def multilabel_margin_loss(
-    logits: Vector, target: Vector, *, kink_width: Real | None = None, **options: Unpack[AxisOptions]
-) -> Array:
-    r"""Hinge loss of each right class against each wrong one.
-
-    $$l = \frac{1}{C} \sum_{j \in T} \sum_{i \notin T} \max(0,\, 1 - x_j + x_i)$$
-
-    Args:
-      logits: floating `(..., C)`: $x$, a score for each class.
-      target: integer `(..., C)`: $T$, the right classes, each in [0, C), the list ended by -1 if it is shorter than C.
-        What follows the first -1, in [-1, C) as well, has no effect.
-      kink_width: half-width of the ramp on which the derivative runs through the kinks, at least 0; None is one machine
-        epsilon. See `jaxloss.kinks`.
-      options: `weights`, `where`, `reduction`, `axis`: see `jaxloss.AxisOptions`.
-
-    Returns:
-      The reduced loss, a scalar; with `reduction="none"` one loss a sample. NaN for a sample whose list has an index
-      out of range.
-
-    Raises:
-      ValueError: shapes do not fit, or `kink_width` is negative.
-      TypeError: `logits` is not floating, or `target` not integer.
-
-    Reference:
-      Elisseeff and Weston, A kernel method for multi-labelled classification, NIPS 2001, section 3.
-
-    Example:
-      >>> import jax.numpy as jnp, jaxloss
-      >>> logits, target = jnp.array([[0.0, 0.25, 0.5, 1.0]]), jnp.array([[3, 0, -1, 1]])
-      >>> print(jaxloss.multilabel_margin_loss(logits, target))
-      0.875
-    """
-    n_classes = logits.size
-    listed = jnp.cumsum(target == -1) == 0
-    right = jnp.zeros(n_classes, bool).at[jnp.where(listed, target, n_classes)].set(True, mode="drop")
-    scores = logits[jnp.where(listed, target, 0)]
-    shortfall = kinks.positive_part(1 - scores[:, None] + logits, kink_width)
-    return numerics.weighted(jnp.where(listed[:, None] & ~right, 1 / n_classes, 0), shortfall).sum()
-
-
-@loss("(c),(c)->()", domains={"target": "[0, 1]"}, parameters={"class_weights": "(c)"})
-def multilabel_soft_margin_loss(
-    logits: Vector, target: Vector, *, class_weights: Vector | None = None, **options: Unpack[AxisOptions]
-) -> Array:
-    r"""Binary cross-entropy of each class, averaged over the classes of a sample.
-
-    $$l = \frac{1}{C} \sum_c w_c \bigl( y_c \log(1 + e^{-x_c}) + (1 - y_c) \log(1 + e^{x_c}) \bigr)$$
-
-    Args:
-      logits: floating `(..., C)`: $x$.
-      target: real in [0, 1], `(..., C)`: $y$, for each class whether it applies.
-      class_weights: real `(C,)`: $w$; 1 if not given.
-      options: `weights`, `where`, `reduction`, `axis`: see `jaxloss.AxisOptions`.
-
-    Returns:
-      The reduced loss, a scalar; with `reduction="none"` one loss a sample.
-
-    Raises:
-      ValueError: shapes do not fit.
-      TypeError: `logits` is not floating.
-
-    Reference:
-      Nam et al., Large-scale multi-label text classification: revisiting neural networks, ECML 2014, section 3.
-
-    Example:
-      >>> import jax.numpy as jnp, jaxloss
-      >>> print(jaxloss.multilabel_soft_margin_loss(jnp.array([[0.0, 50.0]]), jnp.array([[1, 0]])).round(4))
-      25.3466
-    """
-    losses = numerics.logistic_cross_entropy(logits, target)
-    return jnp.sum((losses if class_weights is None else numerics.weighted(class_weights, losses)) / logits.size)
+    total = numerics.weighted(jnp.where(_is_wrong(logits, target), scale**2 / logits.size, 0), terms).sum()
+    return total if class_weights is None else numerics.weighted(class_weights[target], total)
 
 
 def _is_wrong(logits: Vector, target: Vector | int) -> Array:
-    """Whether each class is another than the right one."""
+    """Whether each class is a wrong one."""
     return jnp.arange(logits.size, dtype=jnp.result_type(target)) != target

@@ -10,8 +10,8 @@ from jax import Array
 
 from jaxloss import _numerics as numerics
 from jaxloss import kinks
+from jaxloss._arrays import Real
 from jaxloss._decorator.lift import loss
-from jaxloss._errors import Real
 from jaxloss.options import ReductionOptions
 
 
@@ -27,7 +27,7 @@ def mse_loss(prediction: Real, target: Real, **options: Unpack[ReductionOptions]
       options: `weights`, `where`, `reduction`: see `jaxloss.ReductionOptions`.
 
     Returns:
-      The reduced loss, a scalar; with `reduction="none"` of the shape of the arguments.
+      The reduced loss, a scalar; with `reduction="none"`, of the shape of the arguments.
 
     Raises:
       ValueError: shapes do not fit.
@@ -55,12 +55,12 @@ def l1_loss(
     Args:
       prediction: floating, any shape `(...)`: $x$.
       target: real, the same shape: $y$.
-      kink_width: half-width of the ramp on which the derivative runs through the kink at $x = y$, at least 0; None is
+      kink_width: half-width of the ramp that the derivative follows through the kink at $x = y$, at least 0. None is
         one machine epsilon. See `jaxloss.kinks`.
       options: `weights`, `where`, `reduction`: see `jaxloss.ReductionOptions`.
 
     Returns:
-      The reduced loss, a scalar; with `reduction="none"` of the shape of the arguments.
+      The reduced loss, a scalar; with `reduction="none"`, of the shape of the arguments.
 
     Raises:
       ValueError: shapes do not fit, or `kink_width` is negative.
@@ -86,19 +86,19 @@ def smooth_l1_loss(
     kink_width: Real | None = None,
     **options: Unpack[ReductionOptions],
 ) -> Array:
-    r"""Absolute error, rounded off to a parabola within `beta` of zero.
+    r"""Absolute error, with a parabola in place of the kink for errors below `beta`.
 
     $$l = \begin{cases} (x - y)^2 / (2 \beta) & |x - y| < \beta \\ |x - y| - \beta / 2 & \text{else} \end{cases}$$
 
     Args:
       prediction: floating, any shape `(...)`: $x$.
       target: real, the same shape: $y$.
-      beta: at least 0; 0 makes it `l1_loss`. A number for all samples or an array with one a sample.
-      kink_width: half-width of the ramp of the derivative where `beta` is 0; None is one machine epsilon.
+      beta: at least 0; 0 makes it `l1_loss`. One number for all samples, or an array with one number per sample.
+      kink_width: half-width of the derivative's ramp where `beta` is 0, at least 0. None is one machine epsilon.
       options: `weights`, `where`, `reduction`: see `jaxloss.ReductionOptions`.
 
     Returns:
-      The reduced loss, a scalar; with `reduction="none"` of the shape of the arguments.
+      The reduced loss, a scalar; with `reduction="none"`, of the shape of the arguments.
 
     Raises:
       ValueError: shapes do not fit, or `beta` or `kink_width` is negative.
@@ -118,18 +118,19 @@ def smooth_l1_loss(
 
 @loss("(),()->()", domains={"delta": "(0, inf)"})
 def huber_loss(prediction: Real, target: Real, *, delta: Real = 1.0, **options: Unpack[ReductionOptions]) -> Array:
-    r"""Squared error for small differences, absolute error for large ones.
+    r"""Squared error for small errors, absolute error for large ones.
 
     $$l = \begin{cases} (x - y)^2 / 2 & |x - y| < \delta \\ \delta (|x - y| - \delta / 2) & \text{else} \end{cases}$$
 
     Args:
       prediction: floating, any shape `(...)`: $x$.
       target: real, the same shape: $y$.
-      delta: above 0, where the parabola passes into the straight lines. A number, or an array with one a sample.
+      delta: above 0, the error at which the parabola meets the straight lines. One number for all samples, or an array
+        with one number per sample.
       options: `weights`, `where`, `reduction`: see `jaxloss.ReductionOptions`.
 
     Returns:
-      The reduced loss, a scalar; with `reduction="none"` of the shape of the arguments.
+      The reduced loss, a scalar; with `reduction="none"`, of the shape of the arguments.
 
     Raises:
       ValueError: shapes do not fit, or `delta` is not above 0.
@@ -146,12 +147,9 @@ def huber_loss(prediction: Real, target: Real, *, delta: Real = 1.0, **options: 
     return _huber(prediction - target, delta)
 
 
-# Both are the largest value over q of a parabola in q, so their derivative in the difference is just the best q. Stated
-# so, it is exact, and an infinite difference (the overflow of a finite one) does not meet the zero slope of a clip.
-#
-# Each value is formed in two ways, equal to the last bit. By `minimum` XLA:CPU sums it 2.5 times as fast (8 M numbers);
-# by `where` it is computed in a loop over the inputs, beside the gradient, where `minimum` would make XLA store the
-# difference first (1.6 times the time of value and gradient).
+# Each loss is the maximum of a parabola in q. Its derivative with respect to the difference is the q of the maximum, as
+# the rules state it. Automatic differentiation would multiply the zero slope of `minimum` by a difference that has
+# overflowed to infinity.
 
 
 @jax.custom_jvp
@@ -161,21 +159,13 @@ def _huber(difference: Array, delta: Real) -> Array:
     return q * (size - q / 2)
 
 
-@jax.custom_jvp
-def _huber_by_where(difference: Array, delta: Real) -> Array:
-    size = jnp.abs(difference)
-    return jnp.where(size < delta, size * (size / 2), delta * (size - delta / 2))
-
-
+@_huber.defjvp
 def _huber_jvp(primals, tangents):
     difference, delta = primals
     by_difference = jnp.clip(difference, -delta, delta)
     by_delta = jnp.maximum(numerics.finite(jnp.abs(difference)) - delta, 0)
-    return _huber_by_where(difference, delta), by_difference * tangents[0] + by_delta * tangents[1]
-
-
-_huber.defjvp(_huber_jvp)
-_huber_by_where.defjvp(_huber_jvp)
+    change = by_difference * tangents[0] + by_delta * tangents[1]
+    return numerics.stored(_huber(difference, delta)), change
 
 
 @jax.custom_jvp
@@ -186,26 +176,15 @@ def _smooth_l1(difference: Array, beta: Real, kink_width: Array) -> Array:
     return q * (size - beta * q / 2)
 
 
-@jax.custom_jvp
-def _smooth_l1_by_where(difference: Array, beta: Real, kink_width: Array) -> Array:
-    del kink_width
-    size = jnp.abs(difference)
-    q = size / _divisor(beta, difference)
-    return jnp.where(q < 1, q * (size - beta * q / 2), size - beta / 2)
-
-
+@_smooth_l1.defjvp
 def _smooth_l1_jvp(primals, tangents):
     difference, beta, kink_width = primals
     slope = jnp.clip(difference / _divisor(beta, difference), -1, 1)
     by_difference = jnp.where(beta > 0, slope, kinks.ramp(difference, kink_width))
     change = by_difference * tangents[0] - jnp.square(slope) / 2 * tangents[1]
-    return _smooth_l1_by_where(difference, beta, kink_width), change
-
-
-_smooth_l1.defjvp(_smooth_l1_jvp)
-_smooth_l1_by_where.defjvp(_smooth_l1_jvp)
+    return numerics.stored(_smooth_l1(difference, beta, kink_width)), change
 
 
 def _divisor(beta: Real, difference: Array) -> Array:
-    # At beta 0 every difference but 0 is large: their ratio has to overflow to something above 1, and not be 0 / 0.
+    # At beta 0 the ratio must be above 1 for every nonzero difference, and not NaN for a zero one.
     return jnp.maximum(beta, jnp.finfo(difference.dtype).tiny)

@@ -1,0 +1,64 @@
+"""Where a call enters: the only Python that every call of a loss runs, in front of `jit`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+
+from jaxloss import _arrays
+from jaxloss._decorator import call
+from jaxloss._decorator.binding import Binder
+from jaxloss._decorator.declaration import Declaration
+
+
+class Lifted:
+    """A declared kernel as a function of batches, compiled."""
+
+    def __init__(self, declaration: Declaration):
+        self._declaration = declaration
+        self._binder = Binder(declaration)
+
+        def run(plan: tuple[tuple[str, Any], ...], arrays: tuple[Any, ...], traced: dict[str, Any]) -> Any:
+            return call.run(declaration, dict(plan), dict(zip(declaration.inputs, arrays, strict=True)) | traced)
+
+        run.__name__ = run.__qualname__ = declaration.name  # what profiles and HLO call the program
+        self._jitted = jax.jit(run, static_argnums=0)
+
+    def __call__(self, arrays: tuple[Any, ...], options: dict[str, Any]) -> Any:
+        declaration = self._declaration
+        if len(arrays) != len(declaration.inputs):
+            arrays, options = self._binder.arrays(arrays, options)
+        if (declaration.indices or declaration.labels) and any(map(_arrays.is_wide, arrays)):
+            arrays, options = self._narrowed(arrays, options)
+        plan, traced, reduction = self._binder.bind(options) if options else ((), options, None)
+        try:
+            result = self._jitted(plan, arrays, traced)
+        except Exception:
+            # jit turns away what is not an array before any check of ours has seen it.
+            values = dict(zip(declaration.inputs, arrays, strict=True)) | traced
+            for name, value in values.items():
+                call.require_array(declaration, name, value)
+            if not any(map(_arrays.is_variable, values.values())):
+                raise
+            arrays, traced = jax.tree.map(_arrays.unwrapped, (arrays, traced), is_leaf=_arrays.is_variable)
+            result = self._jitted(plan, arrays, traced)
+        return result if reduction is None else reduction(*result)
+
+    def _narrowed(self, arrays: tuple[Any, ...], options: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The call with 64-bit integers of NumPy as 32-bit ones that mean the same, where JAX would wrap them."""
+        declaration, values = self._declaration, dict(zip(self._declaration.inputs, arrays, strict=True))
+        ignored = options.get("ignore_index", declaration.own.get("ignore_index"))
+        for name in declaration.indices:
+            values[name] = _arrays.narrow_index(values[name], ignored)
+        if isinstance(ignored, int) and not _arrays.is_int32(ignored):
+            options = options | {"ignore_index": _arrays.IGNORED}
+        try:
+            narrow = _arrays.narrow_labels([values[name] for name in declaration.labels])
+        except jax.errors.TracerArrayConversionError:
+            names = " and ".join(declaration.labels)
+            raise TypeError(
+                f"{declaration.name}: {names} has 64-bit integers of NumPy beside a traced array but takes labels of 32"
+                " bits there; number them anew by np.unique(labels, return_inverse=True)[1]"
+            ) from None
+        return tuple((values | dict(zip(declaration.labels, narrow, strict=True))).values()), options

@@ -1,0 +1,158 @@
+"""Everything about masks: what a kernel sees of samples that do not count, and what is kept of their losses.
+
+A masked sample must reach neither value nor gradient, whatever stands in it. Two steps keep it out. In front of the
+kernel its inputs are made harmless: cut off from differentiation or, where the kernel combines samples, replaced by
+harmless numbers. Behind the kernel its loss and its normaliser are replaced by 0.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from jaxloss import _numerics as numerics
+from jaxloss._arrays import as_index, differs
+from jaxloss._class_axis import ClassAxis
+from jaxloss._decorator.batching import BatchLoss
+from jaxloss._decorator.notation import Core
+from jaxloss._interval import Interval
+from jaxloss.reductions import Samples
+
+
+@dataclasses.dataclass(frozen=True)
+class Mask:
+    """Which samples count, and which of them can be computed.
+
+    Both are boolean arrays with one entry a sample: scalars where a kernel sees one sample, arrays over the items where
+    it sees a set, over all batch axes where it sees the batch. None stands for all samples.
+
+    Args:
+      counted: where `where` and `ignore_index` let a sample count.
+      usable: where every class index of a sample lies in its range. A sample that does not count is usable, as a NaN
+        that is masked later would be an error under `jax_debug_nans`.
+    """
+
+    counted: Array | None
+    usable: Array | None
+
+    @staticmethod
+    def of(
+        where: Array | None,
+        indices: Mapping[str, Array],
+        ranges: Mapping[str, Interval],
+        ignore_index: int | None,
+        rank: int,
+        is_possible: Callable[[str, Array], Array | None] | None,
+    ) -> tuple[Mask, dict[str, Array]]:
+        """The mask of samples along the first `rank` axes, and the class indices moved into their ranges.
+
+        `is_possible`, of the name of an argument and its indices, says which of their classes are valid.
+        """
+        counted, usable, clipped = where, None, {}
+        for name, index in indices.items():
+            if ignore_index is not None:
+                counted = _both(counted, differs(index, ignore_index))
+            index = as_index(index)
+            inside = ranges[name].contains(index)
+            usable = _both(usable, jnp.all(inside, axis=tuple(range(rank, inside.ndim))))
+            clipped[name] = ranges[name].clip_index(index)
+            if is_possible is not None:
+                usable = _both(usable, is_possible(name, clipped[name]))
+        return Mask(counted, usable if usable is None or counted is None else usable | ~counted), clipped
+
+    def harmless(self, values: Mapping[str, Array], fills: Mapping[str, tuple[int, int]]) -> dict[str, Array]:
+        """The values that a kernel may see: filled where it combines samples, and else cut off.
+
+        `fills` has, for every array that is filled, the number that is put in and the axis that samples begin at.
+        """
+        if not fills:
+            return jax.tree.map(self.cut, dict(values))
+        return {**values, **{name: self.fill(values[name], *fill) for name, fill in fills.items()}}
+
+    def cut(self, value: Array) -> Array:
+        """The value of one sample, cut off from differentiation where the sample does not count.
+
+        The selection has equal branches, so it costs the forward pass nothing. Replacing masked logits by harmless ones
+        costs 2.7 times the forward pass of a (2048, 8192) cross-entropy (XLA:CPU, jax 0.10).
+        """
+        if self.counted is None or not jnp.issubdtype(value.dtype, jnp.floating):
+            return value
+        return jnp.where(self.counted, value, lax.stop_gradient(value))
+
+    def fill(self, value: Array, number: int, axis: int = 0) -> Array:
+        """The value, whose samples begin at an axis, with this number in those that do not count or are not usable."""
+        harmless = _both(self.counted, self.usable)
+        if harmless is None:
+            return value
+        harmless = jnp.expand_dims(harmless, range(harmless.ndim, value.ndim - axis))
+        return jnp.where(harmless, value, jnp.asarray(number, value.dtype))
+
+    def weigh(self, losses: Array, normalisers: Array | None, weights: Array | None) -> Samples:
+        """Weighted losses and their normalisers: 0 where a sample does not count, NaN where it is not usable."""
+        losses = self._nan_unless_usable(losses)
+        normalisers = None if normalisers is None else self._nan_unless_usable(normalisers)
+        weighted_normalisers = None
+        if weights is not None:
+            losses = numerics.weighted(weights, losses)
+            weighted_normalisers = weights if normalisers is None else numerics.weighted(weights, normalisers)
+        if self.counted is not None:
+            losses = jnp.where(self.counted, losses, 0)
+            normalisers = self.counted if normalisers is None else jnp.where(self.counted, normalisers, 0)
+            if weighted_normalisers is not None:
+                weighted_normalisers = jnp.where(self.counted, weighted_normalisers, 0)
+        return Samples(losses, normalisers, weighted_normalisers)
+
+    def weigh_batch(self, batch: BatchLoss, weights: Array | None, ones: Array, *, is_summed: bool) -> Samples:
+        """The same of a batch as a whole, of which the sum alone may be asked for; `ones` has one number a sample."""
+        if not is_summed:
+            return self.weigh(batch.losses(), batch.normalisers, weights)
+        loss_sum = batch.weighted_sum(self.fill(ones if weights is None else weights, 0))
+        if self.usable is not None:
+            bad = ~self.usable if self.counted is None else self.counted & ~self.usable
+            loss_sum += jnp.where(jnp.any(bad), jnp.nan, 0)  # added, so that other samples keep their gradients
+        return dataclasses.replace(self.weigh(0 * ones, batch.normalisers, weights), loss_sum=loss_sum)
+
+    def _nan_unless_usable(self, value: Array) -> Array:
+        if self.usable is None:
+            return value
+        # Without jit this constant, which nobody sees, would be an error under jax_debug_nans.
+        with jax.debug_nans(False):
+            return jnp.where(self.usable, value, jnp.nan)
+
+
+def _both(one: Array | None, other: Array | None) -> Array | None:
+    """Where both conditions hold, None being one that always does."""
+    if one is None or other is None:
+        return other if one is None else one
+    return one & other
+
+
+def entries(
+    valid: Array | None, valid_core: Core, classes: ClassAxis | None, class_axis: str | None
+) -> dict[str, Array]:
+    """By axis, which of its entries exist, of those axes of which some may not: valid ones that are not padding."""
+    padding = None if classes is None else classes.exists()
+    exists = {} if padding is None or class_axis is None else {class_axis: padding}
+    if valid is not None:
+        (axis,) = valid_core
+        exists[axis] = valid & exists[axis] if axis in exists else valid
+    return exists
+
+
+def without_missing(
+    values: Mapping[str, Array], cores: Mapping[str, Core], exists: Mapping[str, Array]
+) -> dict[str, Array]:
+    """Every array, its core axes last, with 0 in the entries that do not exist."""
+
+    def filled(name: str, value: Array) -> Array:
+        for axis, there in exists.items():
+            if axis in cores.get(name, ()) and name != "valid":
+                behind = len(cores[name]) - 1 - cores[name].index(axis)
+                value = jnp.where(jnp.expand_dims(there, range(-behind, 0)), value, jnp.zeros((), value.dtype))
+        return value
+
+    return {name: filled(name, value) for name, value in values.items()}

@@ -1,0 +1,80 @@
+"""Cross-entropy of one softmax, whose classes may be split over devices: the formula that several losses share."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jax import Array, lax
+
+from jaxloss import _numerics as numerics
+from jaxloss._arrays import Real, Vector
+from jaxloss._class_axis import ClassAxis
+from jaxloss.options import is_given
+
+
+class SoftmaxCrossEntropy(NamedTuple):
+    """The loss of one sample, its normaliser (None: 1), and log Σ exp of its logits."""
+
+    loss: Array
+    normaliser: Array | None
+    log_normaliser: Array
+
+
+def softmax_cross_entropy(
+    classes: ClassAxis, logits: Vector, target: Vector | int, class_weights: Vector | None, label_smoothing: Real
+) -> SoftmaxCrossEntropy:
+    """`cross_entropy` of one sample: with scores s = x - max x,
+
+        l = (Σ w q) log Σ exp s - Σ w q s
+
+    Each sum runs over the columns of all devices, and no term is negative, so that none cancels.
+    """
+    exists, n_possible = classes.exists(), classes.n_classes
+    if exists is not None:
+        impossible = -jnp.inf
+        if classes.valid is not None:
+            (total,) = classes.sums(jnp.sum(exists, dtype=logits.dtype))
+            n_possible = jnp.maximum(total, 1)
+            # With no possible class every logit counts as 0, as infinity minus infinity is not a number.
+            impossible = jnp.where(total == 0, 0, -jnp.inf)
+        logits = jnp.where(exists, logits, impossible)
+    # The maximum is taken off before anything is added, so that large logits lose no digits.
+    maximum = classes.maximum(lax.stop_gradient(jnp.max(logits)))
+    scores = logits - maximum
+
+    normaliser = jnp.sum(jnp.exp(scores))
+    is_index, is_smoothed = jnp.ndim(target) == 0, is_given(label_smoothing)
+    weight = classes.share(class_weights, target) if is_index and class_weights is not None else None
+    weights = [] if weight is None else [weight]
+    if is_index and not is_smoothed:
+        # Not the score: to look that up, XLA:CPU writes all scores to memory, which takes 40 % of the time.
+        normaliser, logit, *weights = classes.sums(normaliser, classes.share(logits, target), *weights)
+        log_normaliser = jnp.log(normaliser)
+        surprise = log_normaliser - (logit - maximum)
+        return SoftmaxCrossEntropy(*weighted_by_class(surprise, *weights), maximum + log_normaliser)
+
+    def products(probabilities: Real, scores: Vector, weights: Vector | None) -> tuple[Array, Array]:
+        """Σ w q and Σ w q s over the columns here."""
+        masses = jnp.asarray(probabilities if weights is None else probabilities * weights)
+        # A class of probability 0 contributes 0 even where its score is -inf.
+        return jnp.sum(masses), jnp.sum(numerics.weighted(masses, scores))
+
+    if is_index:
+        mass, score = products(1 - label_smoothing, classes.share(scores, target), weight)
+    else:
+        mass, score = products((1 - label_smoothing) * target, scores, class_weights)
+    if is_smoothed:
+        each = jnp.broadcast_to(label_smoothing / n_possible, scores.shape)
+        more, of_all = products(each if exists is None else jnp.where(exists, each, 0), scores, class_weights)
+        mass, score = mass + more, score + of_all
+    has_unit_mass = is_index and weight is None
+    normaliser, score, *rest = classes.sums(normaliser, score, *([] if has_unit_mass else [mass]), *weights)
+    log_normaliser = jnp.log(normaliser)
+    loss = log_normaliser - score if has_unit_mass else rest[0] * log_normaliser - score
+    return SoftmaxCrossEntropy(loss, None if weight is None else rest[-1], maximum + log_normaliser)
+
+
+def weighted_by_class(surprise: Array, weight: Array | None = None) -> tuple[Array, Array | None]:
+    """The loss of a class with this weight, and its normaliser."""
+    return surprise if weight is None else numerics.weighted(weight, surprise), weight

@@ -1,0 +1,90 @@
+"""The architecture: imports point one way, files stay short, and the top of the package shows what is public."""
+
+import ast
+import graphlib
+import inspect
+import pathlib
+
+import pytest
+
+import jaxloss
+
+PACKAGE = pathlib.Path(jaxloss.__file__).parent
+# From the top of the house to its foundations: a module imports from its own floor or from below.
+FLOORS = (
+    ("__main__",),
+    ("_demo", "plot"),
+    ("__init__",),
+    ("losses",),
+    ("_large_output", "_decorator", "_accumulation"),
+    ("options",),
+    ("reductions", "imbalance", "_balanced_sampler"),
+    ("vectors", "_scaling"),
+    ("kinks",),
+    ("_numerics", "_class_axis", "_data_checks"),
+    ("_sharding", "_errors"),
+    ("_arrays", "_interval"),
+)
+ABOVE_LOSSES = ("losses", "__init__", "__main__", "_demo")
+
+
+def name_of(path):
+    return ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__")
+
+
+MODULES = {name_of(path): ast.parse(path.read_text()) for path in sorted(PACKAGE.rglob("*.py"))}
+
+
+def room(module):
+    return module.partition(".")[0]
+
+
+def floor(module):
+    (at,) = (i for i, rooms in enumerate(FLOORS) if room(module) in rooms)
+    return at
+
+
+def imported(module):
+    """The modules of the package that a module imports, wherever in it."""
+    for node in ast.walk(MODULES[module]):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "jaxloss":
+            inside = node.module.partition(".")[2]
+            for alias in node.names:
+                name = f"{inside}.{alias.name}".lstrip(".")
+                yield name if name in MODULES else inside or "__init__"
+        elif isinstance(node, ast.Import):
+            yield from (alias.name.partition(".")[2] or "__init__" for alias in node.names if alias.name == "jaxloss")
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_point_one_way(module):
+    for other in imported(module):
+        assert floor(other) >= floor(module), f"{module} imports {other}, which lies above it"
+        assert room(other) != "losses" or room(module) in ABOVE_LOSSES, f"{module} imports {other}"
+        assert {"_decorator", "_large_output"} != {room(module), room(other)}, f"{module} imports {other}"
+
+
+def test_imports_have_no_circle():
+    graphlib.TopologicalSorter({module: set(imported(module)) - {module} for module in MODULES}).prepare()
+
+
+def test_files_fit_on_a_few_screens():
+    lengths = {str(path.relative_to(PACKAGE)): len(path.read_text().splitlines()) for path in PACKAGE.rglob("*.py")}
+    assert {name: length for name, length in lengths.items() if length > 300} == {}
+
+
+def test_the_top_of_the_package_shows_what_is_public():
+    modules = {"imbalance", "kinks", "losses", "options", "reductions", "vectors", "plot"}
+    shown = {name for name in dir(jaxloss) if not name.startswith("_")}
+    named = {name for name in shown if callable(getattr(jaxloss, name))}
+    assert shown - named <= modules
+    losses = {name for module in MODULES if room(module) == "losses" for name in defined(module)}
+    assert losses <= named
+
+
+def defined(module):
+    """The public functions of a module of losses."""
+    value = inspect.getmodule(getattr(jaxloss, module, None)) or __import__(f"jaxloss.{module}", fromlist=["_"])
+    for name, function in vars(value).items():
+        if hasattr(function, "__declaration__") and function.__module__ == value.__name__:
+            yield name
