@@ -1,7 +1,8 @@
 """Errors that are raised at the call, before anything is computed.
 
-Each message has one form: the function, the argument, what the argument is or has, and what the function takes:
-`f: x has dtype int32 but takes floating numbers`. What to do about it follows after a semicolon.
+Each message has one form: the function, the argument, what the argument is or has, and what it takes, as in
+`f: x has dtype int32 but takes floating numbers`. What to do about it follows after a semicolon. Where no single argument
+is at fault, the message says what the function takes and what it got.
 """
 
 import inspect
@@ -109,8 +110,8 @@ def require_broadcast(function: str, **arrays: Array) -> None:
     try:
         jnp.broadcast_shapes(*(array.shape for array in arrays.values()))
     except ValueError:
-        (first, *_), shapes = arrays, " and ".join(f"{name} {array.shape}" for name, array in arrays.items())
-        raise ValueError(f"{function}: {first} does not broadcast: got shapes {shapes}") from None
+        shapes = " and ".join(f"{name} {array.shape}" for name, array in arrays.items())
+        raise ValueError(f"{function}: takes shapes that broadcast, got {shapes}") from None
 
 
 def require_key(function: str, key: Any) -> None:

@@ -54,8 +54,8 @@ def test_errors_name_function_argument_and_what_was_given(row):
 
     cases = [
         (TypeError, f"{name}: {a} is a list", lambda: f(**{a: first.tolist()})),
-        (TypeError, f"{name}: {a} takes a number or an array, got str", lambda: f(**{a: "abc"})),
-        (TypeError, f"{name}: {b} takes a number or an array, got NoneType", lambda: f(**{b: None})),
+        (TypeError, f"{name}: {a} is of type str but takes a number or an array", lambda: f(**{a: "abc"})),
+        (TypeError, f"{name}: {b} is of type NoneType but takes a number or an array", lambda: f(**{b: None})),
         (TypeError, f"{name}: {a} has dtype int32", lambda: f(**{a: np.ones_like(first, np.int32)})),
         (TypeError, f"{name}: {a} has dtype complex64", lambda: f(**{a: first.astype(np.complex64)})),
         (TypeError, f"{name}: where has dtype float32", lambda: f(where=ones)),
