@@ -241,9 +241,7 @@ def test_a_reduction_takes_two_arguments(reduction):
         with pytest.raises(TypeError, match=r"mse_loss: reduction is .* but takes a callable of the two arguments"):
             run(X, X, reduction=reduction)
     jaxloss.mse_loss(X, X, reduction=lambda losses, normalisers, power=2: losses.sum())
-    with pytest.raises(
-        TypeError, match=r"triplet_margin_with_distance_loss: distance_function is .* but takes"
-    ):
+    with pytest.raises(TypeError, match=r"triplet_margin_with_distance_loss: distance_function is .* but takes"):
         jaxloss.triplet_margin_with_distance_loss(X, X, X, distance_function=reduction)
 
 

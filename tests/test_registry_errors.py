@@ -54,14 +54,14 @@ def test_errors_name_function_argument_and_what_was_given(row):
 
     cases = [
         (TypeError, f"{name}: {a} is a list", lambda: f(**{a: first.tolist()})),
-        (TypeError, f"{name}: {a} takes a number or an array, got str", lambda: f(**{a: "abc"})),
-        (TypeError, f"{name}: {b} takes a number or an array, got NoneType", lambda: f(**{b: None})),
+        (TypeError, f"{name}: {a} is of type str but takes a number or an array", lambda: f(**{a: "abc"})),
+        (TypeError, f"{name}: {b} is of type NoneType but takes a number or an array", lambda: f(**{b: None})),
         (TypeError, f"{name}: {a} has dtype int32", lambda: f(**{a: np.ones_like(first, np.int32)})),
         (TypeError, f"{name}: {a} has dtype complex64", lambda: f(**{a: first.astype(np.complex64)})),
         (TypeError, f"{name}: where has dtype float32", lambda: f(where=ones)),
         (TypeError, f"{name}: weights has dtype complex64", lambda: f(weights=ones.astype(np.complex64))),
         (ValueError, f"{name}: reduction is 'average' but takes 'none'", lambda: f(reduction="average")),
-        (TypeError, f"{name}: reduction takes a name", lambda: f(reduction=None)),
+        (TypeError, f"{name}: reduction is of type NoneType but takes a name", lambda: f(reduction=None)),
         (TypeError, f"{name}: there is no option wieghts; did you mean weights", lambda: f(wieghts=1.0)),
         (TypeError, f"{name}: takes the arrays {listed}, got no {b}", lambda: row.call(*arrays[:-1])),
         (TypeError, f"{name}: takes the arrays {listed}, got {len(arrays) + 1}", lambda: row.call(*arrays, first)),
