@@ -25,6 +25,9 @@ OPTIMISED = {
 if not (0, 10) <= jax.__version_info__[:2] < (0, 13):
     UNOPTIMISED, OPTIMISED = {}, {}
 
+# The options for programs that are optimised in the full matrix, and only there. conftest.py fills them in.
+IF_FULL = {}
+
 
 def set_flags():
     """Before XLA starts: no optimisation, in this process and those that it starts."""

@@ -13,7 +13,7 @@ import hypothesis
 import jax
 import pytest
 
-from tests.compiling import set_flags
+from tests.compiling import IF_FULL, OPTIMISED, set_flags
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 jax.config.update("jax_num_cpu_devices", 8)
@@ -35,6 +35,7 @@ def pytest_addoption(parser):
 def pytest_configure(config):
     config.addinivalue_line("markers", "full: a test of the full matrix, which runs with --full alone")
     full = config.getoption("--full")
+    IF_FULL.update(OPTIMISED if full else {})
     hypothesis.settings.register_profile(
         "jaxloss", max_examples=30 if full else 8, print_blob=True, derandomize=True, **PATIENT
     )
