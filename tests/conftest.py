@@ -13,23 +13,13 @@ import hypothesis
 import jax
 import pytest
 
+from tests.compiling import IF_FULL, OPTIMISED, set_flags
+
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
-# What the tests compile, they run once. With these flags XLA takes a sixth of the time: 44 ms instead of 265 for the
-# gradient of cross_entropy, with jaxlib 0.10. XLA aborts at a flag that it does not know. `compiling.OPTIMISED` undoes
-# them for one program.
-UNOPTIMISED = {
-    "xla_backend_optimization_level": 0,
-    "xla_cpu_parallel_codegen_split_count": 1,
-    "xla_cpu_use_fusion_emitters": False,
-    "xla_llvm_disable_expensive_passes": True,
-}
-KNOWS_THE_FLAGS = (0, 10) <= jax.__version_info__[:2] < (0, 13)
-if KNOWS_THE_FLAGS:
-    flags = [f"--{name}={value}".lower() for name, value in UNOPTIMISED.items()]
-    os.environ["XLA_FLAGS"] = " ".join([*flags, os.environ.get("XLA_FLAGS", "")])
+set_flags()
 
 # Beside other work a machine is slow, which is no fault of a test: neither deadlines nor checks of the time it takes.
 PATIENT = {
@@ -45,6 +35,7 @@ def pytest_addoption(parser):
 def pytest_configure(config):
     config.addinivalue_line("markers", "full: a test of the full matrix, which runs with --full alone")
     full = config.getoption("--full")
+    IF_FULL.update(OPTIMISED if full else {})
     hypothesis.settings.register_profile(
         "jaxloss", max_examples=30 if full else 8, print_blob=True, derandomize=True, **PATIENT
     )

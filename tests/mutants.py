@@ -82,7 +82,7 @@ def named(name: str) -> str | None:
 
 
 def stages(mutant: Mutant) -> list[tuple[str, ...]]:
-    """Arguments of pytest: the tests of the module itself, then the rows of the losses that use it, then all of them."""
+    """Arguments of pytest: the tests of the module itself, then the rows that use it, at last in the full matrix."""
     module, public = mutant.module, re.sub(r"^_|(_by_where)?(_jvp|_forward|_backward)?$", "", mutant.function)
     names = (f"{module}:{mutant.function}", f"{module}:{public.removesuffix('_loss')}", f"{module}:{public}", module)
     own, losses = CHOSEN[next(name for name in names if name in CHOSEN)]

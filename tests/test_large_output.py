@@ -9,6 +9,7 @@ from jax.sharding import AxisType, PartitionSpec
 import jaxloss
 from jaxloss._large_output import chunked as chunks
 from jaxloss._sharding import varying_axes
+from tests import compiling
 
 
 def layer(n=23, d=6, c=11, dtype=np.float32, seed=0):
@@ -108,10 +109,8 @@ def test_sums_beyond_half_precision_are_scaled_before_they_are_rounded():
 
 def temporaries(function, n, d, c):
     shapes = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((n, d), (d, c))]
-    compiled = (
-        jax.jit(jax.value_and_grad(function, (0, 1))).lower(*shapes, jax.ShapeDtypeStruct((n,), jnp.int32)).compile()
-    )
-    return compiled.memory_analysis().temp_size_in_bytes
+    target = jax.ShapeDtypeStruct((n,), jnp.int32)
+    return compiling.temporaries(jax.value_and_grad(function, (0, 1)), *shapes, target)
 
 
 @pytest.mark.parametrize(("n", "d", "c"), [(2048, 256, 32000), (4096, 128, 50257)])

@@ -64,7 +64,7 @@ each_bad_option = pytest.mark.parametrize("arguments", BAD_OPTIONS, ids=" ".join
 
 @each_bad_option
 def test_a_bad_option_takes_one_line_and_exit_2(arguments, capsys):
-    with pytest.raises(SystemExit, match="^2$"):
+    with pytest.raises(SystemExit, match=r"^2$"):
         main(arguments)
     assert_one_line(capsys.readouterr().err)
 

@@ -61,7 +61,7 @@ def test_errors_name_function_argument_and_what_was_given(row):
         (TypeError, f"{name}: where has dtype float32", lambda: f(where=ones)),
         (TypeError, f"{name}: weights has dtype complex64", lambda: f(weights=ones.astype(np.complex64))),
         (ValueError, f"{name}: reduction is 'average' but takes 'none'", lambda: f(reduction="average")),
-        (TypeError, f"{name}: reduction takes a name", lambda: f(reduction=None)),
+        (TypeError, f"{name}: reduction is of type NoneType but takes a name", lambda: f(reduction=None)),
         (TypeError, f"{name}: there is no option wieghts; did you mean weights", lambda: f(wieghts=1.0)),
         (TypeError, f"{name}: takes the arrays {listed}, got no {b}", lambda: row.call(*arrays[:-1])),
         (TypeError, f"{name}: takes the arrays {listed}, got {len(arrays) + 1}", lambda: row.call(*arrays, first)),

@@ -5,11 +5,13 @@ import inspect
 import itertools
 import math
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.compiling import IF_FULL
 from tests.drawing import (
     SHAPE,
     Floats,
@@ -32,7 +34,7 @@ ZERO_OVER_ZERO = ("mean", "weighted_mean", "batchmean", "sum")
 def differentiated(row, variant=0):
     """The mean of a batch and its gradients by floating arrays, by weights and by options that are arrays."""
 
-    @jax.jit
+    @functools.partial(jax.jit, compiler_options=IF_FULL)
     def run(arrays, weights, where, extra):
         floats = Floats(arrays)
 
@@ -65,9 +67,8 @@ def test_what_stands_in_masked_samples_has_no_effect(row, variant, poison):
     bad_arrays = row.batched(lambda a: corrupt(a, ~where, poison), arrays)
     bad_extra = {name: corrupt(a, ~where, poison) if a.shape == SHAPE else a for name, a in extra.items()}
     poisoned = run(bad_arrays, corrupt(weights, ~where, poison), where, bad_extra)
-    for expected, got in zip(jax.tree.leaves(clean), jax.tree.leaves(poisoned), strict=True):
-        assert np.isfinite(got).all()
-        np.testing.assert_allclose(got, expected, rtol=1e-6, atol=1e-7)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(poisoned))
+    chex.assert_trees_all_close(poisoned, clean, rtol=1e-6, atol=1e-7)
 
 
 @each_row
@@ -175,5 +176,5 @@ def test_exports(row, variant):
     run = differentiated(row, variant)
     arguments = draw(row), *weights_and_mask(), array_options(row, variant)
     exported = jax.export.deserialize(jax.export.export(run)(*arguments).serialize())
-    for got, expected in zip(jax.tree.leaves(exported.call(*arguments)), jax.tree.leaves(run(*arguments)), strict=True):
-        np.testing.assert_allclose(got, expected, rtol=1e-6)
+    again = jax.jit(exported.call, compiler_options=IF_FULL)
+    chex.assert_trees_all_close(again(*arguments), run(*arguments), rtol=1e-6)

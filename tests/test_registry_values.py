@@ -1,5 +1,6 @@
 """Over every row of the registry: the losses and their reductions are those of the reference."""
 
+import functools
 import itertools
 import operator
 
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import jaxloss
+from tests.compiling import IF_FULL
 from tests.drawing import (
     HALF,
     SHAPE,
@@ -121,7 +123,7 @@ def losses_and_gradients(row, options, arrays):
     floats = Floats(row.batched(lambda a: np.stack([a, a]), arrays))
     weights = np.array([[1.0], [0.0]], np.float32)
 
-    @jax.jit
+    @functools.partial(jax.jit, compiler_options=IF_FULL)
     def run(values):
         losses, pull = jax.vjp(
             lambda values: row.loss(*floats.put(values), **options, weights=weights, reduction="none"), values

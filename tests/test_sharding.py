@@ -9,6 +9,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import jaxloss
 from tests.collectives import sent
+from tests.compiling import OPTIMISED
 from tests.drawing import SHAPE, Floats, draw, each_row, weights_and_mask
 from tests.registry import REGISTRY, Row
 from tests.test_registry_masks import array_options, differentiated
@@ -115,7 +116,7 @@ def test_chunks_span_all_devices_that_rows_are_split_over():
         ]
         arguments = [jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s) for a, s in zip(layer, shardings, strict=True)]
         loss = jax.value_and_grad(lambda *a: jaxloss.linear_cross_entropy(*a, chunk_size=256), (0, 1))
-        return jax.jit(loss).lower(*arguments).compile()
+        return jax.jit(loss).lower(*arguments).compile(compiler_options=OPTIMISED)
 
     one, eight = compiled(1), compiled(8)
     assert set(sent(eight)) == {"all-reduce"}

@@ -10,6 +10,7 @@ from jax.sharding import PartitionSpec
 
 import jaxloss
 from tests.collectives import sent
+from tests.compiling import OPTIMISED
 from tests.test_sharding import SAME, assert_same, mesh
 
 N, D, C, COLUMNS = 16, 6, 11, 12
@@ -155,7 +156,9 @@ def compiled_split(devices, n=64, d=16, c=64, chunk_size=16, fused=True):
     )
     shapes = ((n, d), jnp.float32), ((d if fused else n, c), jnp.float32), ((n,), jnp.int32)
     return (
-        jax.jit(jax.value_and_grad(split, (0, 1))).lower(*(jax.ShapeDtypeStruct(*shape) for shape in shapes)).compile()
+        jax.jit(jax.value_and_grad(split, (0, 1)))
+        .lower(*(jax.ShapeDtypeStruct(*shape) for shape in shapes))
+        .compile(compiler_options=OPTIMISED)
     )
 
 
