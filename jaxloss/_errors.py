@@ -1,8 +1,8 @@
 """Errors that are raised at the call, before anything is computed.
 
 Each message has one form: the function, the argument, what the argument is or has, and what it takes, as in
-`f: x has dtype int32 but takes floating numbers`. What to do about it follows after a semicolon. Where no single argument
-is at fault, the message says what the function takes and what it got.
+`f: x has dtype int32 but takes floating numbers`. What to do about it follows after a semicolon. Where no single
+argument is at fault, the message says what the function takes and what it got.
 """
 
 import inspect

@@ -82,7 +82,7 @@ def test_sampler_errors():
         (ValueError, "target has no sample of class 1", lambda: BalancedSampler.init(key, np.array([0, 2]))),
         (
             ValueError,
-            r"target holds 3 but must lie in \[0, 3\)",
+            r"target has 3 but must lie in \[0, 3\)",
             lambda: BalancedSampler.init(key, np.array([0, 3]), 3),
         ),
         (ValueError, r"target has shape \(2, 1\)", lambda: BalancedSampler.init(key, np.zeros((2, 1), int))),
