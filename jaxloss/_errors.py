@@ -26,10 +26,11 @@ COUNT = Interval("[1, inf)")
 def as_array(function: str, name: str, value: Any, kinds: tuple[Any, ...], takes: str) -> Array:
     """The argument as an array; raises a TypeError where its dtype is of none of these kinds."""
     array = value if isinstance(value, Array) else as_any_array(function, name, value)
+    dtype = value.dtype if isinstance(value, np.ndarray | np.generic) else array.dtype
     for kind in kinds:
-        if jnp.issubdtype(array.dtype, kind):
+        if jnp.issubdtype(dtype, kind):
             return array
-    raise TypeError(f"{function}: {name} has dtype {array.dtype} but takes {takes}")
+    raise TypeError(f"{function}: {name} has dtype {dtype} but takes {takes}")
 
 
 def as_any_array(function: str, name: str, value: Any) -> Array:
