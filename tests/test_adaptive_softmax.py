@@ -331,7 +331,7 @@ def test_errors():
         (TypeError, f"{where}.init: n_classes is of type float but takes an integer", lambda: init(n_classes=40.0)),
         (ValueError, f"{where}.init: div_value is 0 but must lie in", lambda: init(div_value=0)),
         (ValueError, f"{cutoffs}: class_counts rises from class 1 to 2", lambda: cut((3, 1, 2))),
-        (ValueError, f"{cutoffs}: class_counts takes .* none is negative", lambda: cut((3, 1, -2))),
+        (ValueError, f"{cutoffs}: class_counts is .* none negative or infinite", lambda: cut((3, 1, -2))),
         (ValueError, f"{cutoffs}: class_counts takes .* or infinite", lambda: cut((math.inf, 2, 1))),
         (ValueError, f"{cutoffs}: class_counts takes .* one is above 0", lambda: cut((0, 0))),
         (ValueError, rf"{cutoffs}: class_counts has shape \(2, 2\) but takes a vector", lambda: cut(np.ones((2, 2)))),
