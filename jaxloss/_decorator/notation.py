@@ -217,8 +217,8 @@ def _rank_misfit(function: str, first: Operand, other: Operand) -> str:
 def _never_repeated(function: str, prediction: Operand, larger: Operand, batch_shape: tuple[int, ...]) -> str:
     name, full = prediction.name, (*batch_shape, *prediction.core_shape)
     return (
-        f"{function}: {name} has shape {prediction.shape} but {larger.name} has shape {larger.shape}, and {name} is never "
-        f"repeated; use jnp.broadcast_to({name}, {full})"
+        f"{function}: {name} has shape {prediction.shape} but {larger.name} has shape {larger.shape}, and {name} is "
+        f"never repeated; use jnp.broadcast_to({name}, {full})"
     )
 
 
