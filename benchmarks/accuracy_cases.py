@@ -22,7 +22,6 @@ class Case:
     """One loss with one set of options.
 
     Args:
-      label: name in the table.
       loss: name in `jaxloss` and in `benchmarks.formulas`.
       draw: maps (numbers, n) to float64 or integer arrays of n samples; those in `shared` have no batch axis.
       options: options of the loss.
@@ -32,9 +31,9 @@ class Case:
       same_scale: positions of the arrays that are subtracted from each other and therefore share a scale.
       peers: maps the name of a peer to its loss, one per sample; PyTorch's takes tensors.
       ours: the call in `jaxloss`, if its arguments differ from those of the formula.
+      variant: what the table adds to the name of the loss, where the loss has several cases.
     """
 
-    label: str
     loss: str
     draw: Callable[[Numbers, int], Arrays]
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -44,6 +43,11 @@ class Case:
     same_scale: tuple[int, ...] = ()
     peers: Mapping[str, Callable[..., Any]] = dataclasses.field(default_factory=dict)
     ours: Callable[..., Any] | None = None
+    variant: str = ""
+
+    @property
+    def label(self) -> str:
+        return ", ".join(filter(None, (self.loss, self.variant)))
 
     def call(self, *arrays: Any) -> Any:
         loss = self.ours or getattr(jaxloss, self.loss)
@@ -243,12 +247,10 @@ CLASS_INDEX_PEERS = (
 CASES = (
     Case(
         "mse_loss",
-        "mse_loss",
         pair,
         peers=torch_loss("mse_loss") | optax_loss("squared_error") | keras_loss("mean_squared_error", True),
     ),
     Case(
-        "l1_loss",
         "l1_loss",
         pair,
         SHARP,
@@ -257,43 +259,41 @@ CASES = (
     ),
     Case(
         "smooth_l1_loss",
-        "smooth_l1_loss",
         pair,
         peers=torch_loss("smooth_l1_loss") | optax_loss("huber_loss") | keras_loss("huber", True),
     ),
     Case(
-        "huber_loss, delta=0.5",
         "huber_loss",
         pair,
         {"delta": 0.5},
         peers=torch_loss("huber_loss", delta=0.5)
         | optax_loss("huber_loss", delta=0.5)
         | keras_loss("huber", True, delta=0.5),
+        variant="delta=0.5",
     ),
-    Case("poisson_nll_loss", "poisson_nll_loss", log_rate_and_count, peers=torch_loss("poisson_nll_loss")),
+    Case("poisson_nll_loss", log_rate_and_count, peers=torch_loss("poisson_nll_loss")),
     Case(
-        "poisson_nll_loss, full",
         "poisson_nll_loss",
         log_rate_and_count,
         {"full": True},
         peers=torch_loss("poisson_nll_loss", full=True),
+        variant="full",
     ),
     Case(
-        "poisson_nll_loss, rates",
         "poisson_nll_loss",
         rate_and_count,
         {"log_input": False, "eps": 1e-7},
         peers=torch_loss("poisson_nll_loss", log_input=False, eps=1e-7) | keras_loss("poisson", True),
+        variant="rates",
     ),
     Case(
-        "poisson_nll_loss, rates, full",
         "poisson_nll_loss",
         likely_rate_and_count,
         {"log_input": False, "full": True, "eps": 1e-7},
         peers=torch_loss("poisson_nll_loss", log_input=False, full=True, eps=1e-7),
+        variant="rates, full",
     ),
     Case(
-        "gaussian_nll_loss",
         "gaussian_nll_loss",
         mean_target_and_variance,
         differentiated=(0, 2),
@@ -301,59 +301,54 @@ CASES = (
     ),
     Case(
         "kl_div",
-        "kl_div",
         log_and_probability,
         peers=torch_loss("kl_div") | optax_with_class_axis("kl_divergence"),
     ),
     Case(
-        "kl_div, log_target",
         "kl_div",
         two_log_probabilities,
         {"log_target": True},
         peers=torch_loss("kl_div", log_target=True) | optax_with_class_axis("kl_divergence_with_log_targets"),
+        variant="log_target",
     ),
     Case(
-        "binary_cross_entropy",
         "binary_cross_entropy",
         two_probabilities,
         peers=torch_loss("binary_cross_entropy") | keras_loss("binary_crossentropy", True),
     ),
     Case(
         "binary_cross_entropy_with_logits",
-        "binary_cross_entropy_with_logits",
         binary,
         peers=torch_loss("binary_cross_entropy_with_logits")
         | optax_loss("sigmoid_binary_cross_entropy")
         | keras_loss("binary_crossentropy", True, from_logits=True),
     ),
-    Case("nll_loss", "nll_loss", log_probabilities, peers=torch_loss("nll_loss")),
-    Case("cross_entropy", "cross_entropy", indexed, peers=CLASS_INDEX_PEERS),
-    Case("cross_entropy, confident", "cross_entropy", confident, peers=CLASS_INDEX_PEERS),
+    Case("nll_loss", log_probabilities, peers=torch_loss("nll_loss")),
+    Case("cross_entropy", indexed, peers=CLASS_INDEX_PEERS),
+    Case("cross_entropy", confident, peers=CLASS_INDEX_PEERS, variant="confident"),
     Case(
-        "cross_entropy, label_smoothing",
         "cross_entropy",
         indexed,
         SMOOTHED,
         peers=torch_loss("cross_entropy", **SMOOTHED)
         | from_class_indices(optax_smoothed() | keras_loss("categorical_crossentropy", from_logits=True, **SMOOTHED)),
+        variant="label_smoothing",
     ),
     Case(
-        "cross_entropy, probabilities",
         "cross_entropy",
         class_probabilities,
         peers=torch_loss("cross_entropy")
         | optax_loss("softmax_cross_entropy")
         | keras_loss("categorical_crossentropy", from_logits=True),
+        variant="probabilities",
     ),
     Case(
-        "linear_cross_entropy",
         "linear_cross_entropy",
         layer,
         shared=(1,),
         peers=({"torch": torch_linear} if HAS_TORCH else {}) | optax_linear(WITH_INDICES),
     ),
     Case(
-        "adaptive_log_softmax_with_loss",
         "adaptive_log_softmax_with_loss",
         adaptive,
         shared=(1, 2, 3),
@@ -362,7 +357,6 @@ CASES = (
     ),
     Case(
         "hinge_embedding_loss",
-        "hinge_embedding_loss",
         with_sign,
         SHARP,
         {},
@@ -370,24 +364,22 @@ CASES = (
     ),
     Case(
         "margin_ranking_loss",
-        "margin_ranking_loss",
         pair_with_sign,
         MARGIN | SHARP,
         MARGIN,
         (0, 1),
         peers=torch_loss("margin_ranking_loss", **MARGIN),
     ),
-    Case("soft_margin_loss", "soft_margin_loss", with_sign, peers=torch_loss("soft_margin_loss")),
-    Case("multi_margin_loss", "multi_margin_loss", indexed, SHARP, {}, peers=torch_loss("multi_margin_loss")),
+    Case("soft_margin_loss", with_sign, peers=torch_loss("soft_margin_loss")),
+    Case("multi_margin_loss", indexed, SHARP, {}, peers=torch_loss("multi_margin_loss")),
     Case(
-        "multi_margin_loss, p=2",
         "multi_margin_loss",
         indexed,
         {"p": 2},
         peers=torch_loss("multi_margin_loss", p=2),
+        variant="p=2",
     ),
     Case(
-        "multilabel_margin_loss",
         "multilabel_margin_loss",
         label_list,
         SHARP,
@@ -396,13 +388,11 @@ CASES = (
     ),
     Case(
         "multilabel_soft_margin_loss",
-        "multilabel_soft_margin_loss",
         multilabel,
         peers=torch_loss("multilabel_soft_margin_loss") | optax_multilabel(),
     ),
     *(
         Case(
-            f"triplet_margin_loss{label}",
             "triplet_margin_loss",
             vectors,
             ours_options | SHARP,
@@ -410,27 +400,25 @@ CASES = (
             (0, 1, 2),
             same_scale=(0, 1, 2),
             peers=torch_loss("triplet_margin_loss", **ours_options),
+            variant=variant,
         )
-        for label, ours_options, formula_options in (
+        for variant, ours_options, formula_options in (
             ("", {}, {}),
-            (", swap", {"swap": True}, {"swap": True}),
-            (", p=1", {"p": 1.0}, {"norm_degree": 1}),
-            (", p=3", {"p": 3.0}, {"norm_degree": 3}),
+            ("swap", {"swap": True}, {"swap": True}),
+            ("p=1", {"p": 1.0}, {"norm_degree": 1}),
+            ("p=3", {"p": 3.0}, {"norm_degree": 3}),
         )
     ),
     Case(
         "triplet_margin_with_distance_loss",
-        "triplet_margin_loss",
         vectors,
         SHARP,
         {},
         (0, 1, 2),
         same_scale=(0, 1, 2),
         peers=torch_loss("triplet_margin_with_distance_loss"),
-        ours=jaxloss.triplet_margin_with_distance_loss,
     ),
     Case(
-        "cosine_embedding_loss",
         "cosine_embedding_loss",
         vector_pair,
         MARGIN | SHARP,

@@ -7,6 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+import jaxloss
+from jaxloss._decorator.lift import declaration_of
+
 C = 16
 Line = Callable[..., Any]
 
@@ -95,20 +98,13 @@ LINES: dict[str, Line] = {
     "cosine_embedding_loss": cosine,
 }
 
-ELEMENTWISE = (
-    "mse_loss",
-    "l1_loss",
-    "smooth_l1_loss",
-    "huber_loss",
-    "margin_ranking_loss",
-    "hinge_embedding_loss",
-    "soft_margin_loss",
-    "binary_cross_entropy_with_logits",
-    "binary_cross_entropy",
-    "kl_div",
-    "poisson_nll_loss",
-    "gaussian_nll_loss",
-)
+
+def _is_elementwise(name: str) -> bool:
+    patterns = declaration_of(getattr(jaxloss, name)).patterns
+    return not any(core for pattern in patterns for core in pattern.cores)
+
+
+ELEMENTWISE = tuple(filter(_is_elementwise, LINES))
 
 
 def arguments(name: str, n: int) -> tuple[Any, ...]:

@@ -80,7 +80,7 @@ def kernels(quick: bool) -> Rows:
     """Lines of the kernel of each loss, without signature and docstring, and of the helpers in its module."""
     del quick
     for name, function in sorted(vars(jaxloss).items()):
-        if inspect.isfunction(function) and hasattr(function, "__wrapped__") and name != "data_checks":
+        if hasattr(function, "__declaration__"):
             module = ast.parse(inspect.getsource(inspect.getmodule(function)))  # pyright: ignore
             functions = {f.name: f for f in module.body if isinstance(f, ast.FunctionDef)}
             called, new = {name}, {name}

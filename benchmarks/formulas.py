@@ -158,6 +158,11 @@ def triplet_margin_loss(
     return positive_part(distance(a, p) - farther + margin)
 
 
+def triplet_margin_with_distance_loss(a: Vector, p: Vector, n: Vector) -> Number:
+    """With the default distance."""
+    return triplet_margin_loss(a, p, n)
+
+
 def cosine_embedding_loss(x: Vector, z: Vector, y: Number, margin: float = 0) -> Number:
     cosine = mp.fsum(u * v for u, v in zip(x, z, strict=True)) / (norm(x, 2) * norm(z, 2))
     return 1 - cosine if y == 1 else positive_part(cosine - margin)

@@ -1,7 +1,8 @@
 """Errors that are raised at the call, before anything is computed.
 
-Each message has one form: the function, the argument, what the argument is or has, and what the function takes:
-`f: x has dtype int32 but takes floating numbers`. What to do about it follows after a semicolon.
+Each message has one form: the function, the argument, what the argument is or has, and what it takes, as in
+`f: x has dtype int32 but takes floating numbers`. What to do about it follows after a semicolon. Where no single
+argument is at fault, the message says what the function takes and what it got.
 """
 
 import inspect
@@ -25,10 +26,11 @@ COUNT = Interval("[1, inf)")
 def as_array(function: str, name: str, value: Any, kinds: tuple[Any, ...], takes: str) -> Array:
     """The argument as an array; raises a TypeError where its dtype is of none of these kinds."""
     array = value if isinstance(value, Array) else as_any_array(function, name, value)
+    dtype = value.dtype if isinstance(value, np.ndarray | np.generic) else array.dtype
     for kind in kinds:
-        if jnp.issubdtype(array.dtype, kind):
+        if jnp.issubdtype(dtype, kind):
             return array
-    raise TypeError(f"{function}: {name} has dtype {array.dtype} but takes {takes}")
+    raise TypeError(f"{function}: {name} has dtype {dtype} but takes {takes}")
 
 
 def as_any_array(function: str, name: str, value: Any) -> Array:
@@ -109,8 +111,8 @@ def require_broadcast(function: str, **arrays: Array) -> None:
     try:
         jnp.broadcast_shapes(*(array.shape for array in arrays.values()))
     except ValueError:
-        (first, *_), shapes = arrays, " and ".join(f"{name} {array.shape}" for name, array in arrays.items())
-        raise ValueError(f"{function}: {first} does not broadcast: got shapes {shapes}") from None
+        shapes = " and ".join(f"{name} {array.shape}" for name, array in arrays.items())
+        raise ValueError(f"{function}: takes shapes that broadcast, got {shapes}") from None
 
 
 def require_key(function: str, key: Any) -> None:

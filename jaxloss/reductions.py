@@ -123,7 +123,7 @@ def _floating_dtype(dtype: Any) -> Any:
     except (TypeError, ValueError):
         given = None
     if given is None or not (is_known(given) and jnp.issubdtype(given, jnp.floating)):
-        raise TypeError(f"Total.zero: dtype takes a floating dtype, got {dtype!r:.60}")
+        raise TypeError(f"Total.zero: dtype is {dtype!r:.60} but takes a floating dtype")
     return given
 
 

@@ -82,14 +82,18 @@ def test_sampler_errors():
         (ValueError, "target has no sample of class 1", lambda: BalancedSampler.init(key, np.array([0, 2]))),
         (
             ValueError,
-            r"target holds 3 but must lie in \[0, 3\)",
+            r"target has 3 but must lie in \[0, 3\)",
             lambda: BalancedSampler.init(key, np.array([0, 3]), 3),
         ),
         (ValueError, r"target has shape \(2, 1\)", lambda: BalancedSampler.init(key, np.zeros((2, 1), int))),
         (TypeError, "target has dtype float64", lambda: BalancedSampler.init(key, np.zeros(2))),
         (TypeError, "target is a list", lambda: BalancedSampler.init(key, [0, 1])),
         (TypeError, "target is traced", lambda: jax.jit(lambda t: BalancedSampler.init(key, t))(jnp.array([0]))),
-        (TypeError, "n_rounds takes an integer, got float", lambda: BalancedSampler.init(key, TARGET).draw(1.5)),
+        (
+            TypeError,
+            "n_rounds is of type float but takes an integer",
+            lambda: BalancedSampler.init(key, TARGET).draw(1.5),
+        ),
         (
             ValueError,
             r"n_rounds is -1 but must lie in \[0, 2",
@@ -107,7 +111,7 @@ def test_counts_leave_out_what_is_no_class():
     np.testing.assert_array_equal(class_counts(jnp.asarray(bytes_), 300)[np.array([0, 255])], [1, 2])
     np.testing.assert_array_equal(class_counts(np.array([2**32, 1]), 3), [0, 1, 0])
     np.testing.assert_array_equal(class_counts(np.array([0, 1, 0]), 1), [2])
-    with pytest.raises(TypeError, match="class_counts: n_classes takes an integer, got float"):
+    with pytest.raises(TypeError, match="class_counts: n_classes is of type float but takes an integer"):
         class_counts(bytes_, 3.0)
     with pytest.raises(ValueError, match="class_counts: n_classes is 0"):
         class_counts(bytes_, 0)

@@ -2,7 +2,6 @@
 
 import ast
 import graphlib
-import inspect
 import pathlib
 
 import pytest
@@ -78,13 +77,3 @@ def test_the_top_of_the_package_shows_what_is_public():
     shown = {name for name in dir(jaxloss) if not name.startswith("_")}
     named = {name for name in shown if callable(getattr(jaxloss, name))}
     assert shown - named <= modules
-    losses = {name for module in MODULES if room(module) == "losses" for name in defined(module)}
-    assert losses <= named
-
-
-def defined(module):
-    """The public functions of a module of losses."""
-    value = inspect.getmodule(getattr(jaxloss, module, None)) or __import__(f"jaxloss.{module}", fromlist=["_"])
-    for name, function in vars(value).items():
-        if hasattr(function, "__declaration__") and function.__module__ == value.__name__:
-            yield name

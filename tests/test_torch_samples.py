@@ -63,16 +63,16 @@ def translate(name, arrays, options):
 
 
 def admitted(name, arrays, options):
-    """Whether the shapes meet our rule: batch axes of equal rank or none, class weights one a class."""
+    """Whether the shapes meet our rule: batch axes of equal rank or none, all of them in a prediction."""
     row = ROWS[name]
     cores = row.cores
     if name in ("cross_entropy", "linear_cross_entropy"):
         cores = (*cores[:-1], int(np.issubdtype(arrays[-1].dtype, np.floating)))
     batch_ranks = [a.ndim - core for a, core in zip(arrays, cores, strict=True)]
     batch_ranks += [np.ndim(options[key]) for key in ("weights", "pos_weight") if key in options]
-    return (
-        min(batch_ranks) >= 0 and len(set(batch_ranks) - {0}) <= 1 and np.ndim(options.get("class_weights", [1])) == 1
-    )
+    is_whole = not row.declaration.is_prediction or batch_ranks[0] == max(batch_ranks)
+    fits = min(batch_ranks) >= 0 and len(set(batch_ranks) - {0}) <= 1
+    return is_whole and fits and np.ndim(options.get("class_weights", [1])) == 1
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])

@@ -246,13 +246,13 @@ def _decorator(
     texts = {"indices": indices, "domains": domains, "parameters": parameters, "per_sample": per_sample}
     for name, value in texts.items():
         if value is not None and not (isinstance(cast("Any", value), Mapping) and _are_texts(list(value.values()))):
-            takes = f"{name} takes a dict of texts such as {{'target': '[0, c)'}}"
-            raise TypeError(f"loss: {takes}, got {value!r:.60}")
+            takes = "a dict of texts such as {'target': '[0, c)'}"
+            raise TypeError(f"loss: {name} is {value!r:.60} but takes {takes}")
     for name, value in {"static": static, "labels": labels}.items():
         if not isinstance(cast("Any", value), list | tuple) or not _are_texts(value):
-            raise TypeError(f"loss: {name} takes a sequence of the names of arguments, got {value!r:.60}")
+            raise TypeError(f"loss: {name} is {value!r:.60} but takes a sequence of the names of arguments")
     if split is not None and not _are_texts([split]):
-        raise TypeError(f"loss: split takes the name of an axis, got {split!r:.60}")
+        raise TypeError(f"loss: split is {split!r:.60} but takes the name of an axis")
 
     patterns = tuple(map(Pattern.parse, notations))
 

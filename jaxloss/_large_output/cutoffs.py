@@ -91,20 +91,22 @@ def adaptive_softmax_cutoffs(
 
 def _as_counts(function: str, class_counts: Any) -> np.ndarray:
     """The counts, divided by the largest."""
-    takes = f"{function}: class_counts takes a vector of real numbers"
+    takes = "but takes a vector of real numbers"
     try:
         given = np.asarray(class_counts)
         if given.dtype.kind not in "biufV":  # V stands for bfloat16 and similar dtypes
             raise TypeError
         counts = given.astype(np.float64)
     except jax.errors.TracerArrayConversionError:
-        raise TypeError(f"{takes} known before the program runs, as cutoffs decide shapes; got a traced one") from None
+        raise TypeError(
+            f"{function}: class_counts is traced {takes}; cutoffs decide shapes, so call it outside jit"
+        ) from None
     except (TypeError, ValueError):
-        raise TypeError(f"{takes}, got {class_counts!r:.60}") from None
+        raise TypeError(f"{function}: class_counts is {class_counts!r:.60} {takes}") from None
     if counts.ndim != 1 or not counts.size:
-        raise ValueError(f"{takes}, got shape {counts.shape}")
+        raise ValueError(f"{function}: class_counts has shape {counts.shape} {takes}")
     if not (np.all(counts >= 0) and 0 < counts.max() < np.inf):
-        raise ValueError(f"{takes} of which none is negative or infinite and one is above 0, got {counts}")
+        raise ValueError(f"{function}: class_counts is {counts} {takes}, none negative or infinite and one above 0")
     return counts / counts.max()
 
 
