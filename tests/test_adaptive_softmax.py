@@ -4,6 +4,7 @@ import functools
 import itertools
 import math
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -34,9 +35,7 @@ def plain(hidden, parameters, target, where=True):
 
 
 def assert_close(got, expected, rtol=1e-5, atol=1e-6):
-    assert jax.tree.structure(got) == jax.tree.structure(expected)
-    for one, other in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
-        np.testing.assert_allclose(one, other, rtol=rtol, atol=atol)
+    chex.assert_trees_all_close(got, expected, rtol=rtol, atol=atol)
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
