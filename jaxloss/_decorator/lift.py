@@ -163,6 +163,14 @@ def loss(
       >>> embeddings, labels = jnp.array([[0.0], [2.0], [5.0], [jnp.nan]]), jnp.array([7, 7, -1, 7])
       >>> print(scatter_loss(embeddings, labels, where=jnp.array([True, True, True, False]), reduction="none"))
       [1. 1. 0. 0.]
+
+      A box, which has four numbers:
+
+      >>> @jaxloss.loss("(4),(4)->()")
+      ... def corner_loss(boxes, target, **options: Unpack[jaxloss.ReductionOptions]):
+      ...     return jnp.max(jnp.abs(boxes - target))
+      >>> print(corner_loss(jnp.zeros((3, 4)), jnp.array([0.0, 0.0, 2.0, 1.0])))
+      2.0
     """
     return _decorator(
         notations,
