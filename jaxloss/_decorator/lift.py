@@ -1,7 +1,4 @@
-"""`@loss`: from the formula of one sample to a library function.
-
-`README.md` in this folder walks one call through all of it.
-"""
+"""`@loss`: from the formula of one sample to a library function. `README.md` here walks one call through it."""
 
 from __future__ import annotations
 
