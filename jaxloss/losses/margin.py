@@ -53,7 +53,7 @@ def hinge_embedding_loss(
       [0.25 0.75 0.  ]
     """
     shortfall = kinks.positive_part(margin - prediction, kink_width)
-    # Selections: products instead take twice as long up to 4 M elements, and are faster only above.
+    # Selections, not products, which take twice as long up to 4 M elements and are faster only above.
     return jnp.where(target == 1, prediction, jnp.where(target == -1, shortfall, jnp.nan))
 
 
