@@ -219,12 +219,12 @@ def test_odd_arguments_of_the_other_functions(name, data):
 
 
 @pytest.mark.parametrize("name", [name for name in PUBLIC if name != "Total.psum"])
-def test_the_arguments_that_odd_ones_replace_are_taken(name):
+def test_the_arguments_to_be_replaced_are_valid(name):
     function, arguments = PUBLIC[name]
     jax.eval_shape(lambda: function(**arguments))
 
 
-def test_an_accumulated_loss_has_to_be_one():
+def test_accumulated_requires_a_loss_that_returns_a_total():
     for odd in (None, X, "loss", [1.0]):
         with pytest.raises(TypeError, match="accumulated: takes a loss of"):
             jaxloss.accumulated(odd)
@@ -236,7 +236,7 @@ def test_an_accumulated_loss_has_to_be_one():
 
 
 @pytest.mark.parametrize("reduction", [jnp.mean, np.mean, sum, max, jax.nn.relu, lambda losses: losses, float])
-def test_a_reduction_takes_two_arguments(reduction):
+def test_a_reduction_must_take_two_arguments(reduction):
     for run in (jaxloss.mse_loss, jax.jit(jaxloss.mse_loss, static_argnames="reduction")):
         with pytest.raises(TypeError, match=r"mse_loss: reduction is .* but takes a callable of the two arguments"):
             run(X, X, reduction=reduction)
@@ -246,7 +246,7 @@ def test_a_reduction_takes_two_arguments(reduction):
 
 
 @pytest.mark.parametrize("key", [0, None, "key", X, jax.random.split(KEY, 2), np.zeros(3, np.uint32), [0, 1]])
-def test_keys(key):
+def test_an_invalid_key_raises(key):
     for init, arguments in ((jaxloss.AdaptiveSoftmax.init, (4, 9)), (imbalance.BalancedSampler.init, (LABELS,))):
         options = {"cutoffs": (2, 5)} if len(arguments) == 2 else {}
         with pytest.raises(TypeError, match=r"\.init: key .* but takes one key such as jax\.random\.key\(0\)"):
@@ -256,7 +256,7 @@ def test_keys(key):
 
 
 @each_row
-def test_an_empty_batch_inside_shard_map_is_zero_with_zero_gradient(row):
+def test_an_empty_batch_inside_shard_map_has_loss_0_and_gradient_0(row):
     mesh = jax.make_mesh((4,), ("data",), axis_types=(AxisType.Auto,))
     arrays = draw(row, (0, 3))
     specs = tuple(PartitionSpec() if i in row.shared else PartitionSpec("data") for i in range(len(arrays)))

@@ -56,23 +56,23 @@ def imported(module):
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_imports_point_one_way(module):
+def test_imports_point_downwards(module):
     for other in imported(module):
         assert floor(other) >= floor(module), f"{module} imports {other}, which lies above it"
         assert room(other) != "losses" or room(module) in ABOVE_LOSSES, f"{module} imports {other}"
         assert {"_decorator", "_large_output"} != {room(module), room(other)}, f"{module} imports {other}"
 
 
-def test_imports_have_no_circle():
+def test_imports_have_no_cycle():
     graphlib.TopologicalSorter({module: set(imported(module)) - {module} for module in MODULES}).prepare()
 
 
-def test_files_fit_on_a_few_screens():
+def test_files_have_at_most_300_lines():
     lengths = {str(path.relative_to(PACKAGE)): len(path.read_text().splitlines()) for path in PACKAGE.rglob("*.py")}
     assert {name: length for name, length in lengths.items() if length > 300} == {}
 
 
-def test_the_top_of_the_package_shows_what_is_public():
+def test_the_package_exports_only_its_public_modules():
     modules = {"imbalance", "kinks", "losses", "options", "reductions", "vectors", "plot"}
     shown = {name for name in dir(jaxloss) if not name.startswith("_")}
     named = {name for name in shown if callable(getattr(jaxloss, name))}

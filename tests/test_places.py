@@ -126,7 +126,7 @@ def places(name):
 
 
 @pytest.mark.parametrize("name", DECLARED)
-def test_every_place_has(name):
+def test_every_place_knows(name):
     lacking = [place for place, has in places(name).items() if not has]
     if lacking:
         pytest.fail("\n".join(lacking), pytrace=False)
@@ -187,22 +187,22 @@ def test_the_skeleton_for_contributors_is_complete():
 
 
 @pytest.mark.parametrize("name", public())
-def test_the_reference_has(name):
+def test_the_reference_lists(name):
     owner = name.rpartition(".")[0]
     assert name in REFERENCE or owner in REFERENCE, f"docs/reference/*.md lacks ::: jaxloss.{name}"
 
 
-def test_the_reference_has_nothing_else():
+def test_the_reference_lists_no_unknown_name():
     unknown = set(REFERENCE) - set(public()) - {"plot.STYLE"}
     assert not unknown, f"docs/reference/*.md names {sorted(unknown)}, which jaxloss lacks"
 
 
-def test_the_navigation_has_every_page_of_the_reference():
+def test_the_navigation_lists_every_page_of_the_reference():
     lacking = {f"reference/{path.name}" for path in (ROOT / "docs/reference").glob("*.md")} - {*NAVIGATION}
     assert not lacking, f"mkdocs.yml, navigation, lacks {sorted(lacking)}"
 
 
-def test_the_list_of_losses_is_that_of_pytorch():
+def test_the_list_of_pytorch_losses_is_complete():
     functional = pytest.importorskip("torch").nn.functional
     named = {name for name in dir(functional) if "loss" in name or "entropy" in name or name == "kl_div"}
     assert {name for name in named if name[0] != "_"} == {*OF_TORCH}

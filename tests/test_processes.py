@@ -39,7 +39,7 @@ def start():
         process.communicate()
 
 
-def test_two_processes_have_the_loss_and_the_gradients_of_one(start):
+def test_two_processes_give_the_loss_and_gradients_of_one(start):
     expected = jax.value_and_grad(two_processes.mean)(two_processes.kernel(), *two_processes.batch())
     for process in start():
         output, errors = process.communicate(timeout=HANGS)
@@ -49,7 +49,7 @@ def test_two_processes_have_the_loss_and_the_gradients_of_one(start):
             np.testing.assert_allclose(gradient, expected[1], rtol=1e-5, atol=1e-7)
 
 
-def test_a_process_that_dies_is_an_error_for_the_other(start):
+def test_a_process_fails_if_the_other_dies(start):
     survivor, dead = start("die")
     _, errors = survivor.communicate(timeout=HANGS)
     dead.communicate(timeout=HANGS)

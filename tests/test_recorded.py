@@ -37,7 +37,7 @@ def program(name, static, reductions, positions):
 
 
 @pytest.mark.parametrize("row", RECORDED["rows"], ids=identity)
-def test_as_pytorch(row):
+def test_matches_pytorch(row):
     with jax.enable_x64(True):
         traced = {k: np.asarray(v) for k, v in row["options"].items() if k != "p" and isinstance(v, float | list)}
         static = tuple((k, v) for k, v in row["options"].items() if k not in traced)

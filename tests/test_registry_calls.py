@@ -12,7 +12,7 @@ from tests.test_registry_values import TEN
 
 
 @each_row
-def test_transformations_change_nothing(row):
+def test_transformations_do_not_change_the_result(row):
     arrays = draw(row)
     in_axes, rows = row.batched(lambda _: 0, tuple(None for _ in arrays)), np.arange(SHAPE[0])
     expected = row.loss(*arrays, reduction="none")
@@ -28,7 +28,7 @@ def test_transformations_change_nothing(row):
 
 
 @each_row
-def test_axis(row):
+def test_the_axis_option(row):
     if not row.has_axis:
         with pytest.raises(TypeError, match=f"{row.name}: there is no option axis"):
             row.loss(*draw(row), axis=0)
@@ -99,7 +99,7 @@ def test_a_prediction_has_the_full_size_on_every_batch_axis(row):
 
 
 @each_row
-def test_ten_numbers_or_ten_batches_are_one_program(row):
+def test_ten_numbers_or_ten_batches_compile_once(row):
     arrays = draw(row)
     defaults = inspect.signature(row.function).parameters
     calls = [dict.fromkeys(row.numbers, number) for number in (*TEN, np.float32(0.5))]

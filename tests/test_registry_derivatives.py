@@ -72,7 +72,7 @@ def mean(losses_and_normalisers):
 
 
 @each_row
-def test_derivative_by_weights_and_options(row):
+def test_derivatives_with_respect_to_weights_and_options(row):
     """By all of them at once, at weights of 0 or 1."""
     with jax.enable_x64(True):
         arrays = draw(row, (2, 3), np.float64)
@@ -96,7 +96,7 @@ def test_derivative_by_weights_and_options(row):
 
 @full_only
 @each_row
-def test_derivative_by_one_option_at_a_time(row):
+def test_derivative_with_respect_to_one_option_at_a_time(row):
     with jax.enable_x64(True):
         arrays = draw(row, dtype=np.float64)
         losses, _ = row.expected(*arrays)
@@ -109,7 +109,7 @@ def test_derivative_by_one_option_at_a_time(row):
 
 
 @pytest.mark.parametrize("row", [row for row in REGISTRY if "kink_width" in row.numbers], ids=lambda row: row.label)
-def test_kinks_of_a_loss(row, full):
+def test_derivatives_across_kinks(row, full):
     """Along a line through kinks the derivative adds up to the rise, is C1 where the ramp is wide, and monotone."""
     with jax.enable_x64(True):
         options = row.kinked | {"reduction": "sum"}

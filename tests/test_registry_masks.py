@@ -60,7 +60,7 @@ def array_options(row, variant):
     [(math.nan, math.inf, -math.inf), *(pytest.param(p, marks=full_only) for p in (math.nan, math.inf, -math.inf))],
     ids=str,
 )
-def test_what_stands_in_masked_samples_has_no_effect(row, variant, poison):
+def test_values_in_masked_samples_have_no_effect(row, variant, poison):
     arrays, extra, run = draw(row), array_options(row, variant), differentiated(row, variant)
     weights, where = weights_and_mask()
     clean = run(arrays, weights, where, extra)
@@ -94,14 +94,14 @@ def test_half_precision_computes_in_float32(row, dtype):
 
 @full_only
 @each_variant(0)
-def test_eager_gradients_of_float32_meet_no_nan_on_their_way(row, variant):
+def test_eager_float32_gradients_have_no_intermediate_nan(row, variant):
     arrays, (weights, where) = draw(row), weights_and_mask()
     with jax.debug_nans(True):
         jax.value_and_grad(row.loss)(*arrays, **row.options[variant], weights=weights, where=where)
 
 
 @each_row
-def test_nothing_counted_is_zero_with_zero_gradient(row, full):
+def test_a_batch_with_no_counted_sample_has_loss_0_and_gradient_0(row, full):
     arrays, extra, run = draw(row), array_options(row, 0), differentiated(row)
     weights, where = weights_and_mask()
     uncounted = [(arrays, np.zeros_like(where))]
@@ -147,7 +147,7 @@ def test_nan_stays_in_its_own_sample(row):
 
 @each_row
 @pytest.mark.nans
-def test_a_label_out_of_range_is_nan_for_its_sample_alone(row, full):
+def test_a_label_out_of_range_gives_nan_for_its_sample_only(row, full):
     if not row.has_indices:
         return
     *arrays, target = draw(row)
@@ -171,7 +171,7 @@ def test_a_label_out_of_range_is_nan_for_its_sample_alone(row, full):
 
 
 @each_variant(1)
-def test_exports(row, variant):
+def test_export(row, variant):
     """Value and gradients, with the mask, the weights and the options that training has."""
     run = differentiated(row, variant)
     arguments = draw(row), *weights_and_mask(), array_options(row, variant)

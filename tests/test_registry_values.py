@@ -32,7 +32,7 @@ ALL = list(itertools.product(jaxloss.reductions.NAMES, (False, True)))
 
 
 @each_variant(2)
-def test_every_reduction_is_the_reference(row, variant, full):
+def test_every_reduction_matches_the_reference(row, variant, full):
     arrays, options = draw(row), row.options[variant]
     losses, normalisers = row.expected(*map(widened, arrays), **options)
     weights, where = weights_and_mask(losses.shape)
@@ -61,7 +61,7 @@ numbers = st.floats(-1000, 1000, width=32, allow_subnormal=False)
 
 @each_row
 @given(pairs=st.lists(st.tuples(numbers, numbers), min_size=6, max_size=6))
-def test_any_values(row, pairs):
+def test_arbitrary_values_match_the_reference(row, pairs):
     arrays = row.extreme_arrays(*np.asarray(pairs, np.float32).T, row.options[0])
     scale = np.maximum(largest_entry(own_arrays(row, arrays)), 1)
     losses = np.asarray(row.loss(*arrays, reduction="none"), np.float64)
@@ -73,7 +73,7 @@ TEN = tuple(np.linspace(0.11, 0.93, 10).tolist())
 
 
 @each_row
-def test_options_with_one_value_a_sample(row):
+def test_options_with_one_value_per_sample(row):
     arrays = draw(row)
     many = {option: np.resize(np.roll(TEN, i), SHAPE) for i, option in enumerate(row.numbers)}
     narrow = {option: values.astype(np.float32) for option, values in many.items()}
@@ -84,7 +84,7 @@ def test_options_with_one_value_a_sample(row):
 
 @full_only
 @each_row
-def test_each_option_with_one_value_a_sample_is_as_samples_alone(row):
+def test_each_option_with_one_value_per_sample_matches_single_samples(row):
     arrays = draw(row)
     for option in row.numbers:
         many = np.resize(np.asarray(TEN, np.float32), SHAPE)

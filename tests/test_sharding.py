@@ -46,7 +46,7 @@ def assert_same(got, expected, rtol=1e-6):
 
 @pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=["auto", "explicit"])
 @each_row
-def test_automatic_sharding_gives_the_number_of_one_device_and_gathers_nothing(row, kind, full):
+def test_automatic_sharding_matches_one_device_and_gathers_nothing(row, kind, full):
     """Explicit axes, which are a matter of types, are only traced in the default run."""
     arguments, expected = drawn(row)
     devices = mesh(4, 2, kind=kind)
@@ -62,7 +62,7 @@ def test_automatic_sharding_gives_the_number_of_one_device_and_gathers_nothing(r
 
 
 @each_row
-def test_totals_of_all_devices_give_the_mean_of_one(row):
+def test_totals_summed_over_devices_give_the_mean_of_one_device(row):
     arguments, expected = drawn(row)
 
     def local(arrays, weights, where, extra):
@@ -105,7 +105,7 @@ def test_class_and_feature_axes_may_be_sharded(row):
     assert_same(differentiated(row)(tuple(map(placed, arrays)), *others), expected)
 
 
-def test_chunks_span_all_devices_that_rows_are_split_over():
+def test_chunks_span_all_devices_over_which_rows_are_split():
     """Each device works on its part of a chunk, so that temporaries fall with their number."""
     n, d, c = 1024, 32, 4096
     layer = [jax.ShapeDtypeStruct(*each) for each in (((n, d), jnp.float32), ((d, c), jnp.float32), ((n,), jnp.int32))]
@@ -127,7 +127,7 @@ def test_chunks_span_all_devices_that_rows_are_split_over():
 
 
 @pytest.mark.parametrize("devices", [2, 4, 8])
-def test_split_rows_send_two_sums_and_the_gradient_by_the_kernel(devices):
+def test_split_rows_send_two_sums_and_the_gradient_of_the_kernel(devices):
     n, d, c = 64, 16, 32
 
     def local(hidden, kernel, target):
@@ -152,7 +152,7 @@ GATHERED_BEFORE = [
 
 
 @pytest.mark.parametrize(("batch", "devices", "chunk_size"), GATHERED_BEFORE)
-def test_rows_stay_on_their_device_whatever_axes_the_batch_has(batch, devices, chunk_size):
+def test_rows_stay_on_their_device_for_any_batch_axes(batch, devices, chunk_size):
     d, c = 4, 2**15 if chunk_size is None else 16
     rows = NamedSharding(mesh(devices), PartitionSpec("data"))
     hidden = jax.ShapeDtypeStruct((*batch, d), jnp.float32, sharding=rows)
@@ -162,7 +162,7 @@ def test_rows_stay_on_their_device_whatever_axes_the_batch_has(batch, devices, c
     assert set(sent(jax.jit(loss).lower(hidden, kernel, target).compile())) == {"all-reduce"}
 
 
-def test_explicit_axes_need_no_context_and_not_the_same_sharding():
+def test_explicit_axes_need_neither_a_context_nor_equal_shardings():
     """Meshes of explicit axes are what jax.make_mesh makes by default."""
     devices = mesh(4, 2, kind=AxisType.Explicit)
     generator = np.random.default_rng(0)
@@ -188,7 +188,7 @@ def test_explicit_axes_need_no_context_and_not_the_same_sharding():
 
 
 @pytest.mark.nans
-def test_data_checks_see_sharded_data():
+def test_data_checks_work_on_sharded_data():
     with jaxloss.data_checks(True), jax.set_mesh(mesh(4, 2, kind=AxisType.Explicit)) as _:
         logits = jax.device_put(np.zeros((8, 3), np.float32), PartitionSpec("data"))
         error, _ = checkify.checkify(jax.jit(jaxloss.cross_entropy))(logits, np.full(8, 3))

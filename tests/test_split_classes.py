@@ -128,7 +128,7 @@ def test_rows_and_classes_split_by_hand(fused, target, options, check_vma):
     check_split(fused, options, TARGETS[target], "mean", local, devices, in_specs, SAME, check_vma=check_vma)
 
 
-def test_losses_one_by_one_with_rows_and_classes_split_by_hand():
+def test_unreduced_losses_with_rows_and_classes_split_by_hand():
     def local(*arguments):
         extra = {"axis_name": "classes", "n_classes": C, "reduction": "none"}
         return of_layer(*arguments, fused=True, options=EVERYTHING, **extra)
@@ -163,7 +163,7 @@ def compiled_split(devices, n=64, d=16, c=64, chunk_size=16, fused=True):
 
 
 @pytest.mark.parametrize("devices", [2, 4, 8])
-def test_split_classes_send_a_few_numbers_a_row(devices):
+def test_split_classes_send_a_few_numbers_per_row(devices):
     n, d = 64, 16
     for c in (64, 1024):
         # The maximum, the two numbers, and the gradient of a hidden row: no all-gather, and nothing grows with c.
@@ -182,7 +182,7 @@ def test_split_classes_send_a_few_numbers_a_row(devices):
     ],
 )
 @pytest.mark.parametrize("fused", [True, False], ids=["linear_cross_entropy", "cross_entropy"])
-def test_options_of_split_classes_send_the_numbers_that_are_documented(kind, options, more, more_fused, fused):
+def test_options_of_split_classes_send_the_documented_numbers(kind, options, more, more_fused, fused):
     n, d, c = 64, 16, 32
 
     def local(first, kernel, class_weights, target):
@@ -204,7 +204,7 @@ def test_options_of_split_classes_send_the_numbers_that_are_documented(kind, opt
     assert sent(compiled) == {"all-reduce": 4 * n * numbers}
 
 
-def test_rows_and_classes_split_send_both():
+def test_split_rows_and_classes_send_both():
     n, d, c = 64, 16, 32  # on 4 x 2 devices
 
     def local(hidden, kernel, target):
@@ -221,7 +221,7 @@ def test_rows_and_classes_split_send_both():
     assert sent(compiled) == {"all-reduce": 8 + n * (12 + 4 * d) + 4 * d * c}
 
 
-def test_split_classes_take_their_share_of_the_memory():
+def test_split_classes_divide_the_memory():
     def growth(devices, chunk_size):
         """Of the temporaries of a device with the vocabulary, in arrays of a chunk's logits on one device."""
         small, large = (
@@ -241,7 +241,7 @@ def test_split_classes_take_their_share_of_the_memory():
 
 
 @pytest.mark.nans
-def test_padding_is_no_class_on_one_device_either():
+def test_padding_is_not_a_class_on_one_device_either():
     target = np.array([0, 2, -100])
     logits = np.array([[1.0, 2.0, 0.5], [0.0, 1.0, 3.0], [0.0, 0.0, 0.0]], np.float32)
     junk = np.concatenate([logits, np.full((3, 2), np.nan, np.float32)], axis=1)

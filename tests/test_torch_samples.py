@@ -77,7 +77,7 @@ def admitted(name, arrays, options):
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("name", ROWS)
-def test_pytorchs_own_samples(name, dtype):
+def test_sample_inputs_of_pytorch(name, dtype):
     torch = pytest.importorskip("torch")
     compared = refused = 0
     samples = sample_inputs(torch, name, getattr(torch, dtype))
@@ -136,7 +136,7 @@ def compare(torch, name, sample, arrays, options):
         np.testing.assert_allclose(gradient, slope, rtol=1e-10 if exact else 1e-5, atol=1e-12 if exact else 1e-5)
 
 
-def test_optax():
+def test_matches_optax():
     losses = pytest.importorskip("optax").losses
     generator = np.random.default_rng(0)
     x, y = (jnp.asarray(generator.normal(size=(6, 5)), jnp.float32) for _ in range(2))
