@@ -1,4 +1,4 @@
-"""Micro-batches of unequal real length: the gradient of the whole batch, and not the mean of means."""
+"""Micro-batches with unequal numbers of unmasked samples: the gradient of the whole batch, not of a mean of means."""
 
 import jax
 import jax.numpy as jnp
@@ -44,7 +44,7 @@ def whole(batches):
 
 
 def with_floats(function):
-    """By the kernel and the class weights, which the normaliser depends on."""
+    """Differentiates with respect to the kernel and the class weights, on which the normaliser depends."""
 
     def of(kernel, class_weights, batches):
         return function({**parameters(), "kernel": kernel, "class_weights": class_weights}, batches)
@@ -86,7 +86,7 @@ def test_gradients_with_respect_to_batches_and_closed_over_arrays():
 
 
 def test_losses_may_close_over_keys_masks_and_counts():
-    """As those of a train step do, which is traced with them: dropout, a mask, the number of the step."""
+    """A training step closes over such traced values: a dropout key, a mask and the step number."""
     batches = np.random.default_rng(0).normal(size=(3, 4, FEATURES)).astype(np.float32)
 
     def mean(kernel, key, kept, step, accumulate):
@@ -129,7 +129,7 @@ def test_a_handwritten_total_may_have_an_integer_normaliser():
 
 
 def test_intermediate_gradients_fit_in_half_precision():
-    rows = jnp.full((2, 4096), 30.0)  # whose sum of squares is beyond float16
+    rows = jnp.full((2, 4096), 30.0)  # the sum of squares is beyond float16
 
     def of(scale, batch):
         return jaxloss.mse_loss(batch * scale.astype(jnp.float32), 0.0, reduction="total")
@@ -151,7 +151,7 @@ def test_temporaries_are_those_of_one_micro_batch_and_two_gradients():
     accumulate = jax.value_and_grad(lambda w, x: jaxloss.accumulated(of)(w, x).mean())
     used = compiling.temporaries(accumulate, weights, x)
     gradient, activations = 4 * width * width, 4 * 64 * width
-    assert used <= 2.1 * gradient + 8 * activations  # two: the sum, and what is added to it; none for the normaliser
+    assert used <= 2.1 * gradient + 8 * activations  # two: the sum, and the term added to it
 
 
 def test_gradients_of_half_precision_parameters_are_summed_in_float32():
@@ -168,7 +168,7 @@ def test_gradients_of_half_precision_parameters_are_summed_in_float32():
 
 @pytest.mark.parametrize("k", [2, 3, 7])
 def test_optax_multi_steps_matches_the_whole_batch(k):
-    """Sums of losses, over the normaliser of all: added up, and not averaged."""
+    """The gradients are those of summed losses divided by the total normaliser. They are added, not averaged."""
     batches, start = micro_batches(k), parameters()
     normaliser = jax.vmap(lambda batch: loss(start, batch))(batches).normaliser.sum()
 
@@ -195,7 +195,7 @@ def test_optax_multi_steps_matches_the_whole_batch(k):
 
 
 def test_devices_exchange_gradients_once():
-    """Not once a micro-batch: by the bytes of the program, loops counted as often as they turn."""
+    """Not once per micro-batch, by the bytes that the program sends, with every loop iteration counted."""
     batches, start = micro_batches(3), parameters()
     expected = jax.value_and_grad(lambda w: loss({**start, "kernel": w}, whole(batches), "mean"))(start["kernel"])
 

@@ -1,4 +1,4 @@
-"""The adaptive softmax: what the registry cannot see of it."""
+"""Tests of the adaptive softmax that the registry does not cover."""
 
 import functools
 import itertools
@@ -28,7 +28,7 @@ def rows(n=300, dtype=np.float32, seed=0):
 
 
 def plain(hidden, parameters, target, where=True):
-    """With all log-probabilities in memory."""
+    """The loss with all log-probabilities in memory."""
     picked = jnp.take_along_axis(parameters.log_prob(hidden), jnp.clip(target, 0, C - 1)[:, None], 1)[:, 0]
     return jnp.where(where, -picked, 0)
 
@@ -89,8 +89,8 @@ SPREADS = {
     "all in the head": lambda target: target % 5,
     "all in the last tail": lambda target: 30 + target % 10,
     "none in the middle tail": lambda target: np.where((target >= 17) & (target < 30), 0, target),
-    "one row a tail": lambda target: np.where(np.arange(len(target)) < 4, 10 * np.arange(len(target)), 0),
-    "as they come": lambda target: target,
+    "one row per tail": lambda target: np.where(np.arange(len(target)) < 4, 10 * np.arange(len(target)), 0),
+    "as drawn": lambda target: target,
 }
 
 
@@ -121,10 +121,10 @@ def test_any_distribution_of_rows_over_tails(n, reduction):
 
 
 def test_unused_tails_are_not_computed():
-    """NaN in them has no effect, though their product with anything would."""
+    """NaN in their parameters has no effect, although any product with them would be NaN."""
     hidden, target = rows()
     target[:3] = [-100, 40, 39]
-    parameters, where = softmax(), np.arange(300) > 2  # what is ignored, out of range or masked asks for nothing
+    parameters, where = softmax(), np.arange(300) > 2  # ignored, out-of-range and masked rows need no tail
     target[3:] %= 17
     hidden[0] = np.nan
     others = tuple((down * np.nan, up * np.nan) for down, up in parameters.tails[1:])

@@ -1,4 +1,4 @@
-"""The benchmarks: that the errors they report are what they say, and what they keep can be read again."""
+"""The benchmarks: the errors they report are right, and saved results can be loaded again."""
 
 import math
 import pathlib
@@ -13,8 +13,8 @@ from benchmarks.accuracy_cases import CASES, Case
 from benchmarks.results import Note, Results, Row, moved
 
 ROOT = pathlib.Path(__file__).parent.parent
-# Of a confident prediction log(1 + small) is taken, of which 1 leaves few digits, here as in every peer: to sum up the
-# other classes by themselves took 4 to 65 % more time.
+# The loss of a confident prediction is log(1 + small), and the 1 leaves few digits, here as in every peer. Summing the
+# other classes separately took 4 to 65 % more time.
 WITHOUT_DIGITS = ("cross_entropy, confident", "linear_cross_entropy", "adaptive_log_softmax_with_loss")
 
 

@@ -1,4 +1,4 @@
-"""Losses in the hands of others: threads, copies, pickles, and 64-bit numbers switched on and off."""
+"""Losses under threads, copying, pickling, and switching 64-bit numbers on and off."""
 
 import contextlib
 import copy
@@ -20,7 +20,7 @@ from tests.registry import REGISTRY
 
 @each_row
 def test_threads_may_call_a_loss_at_the_same_time(row, full):
-    """Each with a shape of its own, all of them at the first call; half of them with data checks, which stay theirs."""
+    """All make the first call, each with its own shape. Half enable data checks, which affect only their thread."""
     n = 3 if full else 1
     shapes, start = [(i % n + 1,) for i in range(2 * n)], threading.Barrier(2 * n)
 
@@ -28,7 +28,7 @@ def test_threads_may_call_a_loss_at_the_same_time(row, full):
         arrays = draw(row, shapes[i])
         with jaxloss.data_checks(True) if i >= n else contextlib.nullcontext():
             start.wait()
-            # Traced alone: programs with checks run only under checkify.
+            # Only traced, because programs with checks run only under checkify.
             return str(jax.make_jaxpr(lambda *arrays: row.loss(*arrays))(*arrays))
 
     with ThreadPoolExecutor(2 * n) as pool:
@@ -81,7 +81,7 @@ def test_copies_of_a_sampler_draw_the_same_indices(key):
     sampler = imbalance.BalancedSampler.init(key, np.array([0, 1, 1, 0, 1]))
     expected, _ = sampler.draw(4)
     copies = [copy.copy(sampler), copy.deepcopy(sampler), jax.tree.unflatten(*jax.tree.flatten(sampler)[::-1])]
-    if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):  # the new kind is pickled by none of JAX
+    if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):  # JAX cannot pickle typed keys
         copies.append(pickle.loads(pickle.dumps(sampler)))
     for one in copies:
         np.testing.assert_array_equal(one.draw(4)[0], expected)
@@ -98,7 +98,7 @@ def test_losses_are_pickled_by_name(function):
 
 @each_row
 def test_float64_and_float32_calls_can_alternate(row, full):
-    """The same shapes with 64-bit numbers switched on and off: each result has the dtype of its own call."""
+    """With the same shapes, and 64-bit numbers switched on and off, each result has the dtype of its own call."""
     narrow, wide = draw(row), draw(row, dtype=np.float64)
 
     def dtypes(arrays):

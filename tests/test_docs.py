@@ -1,4 +1,4 @@
-"""The documentation's tables name every criterion of PyTorch, and only calls that are what they say."""
+"""The documentation's tables name every criterion of PyTorch, and each documented call is equivalent."""
 
 import functools
 import inspect

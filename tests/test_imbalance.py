@@ -1,4 +1,4 @@
-"""Imbalance: samplers and weights by themselves, and what they do to a network on imbalanced digits."""
+"""Imbalance: samplers and weights on their own, and their effect on a network trained on imbalanced digits."""
 
 import collections
 import functools
@@ -73,7 +73,7 @@ def test_a_sampler_can_be_a_scan_carry():
     start = BalancedSampler.init(jax.random.key(1), jnp.asarray(TARGET))
     _, batches = jax.lax.scan(lambda sampler, _: sampler.draw(2)[::-1], start, length=4)
     np.testing.assert_array_equal(batches.reshape(8, 3), start.draw(8)[0])
-    assert start in {start}  # compared, and hashed, as the object that it is
+    assert start in {start}  # compared and hashed by identity
 
 
 def test_sampler_errors():
@@ -157,7 +157,7 @@ def test_weights_and_adjustments_match_the_papers():
 
 
 def test_subtracting_the_adjustment_leaves_the_likelihoods():
-    """Where logits are log posteriors, taking the adjustment off leaves the likelihoods, up to a constant a sample."""
+    """If logits are log posteriors, subtracting the adjustment gives log likelihoods, up to a constant per sample."""
     generator = np.random.default_rng(0)
     counts = np.array([70.0, 20.0, 10.0], np.float32)
     log_likelihoods = generator.normal(size=(50, 3)).astype(np.float32)
@@ -173,7 +173,7 @@ COUNTS = np.array([N_RARE] * 5 + [N_OFTEN] * 5)
 
 @functools.cache
 def digits():
-    """For each seed training images and targets with five rare classes, and balanced test sets."""
+    """For each seed, training images and targets with five rare classes, and a balanced test set."""
     images, targets = load_digits(return_X_y=True)
     sets = []
     for seed in range(SEEDS):
@@ -191,7 +191,7 @@ def logits_of(parameters, images):
 
 
 def blurred(key, images):
-    """With so much noise that the classes overlap: else all training data can be learnt by heart, priors or no."""
+    """The images with enough noise that classes overlap. Otherwise the network would memorise all training data."""
     return images + NOISE * jax.random.normal(key, images.shape)
 
 
@@ -217,7 +217,7 @@ def natural_batches(key, n, epochs):
 
 
 def scores(logits, targets):
-    """Balanced accuracy, and accuracy and cross-entropy at the training frequencies, from a balanced test set."""
+    """From a balanced test set: balanced accuracy, and accuracy and cross-entropy at the training frequencies."""
     by_class = len(targets) // N_CLASSES
     right = jnp.argmax(logits, -1) == targets
     recall = jax.ops.segment_sum(right.astype(jnp.float32), targets, N_CLASSES) / by_class
@@ -228,7 +228,7 @@ def scores(logits, targets):
 
 @functools.cache
 def results():
-    """The scores of each way to train, a row a seed."""
+    """The scores of each training method, one row per seed."""
     images, targets, test_images, test_targets = digits()
     weights = inverse_frequency_weights(jnp.asarray(COUNTS))
     effective = effective_number_weights(jnp.asarray(COUNTS), beta=0.99)
@@ -274,7 +274,7 @@ def results():
 
 
 def rise(better, worse, column):
-    """How much higher one way scores than another on the same seeds, in standard errors of that."""
+    """How much higher one method scores than another on the same seeds, in standard errors of the difference."""
     difference = results()[better][:, column] - results()[worse][:, column]
     return difference.mean() / standard_error(difference)
 

@@ -1,4 +1,4 @@
-"""Kinks by themselves: exact values, and derivatives that are C1, monotone and add up to the rise of the value."""
+"""Kinks on their own: exact values, and derivatives that are C1, monotone and integrate to the change of the value."""
 
 import jax
 import jax.numpy as jnp
@@ -73,7 +73,7 @@ def test_max_of_two_entries_has_the_derivatives_of_maximum():
 
 @pytest.mark.parametrize(("direction", "error"), [((0, 1), 1e-8), ((0, 0.1, 1), 0.01), ((0, 0.9, 1), 0.01)])
 def test_the_derivative_of_max_integrates_to_its_change(direction, error):
-    """Between two exactly; where three come within the width of each other to 1 % of it, as documented."""
+    """Exactly for two entries; to 1 % of the width if three entries are within it, as documented."""
     with jax.enable_x64(True):
         t, direction = np.linspace(-9, 9, 36001), np.array(direction, float)
         slopes = jax.vmap(jax.grad(lambda t: kinks.max(t * direction, 0.5)))(t)

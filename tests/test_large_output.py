@@ -1,4 +1,4 @@
-"""Output layers too large for memory: what the registry cannot see of them."""
+"""Tests of large output layers that the registry does not cover."""
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +19,7 @@ def layer(n=23, d=6, c=11, dtype=np.float32, seed=0):
 
 
 def plain(hidden, kernel, bias, target, *, z_loss=0.0, logit_softcap=None, reduction="mean", **options):
-    """With all logits in memory."""
+    """The loss with all logits in memory."""
     x = hidden @ kernel + bias
     x = x if logit_softcap is None else logit_softcap * jnp.tanh(x / logit_softcap)
     cross, normalisers = jaxloss.cross_entropy(x, target, **options, reduction=lambda *pair: pair)
@@ -87,7 +87,7 @@ def test_derivatives_with_respect_to_options_and_soft_targets_match_full_logits(
 
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16], ids=lambda dtype: dtype.__name__)
 def test_half_precision_is_as_accurate_as_its_products(dtype):
-    """Against float64 on the same rounded inputs; gradients of a sum that half precision could not hold."""
+    """Against float64 on the same rounded inputs, with sums beyond the range of half precision."""
     *arrays, target = layer(n=300)
     half = [jnp.asarray(array, dtype) for array in arrays]
     value, gradients = jax.value_and_grad(fused, (0, 1, 2))(*half, target)
@@ -119,7 +119,7 @@ def test_temporaries_are_an_eighth_of_those_of_full_logits_and_grow_only_with_th
     ours = temporaries(jaxloss.linear_cross_entropy, n, d, c)
     assert ours <= naive / 8
     more = temporaries(jaxloss.linear_cross_entropy, 4 * n, d, c)
-    assert more - ours <= 3 * n * 4 * 2 * (d + 8)  # as the input and its gradient, not as the logits
+    assert more - ours <= 3 * n * 4 * 2 * (d + 8)  # like the input and its gradient, not like the logits
 
 
 def test_default_chunks_are_bounded():

@@ -1,4 +1,4 @@
-"""The decorator by itself: declarations, matching, promotion, and what tools are shown of a lifted function."""
+"""The decorator on its own: declarations, matching, promotion, and introspection of a lifted function."""
 
 import copy
 import inspect
@@ -293,7 +293,7 @@ def test_import_loads_no_optional_package():
 
 
 def test_static_types_of_calls(tmp_path):
-    """Where pyright is installed: a misspelt option is a type error, and every documented call is not."""
+    """If pyright is installed: a misspelt option is a type error, and a documented call is not."""
     pytest.importorskip("pyright")
     calls = """
     import jax.numpy as jnp, numpy as np, jaxloss

@@ -1,4 +1,4 @@
-"""What the registry cannot see of likelihoods."""
+"""Tests of likelihoods that the registry does not cover."""
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +24,7 @@ def test_poisson_is_accurate_at_rates_near_large_counts(log_input):
     true = np.exp(x.astype(np.float64)) if log_input else x.astype(np.float64)
     exact = true - y * np.log(true) + y * np.log(y) - y + np.log(2 * np.pi * y) / 2
     loss = jax.jit(lambda x, y: jaxloss.poisson_nll_loss(x, y, log_input=log_input, full=True, reduction="none"))
-    # A unit in the last place of a rate of 1e7 moves the last loss by 2e-4; one of its logarithm, by 2e-3.
+    # One unit in the last place of the rate 1e7 changes the last loss by 2e-4, and one of its logarithm by 2e-3.
     np.testing.assert_allclose(loss(x, count), exact, rtol=2e-6, atol=2e-3 if log_input else 2e-4)
     slope = jax.grad(lambda x: loss(x, count).sum())(x)
     np.testing.assert_allclose(slope, true - y if log_input else 1 - y / true, rtol=1e-6, atol=2 if log_input else 1e-9)

@@ -1,4 +1,4 @@
-"""`python -m jaxloss` as a user runs it."""
+"""`python -m jaxloss`, run as a user runs it."""
 
 import signal
 import subprocess
@@ -9,7 +9,7 @@ import pytest
 from jaxloss.__main__ import main
 from tests.drawing import full_only
 
-HANGS = 600  # seconds; far beyond what a busy machine takes
+HANGS = 600  # seconds; a busy machine takes far less
 COMMAND = [sys.executable, "-m", "jaxloss"]
 BLOCKED = "import sys; sys.modules.update(dict.fromkeys({names})); import runpy; sys.argv = {argv}; "
 BLOCKED += "runpy.run_module('jaxloss', run_name='__main__', alter_sys=True)"
@@ -20,7 +20,7 @@ def run(*arguments, command=COMMAND):
 
 
 def blocked(names, *arguments):
-    """The command line with these modules not to be had."""
+    """Runs the command with these modules missing."""
     return run(command=[sys.executable, "-c", BLOCKED.format(names=names, argv=["jaxloss", *arguments])])
 
 
@@ -84,7 +84,7 @@ def assert_one_line(errors):
 
 
 def test_an_interrupt_exits_cleanly(tmp_path):
-    # The tests may run as a background job of a shell, which ignores interrupts, and so would their children.
+    # If the tests run as a background job of a shell, they and their children ignore interrupts.
     script = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
     # Each epoch advances the progress bar; here it prints a line instead.
     script += "import rich.progress; rich.progress.Progress.advance = lambda *_: print('an epoch', flush=True); "

@@ -1,4 +1,4 @@
-"""The mutation check knows every module that computes."""
+"""The mutation check covers every module that computes."""
 
 import re
 import tomllib
@@ -6,7 +6,7 @@ import tomllib
 from tests.mutants import CHOSEN, EQUIVALENT, MODULES, TESTS, named
 from tests.mutations import PACKAGE, mutants, path_of
 
-# What these do is held by their own tests: they pass arrays on, or tell what is wrong.
+# These have tests of their own: they pass arrays on, or report errors.
 COMPUTE_NOTHING = (
     *("__init__", "__main__", "_demo", "_arrays", "_data_checks", "_errors", "_interval", "_sharding", "options"),
     *("plot", "_accumulation", "_decorator"),

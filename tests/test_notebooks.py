@@ -1,4 +1,4 @@
-"""Each notebook runs in a clean kernel, and is kept with outputs that are small and hold no error."""
+"""Each notebook runs in a clean kernel, and its saved outputs are small and free of errors."""
 
 import json
 import pathlib
@@ -9,7 +9,7 @@ import pytest
 FOLDER = pathlib.Path(__file__).parent.parent / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 LARGEST = 200_000
-HANGS = 900  # seconds a cell; far beyond what a busy machine takes
+HANGS = 900  # seconds per cell; a busy machine takes far less
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
 

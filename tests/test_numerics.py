@@ -1,4 +1,4 @@
-"""Numeric primitives by themselves: value and slopes at an ordinary place, and at those that each is there for."""
+"""Numeric primitives on their own: values and slopes at ordinary arguments, and at those that each primitive is for."""
 
 import functools
 import math
@@ -67,7 +67,7 @@ CASES = (
 
 @functools.cache
 def program(function, n):
-    """Value, slopes, and the slope in the direction of all arguments in forward mode."""
+    """The value, the slopes, and the sum of the slopes from forward mode."""
 
     @jax.jit
     def run(*arguments):
@@ -110,7 +110,7 @@ def test_an_overflow_times_0_is_0():
     assert pull(jnp.float32(0)) == (0,)
     for tangent in (1, INF):
         weight_and_loss, by_loss = (jnp.float32(0), jnp.float32(INF)), (jnp.float32(0), jnp.float32(tangent))
-        with jax.debug_nans(False):  # of what is not selected
+        with jax.debug_nans(False):  # in the branch that is not selected
             assert jax.jvp(numerics.weighted, weight_and_loss, by_loss)[1] == 0
 
     def scaled(factor):
@@ -128,7 +128,7 @@ def test_the_second_derivative_of_xlogx_is_finite_at_0_and_right_elsewhere():
 
 def test_exp_minus_product_is_not_nan_if_both_terms_overflow():
     x, y = (v.ravel() for v in jnp.meshgrid(jnp.float32([80, 89, 100, 1e30, 4e37]), jnp.float32([1, 1e34, 1e36, 4e37])))
-    with jax.disable_jit():  # as fusion may hide an infinity
+    with jax.disable_jit():  # because fusion may hide an infinity
         values = numerics.exp_minus_product(x, y)
     assert not np.isnan(values).any()
     np.testing.assert_array_equal(values == np.inf, x > 88.8)
@@ -153,7 +153,7 @@ def test_is_nonzero():
     [
         (jaxloss.margin_ranking_loss, 3, 0),
         (jaxloss.poisson_nll_loss, 2, 0),
-        # What is kept is the difference.
+        # The one array kept is the difference.
         (jaxloss.gaussian_nll_loss, 3, 1),
         (jaxloss.binary_cross_entropy, 2, 0),
         (jaxloss.binary_cross_entropy_with_logits, 2, 0),

@@ -1,4 +1,4 @@
-"""Pictures of losses draw what they say."""
+"""Plots of losses."""
 
 import jax.numpy as jnp
 import matplotlib as mpl

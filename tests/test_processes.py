@@ -1,4 +1,4 @@
-"""One batch in two processes: the same loss and gradients as in one, and an error rather than a hang."""
+"""One batch in two processes: the loss and gradients of one process, and an error instead of a hang."""
 
 import json
 import pathlib
@@ -14,12 +14,12 @@ import pytest
 from tests import two_processes
 
 ROOT = pathlib.Path(__file__).parent.parent
-HANGS = 600  # seconds; far beyond what a busy machine takes
+HANGS = 600  # seconds; a busy machine takes far less
 
 
 @pytest.fixture
 def start():
-    """Starts both processes; none of them outlives the test."""
+    """Starts both processes, and ends them with the test."""
     running = []
 
     def started(*options):
@@ -55,5 +55,5 @@ def test_a_process_fails_if_the_other_dies(start):
     dead.communicate(timeout=HANGS)
     assert dead.returncode == 3
     assert survivor.returncode != 0
-    # Whichever of JAX's parts sees first that the other is gone: not an error of the test's own.
+    # The error comes from the part of JAX that first notices the death, and not from the test itself.
     assert re.search("Gloo|heartbeat|CoordinationService", errors)

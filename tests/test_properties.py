@@ -1,4 +1,4 @@
-"""What is true of losses by what they are: signs, optima, symmetries, limits. Inputs are searched by hypothesis.
+"""Mathematical properties of losses: signs, optima, symmetries and limits, with inputs drawn by hypothesis.
 
 A failure prints the inputs and a line that reproduces them.
 """
@@ -31,7 +31,7 @@ SOFTMAX = {
     "smoothed": lambda x, y, **o: jaxloss.cross_entropy(x, y, label_smoothing=0.3, **o),
     "linear": lambda x, y, **o: jaxloss.linear_cross_entropy(x, jnp.eye(C), y, **o),
 }
-# Logarithms of densities and terms of a divergence; and a distance that the caller may give as any number.
+# Logarithms of densities, terms of a divergence, and a distance that may be any number.
 OF_EITHER_SIGN = ("poisson_nll_loss", "gaussian_nll_loss", "kl_div", "nll_loss", "hinge_embedding_loss")
 
 
@@ -105,8 +105,8 @@ def test_cosines_are_symmetric_and_independent_of_length(x, y, sign):
 
 @given(LOGITS, LOGITS, LOGITS)
 def test_the_losses_of_a_triplet_and_its_reverse_sum_to_twice_the_margin(anchor, positive, negative):
-    """The excess of one distance over the other is what the reversed triplet lacks."""
-    margin = 2e3  # beyond which no triplet is
+    """The reversed triplet has the opposite difference of distances."""
+    margin = 2e3  # no difference of distances is larger
     there = each(jaxloss.triplet_margin_loss, anchor, positive, negative, margin=margin, eps=0.0)
     back = each(jaxloss.triplet_margin_loss, anchor, negative, positive, margin=margin, eps=0.0)
     assert_close(there + back, 2 * margin, scale=0)
@@ -207,7 +207,7 @@ def test_the_mean_of_a_sum_of_totals_lies_between_their_means(x, y, where):
     means = [float(part.mean()) for part in parts if part.normaliser > 0]
     if means:
         assert min(means) * (1 - 1e-6) <= mean <= max(means) * (1 + 1e-6)
-    # Jensen: the loss of a mean error is at most the mean of the losses.
+    # Jensen's inequality: the loss of the mean error is at most the mean loss.
     counted = np.float64(x - y)[where]
     if counted.size:
         assert counted.mean() ** 2 <= mean * (1 + 1e-5) + 1e-12

@@ -1,4 +1,4 @@
-"""The README's promises: its Python blocks run, and its commands are the two that it is known by."""
+"""The README: its Python blocks run, its numbers and plots are right, and it has two commands to install."""
 
 import math
 import pathlib
@@ -42,7 +42,7 @@ def test_the_pytorch_example_gives_the_same_value():
 
 
 def test_pictures_match_their_captions():
-    """But for the one of memory, which tests/test_large_output.py asserts and which compiles for a minute."""
+    """Except the plot of memory, which takes a minute to compile; tests/test_large_output.py checks the memory."""
     plt.switch_backend("agg")
     draw = runpy.run_path(str(ROOT / "docs/pictures.py"))
     with jax.numpy_dtype_promotion("standard"):

@@ -1,4 +1,4 @@
-"""Parity with PyTorch's recorded values, which needs no PyTorch."""
+"""Parity with recorded values of PyTorch, which need not be installed."""
 
 import functools
 import json
@@ -21,7 +21,7 @@ def identity(row):
 
 @functools.cache
 def program(name, static, reductions, positions):
-    """Values and gradients of every reduction in one program, which rows with other numbers share."""
+    """Values and gradients of every reduction in one program, shared by rows that differ only in numbers."""
     loss = functools.partial(getattr(jaxloss, name), **dict(static))
     pack = PACK.get(name, lambda *arrays: arrays)
 

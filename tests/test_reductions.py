@@ -1,4 +1,4 @@
-"""Totals and reductions by themselves, before any loss uses them."""
+"""Totals and reductions on their own."""
 
 import jax
 import jax.numpy as jnp

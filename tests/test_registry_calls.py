@@ -1,4 +1,4 @@
-"""Over every row of the registry: however a loss is called and transformed, it is the same loss, compiled once."""
+"""For every row of the registry: a loss gives the same result however it is called and transformed, compiled once."""
 
 import inspect
 
@@ -22,7 +22,7 @@ def test_transformations_do_not_change_the_result(row):
         jax.checkpoint(lambda *a: row.loss(*a, reduction="none")),
         lambda *a: jax.lax.map(lambda i: row.loss(*row.batched(lambda x: x[i], a), reduction="none"), rows),
     )
-    # Under jit, which is one more of them, and compiles all at once.
+    # Under jit, which is one more transformation, and compiles all in one program.
     for result in jax.jit(lambda *a: [function(*a) for function in functions])(*arrays):
         np.testing.assert_allclose(result, expected, rtol=1e-6, atol=1e-7)
 
@@ -58,7 +58,7 @@ BATCHES = [((1, 2, 3), (2, 1, 1)), ((2,), (1,)), ((2, 3), (1, 3)), ((2, 3), (2, 
     ("shape", "thin"), [BATCHES[0], *(pytest.param(*batch, marks=full_only) for batch in BATCHES[1:])]
 )
 def test_batch_axes_broadcast_at_equal_rank(row, shape, thin):
-    """Of arrays other than a prediction, which has the full size, and its class indices, which have the same."""
+    """Except predictions and their class indices, which have the full size."""
     everywhere = np.broadcast_shapes(shape, thin)
     full, thick, thinned = (draw(row, batch) for batch in (everywhere, shape, thin))
     first = full[:1] if is_prediction(row) else thick[:1]

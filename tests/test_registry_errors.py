@@ -1,4 +1,4 @@
-"""Over every row of the registry: errors at the call, and those of the data under `data_checks`."""
+"""For every row of the registry: errors raised at the call, and errors in the data under `data_checks`."""
 
 import jax
 import numpy as np

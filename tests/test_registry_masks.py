@@ -1,4 +1,4 @@
-"""Over every row of the registry: what does not count has no effect, and what is not a number stays where it is."""
+"""For every row of the registry: masked samples have no effect, and a NaN stays in its own sample."""
 
 import functools
 import inspect
@@ -32,7 +32,7 @@ ZERO_OVER_ZERO = ("mean", "weighted_mean", "batchmean", "sum")
 
 @functools.cache
 def differentiated(row, variant=0):
-    """The mean of a batch and its gradients by floating arrays, by weights and by options that are arrays."""
+    """The mean of a batch and its gradients with respect to floating arrays, weights and array options."""
 
     @functools.partial(jax.jit, compiler_options=IF_FULL)
     def run(arrays, weights, where, extra):
@@ -48,7 +48,7 @@ def differentiated(row, variant=0):
 
 
 def array_options(row, variant):
-    """The options of a variant that are arrays, and each number as an array with one value a sample."""
+    """The array options of a variant, and each numeric option as an array with one value per sample."""
     own = {name: value for name, value in row.options[variant].items() if isinstance(value, np.ndarray)}
     return own | {name: np.full(SHAPE, 0.11, np.float32) for name in row.numbers}
 
@@ -74,7 +74,7 @@ def test_values_in_masked_samples_have_no_effect(row, variant, poison):
 @each_row
 @each_half
 def test_half_precision_computes_in_float32(row, dtype):
-    """Eagerly, so that JAX looks for NaN also in what the forward pass keeps for the backward one."""
+    """Eagerly, so that JAX also looks for NaN in values that the forward pass saves for the backward pass."""
     arrays, extra, (weights, where) = draw(row, dtype=dtype), array_options(row, 0), weights_and_mask()
     value, gradient = jax.value_and_grad(row.loss)(*arrays, **extra, weights=weights, where=where)
     assert value.dtype == jnp.float32
@@ -87,7 +87,7 @@ def test_half_precision_computes_in_float32(row, dtype):
         np.asarray(gradient).astype(np.float32),
         wide_gradient.astype(dtype).astype(np.float32),
         rtol=2 * eps,
-        # Where products are in half precision, each term of a sum is rounded.
+        # If products are in half precision, each term of a sum is rounded.
         atol=0 if row.forward_mode else eps * float(np.abs(wide_gradient).max()),
     )
 
@@ -172,7 +172,7 @@ def test_a_label_out_of_range_gives_nan_for_its_sample_only(row, full):
 
 @each_variant(1)
 def test_export(row, variant):
-    """Value and gradients, with the mask, the weights and the options that training has."""
+    """Value and gradients with a mask, weights and options, as in training."""
     run = differentiated(row, variant)
     arguments = draw(row), *weights_and_mask(), array_options(row, variant)
     exported = jax.export.deserialize(jax.export.export(run)(*arguments).serialize())

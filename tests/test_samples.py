@@ -1,4 +1,4 @@
-"""Samples that are more than a point: sets, lists, images, boxes, and labels, by small losses of the tests' own."""
+"""Samples that are sets, lists, images, boxes or labels, tested with small losses defined here."""
 
 from typing import Unpack
 
@@ -15,7 +15,7 @@ import jaxloss
 
 @jaxloss.loss("(n,d),(n)->(n)", domains={"scale": "(0, inf)"})
 def spread_loss(embeddings, labels, *, where=None, scale=1.0, **options: Unpack[jaxloss.SetOptions]):
-    """The mean squared distance of an item to the items that share its label, normalised by their number."""
+    """The mean squared distance of an item to the items with its label, normalised by their number."""
     squared = jnp.sum((embeddings[:, None] - embeddings) ** 2, axis=-1)
     same = (labels[:, None] == labels) & where
     return scale * jnp.sum(jnp.where(same, squared, 0), axis=1), jnp.sum(same, axis=1)
@@ -25,7 +25,7 @@ def spread_loss(embeddings, labels, *, where=None, scale=1.0, **options: Unpack[
 def list_loss(
     scores, target, *, temperature=1.0, item_weights=None, valid=None, **options: Unpack[jaxloss.AxisOptions]
 ):
-    """The softmax cross-entropy of a list, whose padding takes no part."""
+    """The softmax cross-entropy of a list, without its padding."""
     log_probabilities = jax.nn.log_softmax(jnp.where(valid, scores / temperature, -jnp.inf))
     terms = jnp.where(valid, target * log_probabilities, 0)
     return -jnp.sum(terms if item_weights is None else item_weights * terms)
@@ -33,7 +33,7 @@ def list_loss(
 
 @jaxloss.loss("(p),(p)->()", domains={"target": "[0, 1]"})
 def overlap_loss(probabilities, target, *, smooth=1.0, **options: Unpack[jaxloss.AxisOptions]):
-    """Dice of the pixels of one image."""
+    """The Dice loss of the pixels of one image."""
     return 1 - (2 * jnp.sum(probabilities * target) + smooth) / (jnp.sum(probabilities) + jnp.sum(target) + smooth)
 
 
@@ -55,7 +55,7 @@ WEIGHTS = GENERATOR.uniform(0.5, 2, size=(2, 5)).astype(np.float32)
 
 
 def spread(embeddings, labels, where):
-    """Losses and normalisers of one set, by two loops."""
+    """Losses and normalisers of one set, computed by two loops."""
     losses, counts = np.zeros(len(labels)), np.zeros(len(labels))
     for i in np.flatnonzero(where):
         for j in np.flatnonzero(where & (labels == labels[i])):
@@ -173,7 +173,7 @@ def test_labels_of_any_integer_dtype(dtype):
 
 def test_narrowing_64_bit_labels_preserves_equality():
     expected = spread_loss(EMBEDDINGS, LABELS, reduction="none")
-    far = LABELS.astype(np.int64) * 2**32 - 1  # all -1, if they wrapped
+    far = LABELS.astype(np.int64) * 2**32 - 1  # all -1 if they wrapped
     np.testing.assert_array_equal(spread_loss(EMBEDDINGS, far, reduction="none"), expected)
     np.testing.assert_array_equal(jax.jit(lambda x: spread_loss(x, far, reduction="none"))(EMBEDDINGS), expected)
     with jax.enable_x64(True):
@@ -365,7 +365,7 @@ def test_an_ignored_index_may_be_beyond_32_bits():
 
 
 class Variable:
-    """What neural network libraries wrap their arrays in."""
+    """A wrapper around an array, like the variables of neural network libraries."""
 
     def __init__(self, value):
         self.value = value
@@ -375,7 +375,7 @@ class Variable:
 
 
 class Parameter(Variable):
-    """One that is a pytree as well, as `flax.nnx.Param` is."""
+    """A variable that is also a pytree, like `flax.nnx.Param`."""
 
 
 jax.tree_util.register_pytree_node(Parameter, lambda p: ((p.value,), None), lambda _, children: Parameter(*children))

@@ -1,4 +1,4 @@
-"""Classes split over devices: the number of one device, a few numbers a row sent, and a share of the memory."""
+"""Classes split over devices: the result of one device, a few numbers sent per row, and a share of the memory."""
 
 import itertools
 
@@ -26,12 +26,12 @@ IN_SPECS = (SAME, PartitionSpec(None, "classes"), PartitionSpec("classes"), Part
 
 
 def padded(array):
-    """With a column that is no class, and holds what must not be seen."""
+    """The array with padding columns of NaN, which must have no effect."""
     return np.concatenate([array, np.full((*array.shape[:-1], COLUMNS - C), np.nan)], axis=-1)
 
 
 def of_layer(hidden, kernel, bias, class_weights, weights, target, where, *, fused, options, **extra):
-    """Either loss of an output layer."""
+    """The loss of an output layer, computed in chunks if `fused`, otherwise from full logits."""
     options = {**options, **extra, "weights": weights, "where": where}
     if "class_weights" in options:
         options["class_weights"] = class_weights
@@ -47,7 +47,7 @@ def summed(result, cotangent):
 
 
 def check_split(fused, options, target, reduction, local, devices, in_specs, out_specs, **shard_map_options):
-    """Value and gradients of `local` on a mesh against those of the whole loss on one device."""
+    """Compares value and gradients of `local` on a mesh with those of the whole loss on one device."""
     with jax.enable_x64(True):
         arguments = (*LAYER, WEIGHTS)
         each = [np.linspace(-1, 1, N), np.linspace(1, 2, N)]
@@ -139,7 +139,7 @@ def test_unreduced_losses_with_rows_and_classes_split_by_hand():
 
 
 def compiled_split(devices, n=64, d=16, c=64, chunk_size=16, fused=True):
-    """Value and gradients of a layer whose classes are split over that many devices."""
+    """Compiles value and gradients of a layer with its classes split over this number of devices."""
 
     def fused_loss(hidden, kernel, target):
         return jaxloss.linear_cross_entropy(hidden, kernel, target, axis_name="classes", chunk_size=chunk_size)
@@ -166,7 +166,7 @@ def compiled_split(devices, n=64, d=16, c=64, chunk_size=16, fused=True):
 def test_split_classes_send_a_few_numbers_per_row(devices):
     n, d = 64, 16
     for c in (64, 1024):
-        # The maximum, the two numbers, and the gradient of a hidden row: no all-gather, and nothing grows with c.
+        # The maximum, two numbers, and the gradient of a hidden row. There is no all-gather, and nothing grows with c.
         assert sent(compiled_split(devices, n, d, c)) == {"all-reduce": n * (4 + 8 + 4 * d)}
         assert sent(compiled_split(devices, n, d, c, fused=False)) == {"all-reduce": n * (4 + 8)}
 
@@ -223,7 +223,7 @@ def test_split_rows_and_classes_send_both():
 
 def test_split_classes_divide_the_memory():
     def growth(devices, chunk_size):
-        """Of the temporaries of a device with the vocabulary, in arrays of a chunk's logits on one device."""
+        """The growth of a device's temporaries with the vocabulary, in units of a chunk's logits on one device."""
         small, large = (
             compiled_split(devices, 512, 32, c, chunk_size).memory_analysis().temp_size_in_bytes for c in (2**14, 2**16)
         )
@@ -233,7 +233,7 @@ def test_split_classes_divide_the_memory():
     assert eighth <= 1.1 * whole / 8
     assert whole <= 2.1
     assert eighth <= 2.1 / 8
-    # By some shapes XLA's heap comes out with a gap, and with three arrays where two would do.
+    # For some shapes, XLA's heap has a gap, and three arrays where two would be enough.
     assert growth(1, 64) <= 3.4
     assert growth(8, 64) <= 3.4 / 8
     whole = compiled_split(1, 512, 32, 2**16, chunk_size=None).memory_analysis().temp_size_in_bytes

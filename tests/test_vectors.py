@@ -1,4 +1,4 @@
-"""Norms, distances and cosines by themselves, and where other libraries' fail: equal, zero, tiny and huge vectors."""
+"""Norms, distances and cosines, also where other libraries fail: equal, zero, tiny and huge vectors."""
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ POWERS = (1.0, 1.5, 2.0, 3.0, float("inf"))
 each_power = pytest.mark.parametrize("p", POWERS)
 X = np.array([0.3, -1.2, 0.0, 2.5, -0.7], np.float32)
 Y = np.array([1.1, 0.4, -0.6, 2.0, 0.9], np.float32)
-# In float32: no square of these is in its range.
+# The squares of the first and the last are beyond the range of float32.
 SCALES = (1e-30, 1.0, 1e30)
 
 
@@ -104,7 +104,7 @@ def test_a_cosine_distance_is_accurate_for_small_angles():
     for angle in (1e-2, 1e-5, 1e-15):
         y = np.float32([np.cos(angle), np.sin(angle)])
         value, gradient = jax.value_and_grad(vectors.cosine_distance)(x, y)
-        np.testing.assert_allclose(value, float(y[1]) ** 2 / 2, rtol=1e-4)  # y rounded is not quite of length 1
+        np.testing.assert_allclose(value, float(y[1]) ** 2 / 2, rtol=1e-4)  # rounding changes the length of y
         np.testing.assert_allclose(gradient, [0, -y[1]], rtol=1e-5, atol=1e-12)
     for y, distance in ((x, 0), (-x, 2), (np.float32([0, 1]), 1), (zero, 1)):
         value, gradients = jax.value_and_grad(vectors.cosine_distance, (0, 1))(x, y)
@@ -173,7 +173,7 @@ def test_an_entry_of_0_is_not_a_kink_for_p_between_2_and_3():
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
 @pytest.mark.parametrize("p", [1.0, 2.0, float("inf")])
 def test_distances_of_tiny_vectors_are_accurate(dtype, p):
-    # Differences between these have to be normal numbers for the largest to be the largest.
+    # Differences between these must be normal numbers. Subnormal ones count as 0, and entries would tie.
     tiny = 1e-3 if dtype == np.float16 else 1e-33 if p == np.inf else 1e-36
     x = np.random.default_rng(0).uniform(tiny, 2 * tiny, 1000).astype(dtype)
     value, gradient = jax.value_and_grad(vectors.distance)(x, np.zeros_like(x), p=p, kink_width=0.0)
