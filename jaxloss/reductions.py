@@ -153,7 +153,7 @@ def pair(samples: Samples) -> tuple[Array, Array]:
 
 
 def reduce(samples: Samples, reduction: str) -> Array | Total:
-    """Applies the reduction of that name. The caller applies callable reductions."""
+    """Applies the reduction with this name. The caller applies callable reductions."""
     losses = samples.losses
     if reduction == "none":
         return losses

@@ -153,9 +153,9 @@ def adaptive_log_softmax_with_loss(
 
     $$l = -\log p_y$$
 
-    with the probabilities of `jaxloss.AdaptiveSoftmax`. Rows are sorted by the tail of their class, and the product of
-    a tail runs only over blocks of its own rows, whose number is known when the program runs. Masked or ignored rows
-    are in no product. The gradients are computed together with the losses, as in `linear_cross_entropy`.
+    with the probabilities of `jaxloss.AdaptiveSoftmax`. Rows are sorted by the tail of their class. The product of a
+    tail runs only over blocks of its own rows, and their number is determined at run time. Masked or ignored rows are
+    in no product. The gradients are computed together with the losses, as in `linear_cross_entropy`.
 
     Args:
       hidden: floating `(..., D)`: the input of the output layer, features last.
@@ -240,7 +240,7 @@ def _given(**values: Any) -> chunks.Arrays:
 
 
 def _row(classes: ClassAxis, logits: Array, shared: chunks.Arrays, own: chunks.Arrays) -> Array:
-    """The loss of one row, without the terms whose options are not given."""
+    """The loss of one row, without the terms of options that are not given."""
     logits = logits + shared["bias"] if "bias" in shared else logits
     if "logit_softcap" in own:
         logits = own["logit_softcap"] * jnp.tanh(logits / own["logit_softcap"])

@@ -138,8 +138,8 @@ def highest_wrong_score(
 
     $$s = \max_{c \ne y} x_c$$
 
-    A ranking loss between this score and that of the right class trains a classifier. With `margin_ranking_loss`, as in
-    the example, it is the multi-class support vector machine of Crammer and Singer.
+    A ranking loss between `target_score` and this score trains a classifier. With `margin_ranking_loss`, as in the
+    example, it is the multi-class support vector machine of Crammer and Singer.
 
     Args:
       logits: floating `(..., C)`: $x$, a score for each class.
