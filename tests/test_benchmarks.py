@@ -88,10 +88,10 @@ def test_the_command_writes_markdown_and_json(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [(["speed"], "there is no speed; it takes"), (["memory", "--compare", "no.json"], "there is no file no.json")],
 )
-def test_a_bad_argument_is_reported(arguments, told):
+def test_a_bad_argument_is_reported(arguments, message):
     done = run(*arguments)
     assert done.returncode == 2
-    assert told in done.stderr
+    assert message in done.stderr
