@@ -1,4 +1,4 @@
-"""Adds to the site what lives outside docs/: the README as front page, the changelog, the notebooks and MathJax."""
+"""Adds files from outside docs/ to the site: the README as front page, the changelog, the notebooks and MathJax."""
 
 import importlib.util
 import inspect
@@ -26,7 +26,7 @@ WIDE = (
     "results/large_output/results.md",
 )
 EXTERNAL = re.compile(r"""<(?:script|img|iframe|link[^>]*stylesheet)\b[^>]*(?:src|href)=["']?(?:https?:)?//[^>]*>""")
-# The parts of MathJax that docs/assets/mathjax.js loads, some 2 MB of the 35 MB that the Python package holds.
+# The parts of MathJax that docs/assets/mathjax.js loads, about 2 MB of the 35 MB in the Python package.
 MATHJAX = ("LICENSE", "es5/tex-chtml.js", "es5/input/tex/extensions/*.js", "es5/output/chtml/fonts/woff-v2/*.woff")
 
 

@@ -37,7 +37,7 @@ class AsHelpShowsIt(griffe.Extension):
 
 
 def linked(match: re.Match[str]) -> str:
-    """A link to a name of the package, where that name is public."""
+    """A link to a name of the package, if the name is public."""
     try:
         operator.attrgetter(match[1].removeprefix("jaxloss."))(jaxloss)
     except AttributeError:

@@ -1,4 +1,4 @@
-"""Arrays as callers give them, and the dtypes that they are computed in: float32 or wider, whatever the inputs."""
+"""Arrays as callers give them, and the dtypes of the computation: float32 or wider, whatever the inputs."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -9,16 +9,16 @@ import numpy as np
 from jax import Array
 
 Real = Array | np.ndarray | np.floating | float
-"""What a caller may give for an array of numbers, or for a number."""
+"""The types that a caller may pass as an array of numbers, or as a number."""
 
 Vector = Array | np.ndarray
-"""What a caller may give for an array that has a class or feature axis."""
+"""The types that a caller may pass as an array with a class or feature axis."""
 
 Boolean = Array | np.ndarray | np.bool_ | bool
-"""What a caller may give for a mask."""
+"""The types that a caller may pass as a mask."""
 
 ARRAY_TYPES = (Array, np.ndarray, np.generic, bool, int, float, complex)
-"""What `jax.numpy` takes as an array. Lists are not among them."""
+"""The types that `jax.numpy` accepts as an array. Lists are not among them."""
 
 
 def unwrapped(value: Any) -> Any:
@@ -32,7 +32,7 @@ def is_variable(value: Any) -> bool:
 
 
 def compute_dtype(values: Iterable[Array]) -> Any:
-    """float64 where an array has it, else float32; JAX's default float where all are Python scalars."""
+    """float64 if any array has it, else float32. JAX's default float if all values are Python scalars."""
     strong = [value.dtype for value in values if not value.weak_type]
     if not strong:
         return jnp.result_type(float)
@@ -40,13 +40,13 @@ def compute_dtype(values: Iterable[Array]) -> Any:
 
 
 def product_dtype(arrays: Sequence[Array]) -> Any:
-    """The dtype of the factors of a product: their own, also a half one, if they share it. Sums are wider."""
+    """The dtype in which factors are multiplied: their own if they share it, even half precision. Sums are wider."""
     dtypes = {array.dtype for array in arrays}
     return dtypes.pop() if len(dtypes) == 1 else compute_dtype(arrays)
 
 
 def is_known(dtype: np.dtype[Any]) -> bool:
-    """Whether JAX has this dtype of NumPy's."""
+    """Whether JAX supports this NumPy dtype."""
     return (
         dtype.isnative
         and (dtype.kind in "biufc" or jnp.issubdtype(dtype, jnp.floating))
@@ -56,12 +56,12 @@ def is_known(dtype: np.dtype[Any]) -> bool:
 
 
 def is_key(dtype: Any) -> bool:
-    """Whether it is the dtype of the keys of `jax.random.key`."""
+    """Whether this is the dtype of a `jax.random.key`."""
     return jnp.issubdtype(dtype, jax.dtypes.prng_key)
 
 
 def holds(number: int) -> bool:
-    """Whether JAX's widest integers hold this one: 32-bit integers, or 64-bit ones where those are enabled."""
+    """Whether the number fits JAX's widest integers: 64 bits if those are enabled, else 32."""
     return abs(number) < (2**63 if _has_int64() else 2**31)
 
 
@@ -71,11 +71,11 @@ def _has_int64() -> bool:
 
 _INT32 = np.iinfo(np.int32)
 IGNORED = _INT32.min
-"""What stands in a narrowed array of class indices for an `ignore_index` that no 32-bit integer holds."""
+"""Replaces an `ignore_index` beyond 32 bits in a narrowed array of class indices."""
 
 
 def is_wide(value: Any) -> bool:
-    """Whether JAX would wrap these integers to 32 bits on the way in: 64-bit ones of NumPy, unless JAX has those."""
+    """Whether these are NumPy's 64-bit integers, which JAX would wrap to 32 bits."""
     is_integer = isinstance(value, np.ndarray | np.generic) and value.dtype.kind in "iu"
     return is_integer and value.dtype.itemsize == 8 and not _has_int64()
 
@@ -85,9 +85,9 @@ def is_int32(number: int) -> bool:
 
 
 def narrow_index(index: Any, ignore_index: Any = None) -> Any:
-    """Class indices as 32-bit integers that did not wrap: one beyond 32 bits stays beyond every class.
+    """Class indices as 32-bit integers, without wrapping: an index beyond 32 bits stays out of range of every class.
 
-    An index to ignore becomes `IGNORED` where it is beyond 32 bits itself.
+    An `ignore_index` beyond 32 bits becomes `IGNORED`.
     """
     if not is_wide(index):
         return index
@@ -103,10 +103,10 @@ def narrow_index(index: Any, ignore_index: Any = None) -> Any:
 
 
 def narrow_labels(labels: Sequence[Any]) -> list[Any]:
-    """Arrays of labels as 32-bit integers that are equal where those were; unchanged where JAX holds them as they are.
+    """Arrays of labels as 32-bit integers that are equal wherever the labels were. Labels that fit stay unchanged.
 
     Raises:
-      jax.errors.TracerArrayConversionError: labels beyond 32 bits beside traced ones.
+      jax.errors.TracerArrayConversionError: some labels are beyond 32 bits and others are traced.
     """
     wide = [label for label in labels if is_wide(label)]
     if all(is_int32(np.min(each, initial=0)) and is_int32(np.max(each, initial=0)) for each in wide):
@@ -119,7 +119,7 @@ def narrow_labels(labels: Sequence[Any]) -> list[Any]:
 
 
 def as_index(index: Array) -> Array:
-    """Integers of any width as signed ones: a large unsigned one stays large, and does not wrap into a class."""
+    """Integers of any width as signed integers. A large unsigned integer stays large; it does not wrap to a class."""
     signed = jnp.int64 if index.dtype.itemsize == 8 else jnp.int32
     if jnp.issubdtype(index.dtype, jnp.unsignedinteger) and index.dtype.itemsize >= 4:
         index = jnp.minimum(index, jnp.asarray(jnp.iinfo(signed).max, index.dtype))
@@ -127,6 +127,6 @@ def as_index(index: Array) -> Array:
 
 
 def differs(index: Array, number: int) -> Array | None:
-    """Which of the integers are not this number, of which the dtype may hold too few bits; None: none is."""
+    """Which of the integers differ from this number; None if all do, because the number is beyond their dtype."""
     info = jnp.iinfo(index.dtype)
     return index != jnp.asarray(number, index.dtype) if info.min <= number <= info.max else None

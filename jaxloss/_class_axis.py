@@ -1,4 +1,4 @@
-"""The class axis of one call, of which each device may hold a part."""
+"""The class axis of one call, which may be split over devices."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from jaxloss._sharding import AxisName, mesh_axes
 
 @dataclasses.dataclass(frozen=True)
 class ClassAxis:
-    """Which classes there are, and which of them have their columns here.
+    """The number of classes, and which of their columns are on this device.
 
     Args:
-      length: the number of columns that are here, as many as on every other device.
-      axis_name: what the classes are split over, inside `shard_map`; None where they are all here.
-      n_classes: how many classes there are. The last columns of all may be padding.
-      valid: which of the columns here are possible classes of this sample; None where all classes are.
+      length: the number of columns on this device, the same on every device.
+      axis_name: the mesh axes over which the classes are split, inside `shard_map`; None if they are not split.
+      n_classes: the number of classes. If there are more columns, the last ones over all devices are padding.
+      valid: which columns of this device are possible classes of this sample; None if all are.
     """
 
     length: int
@@ -30,10 +30,11 @@ class ClassAxis:
 
     @staticmethod
     def of(function: str, length: int, axis_name: AxisName | None = None, n_classes: int | None = None) -> ClassAxis:
-        """Raises a ValueError where the mesh axis does not exist, or there are fewer columns than classes."""
+        """Raises a ValueError if the mesh axis does not exist or there are fewer columns than classes."""
         columns = length
         if axis_name is not None:
-            # Not the axis of a vmap: there JAX cannot tell what is the same on all devices, and gradients add up.
+            # Not the axis of a vmap: there, JAX does not know which values are the same everywhere, and would add up
+            # their gradients.
             if not mesh_axes(axis_name) <= set(jax.sharding.get_abstract_mesh().manual_axes):
                 raise ValueError(
                     f"{function}: axis_name is {axis_name!r} but shard_map maps over no such axis here; give it inside "
@@ -45,7 +46,7 @@ class ClassAxis:
         return ClassAxis(length, axis_name, columns if n_classes is None else n_classes)
 
     def exists(self) -> Array | None:
-        """Which columns are possible classes; None where all are."""
+        """Which columns are possible classes; None if all are."""
         columns = self.length if self.axis_name is None else self.length * lax.axis_size(self.axis_name)
         if self.n_classes == columns:
             return self.valid
@@ -53,7 +54,7 @@ class ClassAxis:
         return is_class if self.valid is None else is_class & self.valid
 
     def share(self, values: Vector, index: Vector | int) -> Array:
-        """What the columns here add to `values[index]`, where the index is that of a class among all."""
+        """What the columns of this device add to `values[index]`, for a class index that counts over all devices."""
         values, index = jnp.asarray(values), jnp.asarray(index)
         if self.axis_name is None:
             return values[index]
@@ -65,9 +66,9 @@ class ClassAxis:
         return x if self.axis_name is None else lax.pmax(x, self.axis_name)
 
     def sums(self, *terms: Array) -> tuple[Array, ...]:
-        """The sum of each term over the devices, in one message."""
+        """The sum of each term over the devices, in a single message."""
         return terms if self.axis_name is None else tuple(lax.psum(jnp.stack(terms), self.axis_name))
 
     def _first(self) -> Array | int:
-        """The class of the first column here."""
+        """The class of the first column on this device."""
         return 0 if self.axis_name is None else lax.axis_index(self.axis_name) * self.length

@@ -1,4 +1,4 @@
-"""Checks of the data themselves, which run only where they are asked for."""
+"""Checks of the data themselves, which run only where they are enabled."""
 
 import contextlib
 import contextvars
@@ -17,15 +17,15 @@ _data_checks = jax.make_user_context(default_value=False)
 
 @contextlib.contextmanager
 def data_checks(enabled: bool) -> Generator[None]:
-    """Puts checks of the data themselves into every loss that is traced inside this context.
+    """Adds checks of the data themselves to every loss that is traced inside this context.
 
-    Shapes, dtypes and Python numbers are always checked. What only shows when the program runs (a class index out of
-    range, a target that is no probability, a traced option out of range) is checked where this is on *and*
-    `jax.experimental.checkify` carries the error out; a checked program costs some 100 µs more a call. Off, the
-    default, leaves not one instruction in the program.
+    Shapes, dtypes and Python numbers are always checked. Other errors show only when the program runs: a class index
+    out of range, a target that is not a probability, or a traced option out of range. They are checked if this is on
+    *and* `jax.experimental.checkify` reports the error. A checked program costs about 100 µs more per call. By default
+    the checks are off, and add no instruction to the program.
 
     Args:
-      enabled: True puts the checks in, False leaves them out (also inside an outer `data_checks(True)`).
+      enabled: True adds the checks; False leaves them out, even inside an outer `data_checks(True)`.
 
     Returns:
       A context manager.
@@ -55,13 +55,13 @@ def data_checks_enabled() -> bool:
     return bool(_data_checks.value)
 
 
-# While a kernel is traced this holds which samples count, so that a check inside it spares those that do not.
+# While a kernel is traced, this holds which samples are counted, so that checks inside the kernel skip masked samples.
 _counted: contextvars.ContextVar[Array | None] = contextvars.ContextVar("counted", default=None)
 
 
 @contextlib.contextmanager
 def sparing(counted: Array | None) -> Generator[None]:
-    """Data checks made inside this context hold only where `counted` is true (None: everywhere)."""
+    """Data checks made inside this context apply only where `counted` is true (None: everywhere)."""
     token = _counted.set(counted)
     try:
         yield
@@ -70,12 +70,12 @@ def sparing(counted: Array | None) -> Generator[None]:
 
 
 def require(condition: Boolean, message: str, **values: Real) -> None:
-    r"""A data check: under `jaxloss.data_checks` and `checkify`, a false condition raises `message`.
+    r"""A data check: under `jaxloss.data_checks` and `checkify`, a false condition raises an error with `message`.
 
     $$\bigwedge_i c_i$$
 
     Args:
-      condition: boolean, any shape: $c$, all of which has to hold; in a kernel, where the sample counts.
+      condition: boolean, any shape: $c$, which must be true everywhere; inside a kernel, masked samples are exempt.
       message: a format string in which `{name}` stands for the value given as `name=`.
       values: scalars, one for each name in the message.
 
@@ -83,7 +83,7 @@ def require(condition: Boolean, message: str, **values: Real) -> None:
       None.
 
     Raises:
-      JaxRuntimeError: from `error.throw()` of `checkify`, if the condition did not hold.
+      JaxRuntimeError: the condition is false; raised by `error.throw()` of `checkify`.
 
     Reference:
       `jax.experimental.checkify.debug_check`, which it calls.
@@ -103,7 +103,7 @@ def require(condition: Boolean, message: str, **values: Real) -> None:
 
 
 def require_inside(function: str, argument: str, value: Real, domain: Interval) -> None:
-    """A data check that every number of the value lies in the domain; the error names one that does not."""
+    """A data check that every number of `value` lies in the domain. The error names a number that does not."""
     if data_checks_enabled():
         value = jnp.asarray(value)
         holds = _spared(jnp.asarray(domain.contains(value)))
@@ -114,7 +114,7 @@ def require_inside(function: str, argument: str, value: Real, domain: Interval) 
 
 
 def _spared(condition: Array) -> Array:
-    """The condition, true for whatever belongs to a sample that does not count."""
+    """The condition, made true for masked samples."""
     counted = _counted.get()
     if counted is None:
         return condition

@@ -24,7 +24,7 @@ COUNT = Interval("[1, inf)")
 
 
 def as_array(function: str, name: str, value: Any, kinds: tuple[Any, ...], takes: str) -> Array:
-    """The argument as an array; raises a TypeError where its dtype is of none of these kinds."""
+    """The argument as an array; raises a TypeError if its dtype is of none of these kinds."""
     array = value if isinstance(value, Array) else as_any_array(function, name, value)
     dtype = value.dtype if isinstance(value, np.ndarray | np.generic) else array.dtype
     for kind in kinds:
@@ -40,7 +40,7 @@ def as_any_array(function: str, name: str, value: Any) -> Array:
 
 
 def require_array(function: str, name: str, value: Any) -> None:
-    """Raises a TypeError for what is not a number or an array, a ValueError for an integer beyond JAX's."""
+    """Raises a TypeError if the value is not a number or an array, a ValueError for an integer that JAX cannot hold."""
     got = type(value).__name__
     if isinstance(value, list | tuple):
         raise TypeError(f"{function}: {name} is a {got} but takes an array; use jnp.asarray({name})")
@@ -60,7 +60,7 @@ def as_floating(function: str, name: str, value: Any) -> Array:
 
 
 def as_vectors(function: str, name: str, value: Any) -> Array:
-    """The argument as a floating array; raises a ValueError where it has no last axis with an entry."""
+    """The argument as a floating array; raises a ValueError if it has no axis or the last axis is empty."""
     array = as_floating(function, name, value)
     if not array.ndim or not array.shape[-1]:
         raise ValueError(f"{function}: {name} has shape {array.shape} but takes vectors of at least one entry")
@@ -84,7 +84,7 @@ def as_real(function: str, name: str, value: Any, dtype: Any) -> Array:
 
 
 def as_number(function: str, name: str, value: Any, domain: Interval | None = None) -> float:
-    """The Python number as a float; raises a TypeError for anything else, a ValueError for one outside the domain."""
+    """The Python number as a float; raises a TypeError for anything else, a ValueError outside the domain."""
     if not isinstance(value, float | int | np.number) or isinstance(value, bool | np.complexfloating):
         raise TypeError(f"{function}: {name} is of type {type(value).__name__} but takes a real number")
     if isinstance(value, int) and abs(value) >= 2**1024:
@@ -95,7 +95,7 @@ def as_number(function: str, name: str, value: Any, domain: Interval | None = No
 
 
 def as_integer(function: str, name: str, value: Any, domain: Interval) -> int:
-    """The Python integer; raises a TypeError for anything else, a ValueError for one outside the domain."""
+    """The Python integer; raises a TypeError for anything else, a ValueError outside the domain."""
     try:
         number = operator.index(value)
     except TypeError:
@@ -107,7 +107,7 @@ def as_integer(function: str, name: str, value: Any, domain: Interval) -> int:
 
 
 def require_broadcast(function: str, **arrays: Array) -> None:
-    """Raises a ValueError that names the shapes, where they do not broadcast."""
+    """Raises a ValueError that names the shapes if they do not broadcast."""
     try:
         jnp.broadcast_shapes(*(array.shape for array in arrays.values()))
     except ValueError:
@@ -116,7 +116,7 @@ def require_broadcast(function: str, **arrays: Array) -> None:
 
 
 def require_key(function: str, key: Any) -> None:
-    """Raises a TypeError for what is not one key of `jax.random`, of the new kind or the old."""
+    """Raises a TypeError if the value is not a single key of `jax.random`, typed or raw."""
     if isinstance(key, Array | np.ndarray):
         if _arrays.is_key(key.dtype) and key.ndim == 0:
             return
@@ -129,7 +129,7 @@ def require_key(function: str, key: Any) -> None:
 
 
 def require_pairwise(function: str, name: str, value: Callable[..., Any], takes: str) -> None:
-    """Raises a TypeError for a callable that does not ask for two arguments, such as `jnp.mean` with an axis second."""
+    """Raises a TypeError unless the callable requires two arguments. `jnp.mean` fails: its second one is optional."""
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     try:
         signature = inspect.signature(value)

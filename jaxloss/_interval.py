@@ -1,4 +1,4 @@
-"""Ranges of numbers, in the notation of mathematics."""
+"""Ranges of numbers, in mathematical notation."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from jax import Array
 class Interval:
     """A range of real numbers such as "[0, 1]" or "(0, inf)", or a set such as "{-1, 1}".
 
-    A bound may be the name of an axis, as in "[0, c)": `at` puts the length of the axis in its place.
+    A bound may be the name of an axis, as in "[0, c)". `at` replaces it by the length of the axis.
 
     Args:
       notation: brackets with bounds or members between them.
-      bounds: the numbers and names in it, read off the notation where they are not given.
+      bounds: the numbers and names between the brackets; read from the notation if not given.
 
     Raises:
-      ValueError: the notation is neither.
+      ValueError: the notation is invalid.
     """
 
     notation: str
@@ -45,16 +45,16 @@ class Interval:
 
     @property
     def axes(self) -> set[str]:
-        """The axes that its bounds name."""
+        """The axes named in the bounds."""
         return {bound for bound in self.bounds if isinstance(bound, str)}
 
     def at(self, sizes: Mapping[str, int]) -> Interval:
-        """The same with the length of every axis in the place of its name."""
+        """The interval with the name of each axis replaced by its length."""
         bounds = tuple([sizes[bound] if isinstance(bound, str) else bound for bound in self.bounds])
         return Interval(self.notation[0] + ", ".join(map(str, bounds)) + self.notation[-1], bounds)
 
     def contains(self, x: Any) -> Any:
-        """Whether each number lies in the interval; NaN lies in none."""
+        """Whether each number lies in the interval. NaN does not."""
         if self.notation[0] == "{":
             inside = x == self.bounds[0]
             for member in self.bounds[1:]:
@@ -71,7 +71,7 @@ class Interval:
 
 
 def _bound(text: str) -> float | str:
-    # An integer stays one: compared with an array of integers as a float32 it would be rounded from 2^24 on.
+    # Integers stay integers. As a float32 in a comparison with integers, a bound above 2^24 would be rounded.
     if text.lstrip("-").isdecimal():
         return int(text)
     is_number = text.lstrip("-") in ("inf", "infinity", "nan") or not text.isidentifier()

@@ -33,7 +33,7 @@ from jaxloss._arrays import Real
 def unshared(number: Real) -> Array:
     """The number, as a constant that XLA does not merge with an equal one elsewhere in the program.
 
-    Not for arrays, as accelerators would not fuse what computes the array with what reads it.
+    Not for arrays: accelerators would not fuse the operations that compute the array with those that read it.
     """
     return lax.optimization_barrier(jnp.asarray(number))
 
@@ -211,7 +211,7 @@ def _weighted_jvp(primals, tangents):
 
 @jax.custom_jvp
 def ratio(total: Array, normaliser: Array) -> Array:
-    """total / normaliser. 0 where both are 0, as nothing is counted. The total itself where it has overflowed."""
+    """total / normaliser. 0 if both are 0, because nothing is counted. The total itself if it has overflowed."""
     return jnp.where(jnp.isinf(total), total, total / jnp.where((total == 0) & (normaliser == 0), 1, normaliser))
 
 

@@ -17,11 +17,11 @@ from jax.sharding import AbstractMesh, PartitionSpec
 from jaxloss._arrays import compute_dtype
 
 AxisName = str | tuple[str, ...]
-"""An axis of a device mesh, or several that an array axis is split over in this order."""
+"""A mesh axis over which an array axis is split, or several mesh axes in this order."""
 
 
 def mesh_axes(axis_name: AxisName | None) -> set[str]:
-    """Each of the axes by itself."""
+    """The mesh axes as a set."""
     return {axis_name} if isinstance(axis_name, str) else set(axis_name or ())
 
 

@@ -1,4 +1,4 @@
-"""Functions with a kink, whose value is exact and whose derivative follows a smooth ramp through the kink.
+"""Functions with a kink. The value is exact, and the derivative follows a smooth ramp through the kink.
 
 A classical sub-gradient jumps at the kink, so an optimiser oscillates around it, and the second derivative is zero or
 undefined. Here the derivative follows a cubic within `kink_width` of the kink,

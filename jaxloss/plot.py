@@ -42,8 +42,8 @@ def profile(
 
     $$x \mapsto l(x),\ l'(x),\ l''(x)$$
 
-    The curvature at a kink is a spike that is as wide as the ramp of the kink, and higher for a narrower ramp. It may
-    leave the plot, whose range is chosen for the value and the gradient.
+    The curvature at a kink is a spike that is as wide as the ramp of the kink, and higher for a narrower ramp. The
+    range of the plot is chosen for the value and the gradient, so the spike may exceed it.
 
     Args:
       function: maps one number to one number, and is twice differentiable.

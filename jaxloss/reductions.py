@@ -1,8 +1,8 @@
-"""From the weighted losses of samples to what the caller asked for.
+"""Reductions of the weighted losses of samples.
 
-A reduction is a monoid: what is kept of a batch is the pair (sum of the weighted losses, sum of their normalisers).
-Pairs add up, so a mean taken over micro-batches, devices or hosts is the mean over all samples, wherever the padding
-lies. A mean of means is not.
+A batch is reduced to the pair (sum of the weighted losses, sum of their normalisers). Pairs form a monoid: they can be
+added in any order. A mean over micro-batches, devices or hosts is then the mean over all samples, wherever the padding
+is. A mean of means is not.
 """
 
 import dataclasses
@@ -25,10 +25,10 @@ NAMES: tuple[str, ...] = ("none", "sum", "mean", "weighted_mean", "batchmean", "
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, repr=False, eq=False)
 class Total:
-    r"""What a batch leaves behind for a mean over many: its summed loss and its summed normaliser.
+    r"""The summed loss and the summed normaliser of a batch, for a mean over many batches.
 
-    Totals form a commutative monoid: `+` is associative and commutative to rounding, with `Total.zero()` as its
-    identity, so they can be accumulated by `lax.scan` over micro-batches, by `.psum` over devices, or by Python.
+    Totals form a commutative monoid: `+` is associative and commutative up to rounding, with `Total.zero()` as its
+    identity. They can be accumulated by `lax.scan` over micro-batches, by `.psum` over devices, or in Python.
 
     $$\text{mean} = \frac{\sum_{\text{batches}} \sum_i w_i l_i}{\sum_{\text{batches}} \sum_i n_i}$$
 
@@ -40,7 +40,7 @@ class Total:
       A pytree of two scalars.
 
     Raises:
-      TypeError: `+` with something that is not a Total.
+      TypeError: the other operand of `+` is not a Total.
 
     Reference:
       Unsloth and Hugging Face Transformers, "Fixing gradient accumulation", 2024: the error that totals prevent.
@@ -60,8 +60,8 @@ class Total:
 
     @staticmethod
     def zero(dtype: Any = None) -> "Total":
-        """The identity of `+`: nothing seen yet. `dtype` is that of the losses, by default JAX's default float."""
-        # One array each, as a donated carry must not hold the same buffer twice.
+        """The identity of `+`. `dtype` is the dtype of the losses, by default JAX's default float."""
+        # Two arrays, because a donated carry must not hold the same buffer twice.
         dtype = jnp.result_type(float) if dtype is None else _floating_dtype(dtype)
         return Total(jnp.zeros((), dtype), jnp.zeros((), dtype))
 
@@ -78,7 +78,7 @@ class Total:
         return self if isinstance(other, int) and other == 0 else NotImplemented
 
     def mean(self) -> Array:
-        """Mean loss over all that was added up; 0, with zero gradient, where nothing was counted."""
+        """The mean loss over everything that was added; 0 with zero gradient if no sample was counted."""
         return numerics.ratio(*self._checked("mean"))
 
     def psum(self, axis_name: Any) -> "Total":
@@ -93,17 +93,17 @@ class Total:
             raise ValueError(message) from None
 
     def __repr__(self) -> str:
-        """The two sums and, where they are numbers to be seen, their mean."""
+        """The two sums and, if they are concrete numbers, their mean."""
         try:
             loss, normaliser = float(self.loss), float(self.normaliser)
             return f"Total(loss={loss:.6g}, normaliser={normaliser:.6g}, mean={float(self.mean()):.6g})"
-        except (TypeError, ValueError, jax.errors.JAXTypeError):  # no numbers, many, or traced ones
+        except (TypeError, ValueError, jax.errors.JAXTypeError):  # not numbers, several numbers, or traced
             return f"Total(loss={self.loss!r}, normaliser={self.normaliser!r})"
 
     def _checked(self, method: str) -> tuple[Array, Array]:
-        """Both parts as arrays; raises an error where they are no numbers, or not of one shape.
+        """Both parts as arrays; raises an error if they are not real numbers or do not broadcast.
 
-        Not when it is made: as a pytree its parts may be anything.
+        Checked on use and not on creation, because the parts of a pytree may be anything.
         """
         parts: list[Array] = []
         for name in ("loss", "normaliser"):
@@ -111,7 +111,7 @@ class Total:
             parts.append(as_any_array(f"Total.{method}", name, part))
             dtype = parts[-1].dtype
             is_number = any(jnp.issubdtype(dtype, kind) for kind in (jnp.floating, jnp.integer))
-            if not is_number or dtype.itemsize == 1:  # which JAX does not promote
+            if not is_number or dtype.itemsize == 1:  # JAX does not promote 8-bit dtypes
                 raise TypeError(f"Total.{method}: {name} has dtype {dtype} but takes real numbers of 16 bits or more")
         require_broadcast(f"Total.{method}", loss=parts[0], normaliser=parts[1])
         return parts[0], parts[1]
@@ -133,11 +133,11 @@ class Samples:
     """The losses of a batch, or of one sample, before reduction.
 
     Args:
-      losses: weighted losses, 0 in masked places.
-      normalisers: unweighted, 0 in masked places, of the shape of the losses; booleans where they only say which
-        sample counts; None where each is 1.
-      weighted_normalisers: `normalisers` times the weights; None where there are no weights.
-      loss_sum: the sum of the losses where it was computed by itself; `losses` then has their shape and dtype alone.
+      losses: weighted losses, 0 where masked.
+      normalisers: unweighted normalisers in the shape of the losses, 0 where masked. Booleans if they only say which
+        samples are counted; None if each is 1.
+      weighted_normalisers: `normalisers` times the weights; None if there are no weights.
+      loss_sum: the sum of the losses, if it was computed directly. Then only the shape and dtype of `losses` are valid.
     """
 
     losses: Array
@@ -147,13 +147,13 @@ class Samples:
 
 
 def pair(samples: Samples) -> tuple[Array, Array]:
-    """The weighted losses and the unweighted normalisers, one number a sample each: what a callable reduces."""
+    """The arguments of a callable reduction: the weighted losses and the unweighted normalisers, one per sample."""
     losses, normalisers = samples.losses, samples.normalisers
     return losses, jnp.ones_like(losses) if normalisers is None else normalisers.astype(losses.dtype)
 
 
 def reduce(samples: Samples, reduction: str) -> Array | Total:
-    """The reduction of that name; a callable one is applied by the caller."""
+    """Applies the reduction with this name. The caller applies callable reductions."""
     losses = samples.losses
     if reduction == "none":
         return losses
@@ -177,7 +177,7 @@ def _count(samples: Samples) -> Array:
     if samples.normalisers is None:
         return jnp.asarray(float(losses.size), losses.dtype)
     if samples.normalisers.dtype == bool:
-        # Summed as integers where they can hold the count: float32 stops counting one by one at 2^24.
+        # Summed as integers if int32 can hold the count: adding 1 to a float32 has no effect from 2^24 on.
         dtype = jnp.int32 if losses.size < 2**31 else losses.dtype
         return jnp.sum(samples.normalisers, dtype=dtype).astype(losses.dtype)
     return jnp.sum(samples.normalisers)

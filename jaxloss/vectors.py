@@ -1,4 +1,4 @@
-r"""Norms, distances and cosines without intermediate overflow or underflow, whose gradients are never NaN.
+r"""Norms, distances and cosines without intermediate overflow or underflow. Their gradients are never NaN.
 
 Vectors are scaled by about their largest entry, so that powers of the entries stay within the range of the dtype. A
 norm has a kink at the zero vector. Its gradient there is 0, and it follows the same ramp as the derivative of
@@ -220,7 +220,7 @@ def _norm_jvp(p, primals, tangents):
     x, width = primals
     scaled, scale, total, size = scaling.norm_and_parts(x, p)
     if p == 2:
-        # `kinks.ramp` along each ray, in a form whose second derivative at 0 is exact too.
+        # `kinks.ramp` along each ray, in a form that also has an exact second derivative at 0.
         inside, per_width = size < width, 1 / jnp.maximum(width, jnp.finfo(x.dtype).tiny)
         scale_share, share = (jnp.where(inside, each, 0) * per_width for each in (scale, size))
         ramp = jnp.where(inside, scale_share * (3 - share * share) / 2, 1)

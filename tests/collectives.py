@@ -1,4 +1,4 @@
-"""What a compiled program sends between devices, read from its HLO."""
+"""The bytes that a compiled program sends between devices, read from its HLO."""
 
 import collections
 import re
@@ -8,7 +8,7 @@ KINDS = ("all-gather", "all-reduce", "all-to-all", "collective-permute", "reduce
 
 
 def sent(compiled) -> dict[str, int]:
-    """The bytes of what each kind of collective makes on one device, in all turns of every loop."""
+    """The bytes of the results of each kind of collective on one device, over all iterations of all loops."""
     bodies, entry = _computations(compiled.as_text())
     total = collections.Counter()
 
@@ -22,7 +22,7 @@ def sent(compiled) -> dict[str, int]:
             turns = times * (int(trips[1]) if trips else 1)
             branches = re.search(r"branch_computations=\{([^}]*)\}", line)
             called = re.findall(r"(?:body|calls|true_computation|false_computation)=%([\w.-]+)", line)
-            # Each branch, as if all were taken.
+            # Count every branch, as if all were taken.
             for name_of_called in called + re.findall(r"%([\w.-]+)", branches[1] if branches else ""):
                 visit(name_of_called, turns)
             if " call(" in line:
@@ -46,7 +46,7 @@ def _computations(text):
 
 
 def _bytes(shapes):
-    """Of all arrays in a type such as "(f32[2,3]{1,0}, s32[])"."""
+    """The bytes of all arrays in a type such as "(f32[2,3]{1,0}, s32[])"."""
     total = 0
     for dtype, lengths in re.findall(r"([a-z]+\d*)\[([\d,]*)\]", shapes):
         size = BYTES[dtype]

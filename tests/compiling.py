@@ -1,8 +1,8 @@
 """How the tests compile.
 
-What a test compiles, it runs once, so that all is compiled without optimisation. With these flags XLA takes a sixth of
-the time: 44 ms instead of 265 for the gradient of cross_entropy, with jaxlib 0.10. Where optimisation matters to what a
-test shows (memory, extreme inputs), it compiles its program with the options `OPTIMISED`, which are XLA's defaults.
+A test runs most programs once, so programs are compiled without optimisation. With these flags XLA takes a sixth of the
+time: 44 ms instead of 265 for the gradient of cross_entropy, with jaxlib 0.10. Where optimisation affects the result
+(memory, extreme inputs), a test compiles with the options `OPTIMISED`, which are XLA's defaults.
 """
 
 import os
@@ -21,21 +21,21 @@ OPTIMISED = {
     "xla_cpu_use_fusion_emitters": True,
     "xla_llvm_disable_expensive_passes": False,
 }
-# XLA aborts at a flag that it does not know; these are known to the versions below.
+# XLA aborts at an unknown flag. The versions below know these.
 if not (0, 10) <= jax.__version_info__[:2] < (0, 13):
     UNOPTIMISED, OPTIMISED = {}, {}
 
-# The options for programs that are optimised in the full matrix, and only there. conftest.py fills them in.
+# The options for programs that are optimised only in the full matrix. conftest.py sets them.
 IF_FULL = {}
 
 
 def set_flags():
-    """Before XLA starts: no optimisation, in this process and those that it starts."""
+    """Turns optimisation off in this process and its children. Call it before XLA starts."""
     flags = [f"--{name}={value}".lower() for name, value in UNOPTIMISED.items()]
     os.environ["XLA_FLAGS"] = " ".join([*flags, os.environ.get("XLA_FLAGS", "")])
 
 
 def temporaries(function, *arguments):
-    """The bytes of a compiled function's temporaries."""
+    """The size in bytes of the temporaries of a compiled function."""
     compiled = jax.jit(function).lower(*arguments).compile(compiler_options=OPTIMISED)
     return compiled.memory_analysis().temp_size_in_bytes

@@ -1,9 +1,8 @@
 """How every test runs.
 
-On eight CPU devices, with strictly promoted dtypes, and with NaN as an error wherever a test does not say, by the
-marker `nans`, that it expects some. The default run has every test in its cheapest convincing form: for the first sets
-of options, with a few examples. `--full` runs all of them, and compiles the programs whose numbers matter most, of
-extreme inputs and of masks, as users do.
+Tests run on eight CPU devices and with strict dtype promotion. NaN is an error except in tests with the marker `nans`.
+The default run has every test in its cheapest convincing form: the first sets of options, and a few examples. `--full`
+runs all of them. It also compiles the programs with extreme inputs and with masks as users do.
 """
 
 import gc
@@ -21,7 +20,7 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 
 set_flags()
 
-# Beside other work a machine is slow, which is no fault of a test: neither deadlines nor checks of the time it takes.
+# A busy machine is slow, which is not the fault of a test, so there are no deadlines and no health checks of the time.
 PATIENT = {
     "deadline": None,
     "suppress_health_check": (hypothesis.HealthCheck.too_slow, hypothesis.HealthCheck.data_too_large),
@@ -40,12 +39,12 @@ def pytest_configure(config):
         "jaxloss", max_examples=30 if full else 8, print_blob=True, derandomize=True, **PATIENT
     )
     hypothesis.settings.load_profile("jaxloss")
-    # The collector would walk the many objects of a traced program again and again: an eighth of the time.
+    # The collector would traverse the many objects of traced programs again and again, an eighth of the time.
     gc.set_threshold(200_000, 20, 20)
 
 
 def pytest_collection_modifyitems(config, items):
-    """Leaves out what is marked `full`; brings all tests of a row together, as they share compiled programs."""
+    """Leaves out tests marked `full`, and groups the tests of a row, because they share compiled programs."""
     if not config.getoption("--full"):
         left_out = [item for item in items if item.get_closest_marker("full")]
         config.hook.pytest_deselected(items=left_out)
@@ -59,16 +58,16 @@ def pytest_collection_modifyitems(config, items):
 
 @pytest.fixture(scope="session")
 def full(request):
-    """Whether all of the matrix runs."""
+    """Whether the full matrix runs."""
     return request.config.getoption("--full")
 
 
 @pytest.fixture(autouse=True)
 def unexpected_nans(request):
-    """Makes every NaN an error, except in a test that is marked by `nans`.
+    """Makes every NaN an error, except in a test marked `nans`.
 
     The flag is not part of jit's cache key, so nothing is compiled twice. If it were set globally, only the first call
-    of each program would be looked at.
+    of each program would be checked.
     """
     with jax.debug_nans(request.node.get_closest_marker("nans") is None):
         yield

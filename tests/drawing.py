@@ -1,4 +1,4 @@
-"""What the generic tests share: rows with their options, and arrays that are drawn for them."""
+"""Helpers of the generic tests: rows with their options, and arrays drawn for them."""
 
 import contextlib
 
@@ -10,7 +10,7 @@ import pytest
 from tests.references import N_CLASSES
 from tests.registry import REGISTRY
 
-SHAPE = (4, 6)  # which four by two devices can split
+SHAPE = (4, 6)  # can be split over 4 x 2 devices
 HALF = (jnp.bfloat16, jnp.float16)
 full_only = pytest.mark.full
 each_row = pytest.mark.parametrize("row", REGISTRY, ids=lambda row: row.label)
@@ -18,7 +18,7 @@ each_half = pytest.mark.parametrize("dtype", [HALF[0], pytest.param(HALF[1], mar
 
 
 def each_variant(n: int):
-    """Each row with the number of each of its sets of options; those after the first n only in the full matrix."""
+    """Each row with the index of each of its sets of options. Those after the first n run only in the full matrix."""
     return pytest.mark.parametrize(
         ("row", "variant"),
         [
@@ -35,7 +35,7 @@ def each_variant(n: int):
 
 
 def draw(row, shape=SHAPE, dtype=np.float32, seed=0):
-    """Valid arrays; floating ones of the dtype."""
+    """Valid arrays; floating ones have this dtype."""
     arrays = row.draw(np.random.default_rng(seed), shape)
     return tuple(a.astype(dtype) if a.dtype.kind == "f" else a.astype(np.int32) for a in arrays)
 
@@ -48,7 +48,7 @@ def weights_and_mask(shape=SHAPE, seed=1):
 
 
 def corrupt(array, mask, value):
-    """The array with the value, or one of the values in turn, in the masked samples; indices get one out of range."""
+    """The array with the values, in turn, in the masked samples. Indices are set out of range instead."""
     array = np.array(array)
     if is_floating(array):
         values = np.resize(np.asarray(value, array.dtype), mask.sum())
@@ -63,15 +63,15 @@ def is_floating(array):
 
 
 def widened(array, dtype=np.float64):
-    """The same numbers in a wider dtype, if they are floating."""
+    """The array in a wider dtype, if it is floating."""
     return array.astype(dtype) if is_floating(array) else array
 
 
 class Floats:
-    """The floating arrays among those of a call, by which the loss is differentiated.
+    """The floating arrays of a call, with respect to which the loss is differentiated.
 
     Args:
-      arrays: those of the call.
+      arrays: all arrays of the call.
     """
 
     def __init__(self, arrays):
@@ -80,7 +80,7 @@ class Floats:
         self.values = tuple(arrays[i] for i in self._positions)
 
     def put(self, values):
-        """All arrays, with these values in the places of the floating ones."""
+        """All arrays, with the floating ones replaced by these values."""
         everything = list(self._arrays)
         for i, value in zip(self._positions, values, strict=True):
             everything[i] = value
@@ -88,7 +88,7 @@ class Floats:
 
 
 def reduced(losses, normalisers, weights, where, reduction):
-    """What the design's table of reductions says, in NumPy."""
+    """The README's table of reductions, in NumPy."""
     losses, normalisers = np.where(where, losses * weights, 0), np.where(where, normalisers, 0)
     return {
         "none": losses,
@@ -120,10 +120,10 @@ def traces():
         jax.monitoring.unregister_event_duration_listener(listen)
 
 
-# Names of a first argument that has the full size on every batch axis, as the design says.
+# A first argument with one of these names has the full size on every batch axis, as `jaxloss.loss` documents.
 PREDICTIONS = ("prediction", "logits", "log_probabilities", "hidden", "scores", "probabilities", "boxes")
 
 
 def is_prediction(row):
-    """Whether the first array is the one that all others are measured by."""
+    """Whether the first array is a prediction, which has the full size on every batch axis."""
     return row.inputs[0] in PREDICTIONS

@@ -1,9 +1,9 @@
-"""Whether the tests notice: each operator, constant, comparison or guard of these modules changed, one at a time.
+"""Checks that the tests notice a change of any operator, constant, comparison or guard in these modules.
 
     python -m tests.mutants [module ...] [--workers N] [--sample N] [--list]
 
-A mutant is a copy of the package with one change. The tests that concern it run against it, the cheapest first, until
-one fails. Mutants that differ in no value are listed, with the reason, in `equivalent_mutants.toml`.
+A mutant is a copy of the package with one change. Its tests run against it, the cheapest first, until one fails.
+Mutants that change no value are listed, with the reason, in `equivalent_mutants.toml`.
 """
 
 import argparse
@@ -24,14 +24,14 @@ from tests.mutations import PACKAGE, Mutant, mutants, path_of
 
 TESTS = PACKAGE.with_name("tests")
 EQUIVALENT = TESTS / "equivalent_mutants.toml"
-SECONDS = 600  # beyond which a mutant hangs, and counts as killed
+SECONDS = 600  # a mutant that takes longer hangs, and counts as killed
 LEAST_KILLED = 0.95
 FAILED, INTERRUPTED, NO_TEST = 1, 2, 5  # pytest's exit codes; the second is that of errors at import
 
 OF_VECTORS = "triplet_margin or cosine_embedding"
 OF_LAYERS = "linear_cross_entropy or adaptive_log_softmax"
-# For each module, or function of a module where that spares many tests: the test files that are all about it, and the
-# losses whose rows, among the recorded values and in the registry, use it.
+# For each module, or for a function if that saves many tests: the test files about it, and the losses that use it. The
+# rows of these losses are selected from the recorded values and from the registry.
 CHOSEN = {
     "kinks": ("test_kinks", "l1_loss or hinge_embedding or margin_ranking"),
     "kinks:max": ("test_kinks or test_margin", "multilabel_margin"),
@@ -76,25 +76,25 @@ MODULES = tuple(key for key in CHOSEN if ":" not in key)
 
 
 def named(name: str) -> str | None:
-    """The module of that name; folders and underscores may be left out."""
+    """The module with this name. Folders and underscores may be left out."""
     found = [module for module in MODULES if name in (module, module.rpartition(".")[2].lstrip("_"))]
     return found[0] if found else None
 
 
 def stages(mutant: Mutant) -> list[tuple[str, ...]]:
-    """Arguments of pytest: the tests of the module itself, then the rows that use it, at last in the full matrix."""
+    """Arguments of pytest: first the tests of the module itself, then the rows that use it, last the full matrix."""
     module, public = mutant.module, re.sub(r"^_|(_by_where)?(_jvp|_forward|_backward)?$", "", mutant.function)
     names = (f"{module}:{mutant.function}", f"{module}:{public.removesuffix('_loss')}", f"{module}:{public}", module)
     own, losses = CHOSEN[next(name for name in names if name in CHOSEN)]
     if module in ("losses.margin", "losses.likelihood") and mutant.function.endswith(("_loss", "_div")):
-        losses = mutant.function  # no other needs its kernel
+        losses = mutant.function  # only this loss needs its kernel
     paths = [str(TESTS / f"{file}.py") for file in re.findall(r"test_\w+", own)]
     rows = [str(TESTS / "test_recorded.py"), *map(str, sorted(TESTS.glob("test_registry_*.py")))]
     return [(*paths, "-k", f"jaxloss.{module} or ({own})"), (*rows, "-k", losses), (*rows, "-k", losses, "--full")]
 
 
 def run_tests(folder: str, arguments: tuple[str, ...]) -> None:
-    """In a process of its own: the tests of the working tree against the package in the folder."""
+    """Runs the tests of the working tree against the package in the folder; called in a separate process."""
     import pytest
 
     with open(os.devnull, "w") as nothing, contextlib.redirect_stdout(nothing), contextlib.redirect_stderr(nothing):
@@ -104,7 +104,7 @@ def run_tests(folder: str, arguments: tuple[str, ...]) -> None:
 
 
 def passes(context: multiprocessing.context.ForkServerContext, mutant: Mutant) -> bool:
-    """Whether all tests that concern a mutant pass with it."""
+    """Whether a mutant passes all of its tests."""
     with tempfile.TemporaryDirectory() as folder:
         shutil.copytree(PACKAGE, f"{folder}/jaxloss")
         path = path_of(mutant.module, pathlib.Path(folder, "jaxloss"))
@@ -139,7 +139,7 @@ def main() -> int:
 
     from rich.progress import Progress
 
-    # Forked from a process that has imported what all need: two of the seconds that a mutant takes.
+    # Forked from a process that has imported the shared modules, which saves two seconds per mutant.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["jax.test_util", "jax.experimental.checkify", "pytest"])
     listed = tomllib.loads(EQUIVALENT.read_text())

@@ -29,7 +29,7 @@ UNARY = {ast.USub: "-", ast.Not: "not ", ast.Invert: "~"}
 
 @dataclasses.dataclass(frozen=True)
 class Mutant:
-    """A module's source with one change: its line before and after, and the function it stands in."""
+    """A module's source with one change: the line before and after, and the function that contains it."""
 
     module: str
     function: str
@@ -43,11 +43,11 @@ class Mutant:
 
 
 def edits(node: ast.AST, text: str, at: dict[ast.AST, tuple[int, int]]) -> Iterator[tuple[int, int, str]]:
-    """The changes of one node, as (start, end, what stands there instead)."""
+    """The changes of one node, as (start, end, replacement)."""
     start, end = at.get(node, (0, 0))
 
     def operator(left: ast.AST, kind: ast.AST, right: ast.AST) -> Iterator[tuple[int, int, str]]:
-        # An operator has no place of its own in the tree: it is what stands between its operands.
+        # An operator has no position in the tree; it is between its operands.
         if type(kind) in OPERATORS:
             old, new = OPERATORS[type(kind)]
             place = text.index(old, at[left][1], at[right][0])
@@ -108,7 +108,7 @@ def mutants(module: str) -> Iterator[Mutant]:
             return
         yield from ((function, *edit) for edit in edits(node, text, at))
         for field, child in ast.iter_fields(node):
-            # Types, and which of the tangents it is: there is nothing to learn from an index that does not exist.
+            # Not types, and not the indices of tangents, which would no longer exist.
             if field in ("annotation", "returns") or (field == "slice" and ast.unparse(node).startswith("tangents")):
                 continue
             for item in child if isinstance(child, list) else [child]:

@@ -1,6 +1,6 @@
 """Records what PyTorch computes for each loss and combination of options: `python -m tests.record_reference`.
 
-The values are in `reference_values.json`, so that parity is tested where PyTorch is not installed.
+The values are in `reference_values.json`, so that parity can be tested without PyTorch.
 """
 
 import inspect
@@ -18,17 +18,17 @@ PATH = pathlib.Path(__file__).with_name("reference_values.json")
 C, D = 4, 3
 WEIGHTS = [0.5, 2.0, 0.25, 1.0]
 PACK = {"adaptive_log_softmax_with_loss": pack_adaptive}
-"""What makes the arguments of a loss of its arrays, where these are not the same."""
+"""Functions that make the arguments of a loss from its arrays; for other losses these are the same."""
 
 
 def product(**choices):
-    """A dictionary for each combination; a choice of None is left out."""
+    """A dictionary for each combination of choices. None means that the option is not given."""
     for values in itertools.product(*choices.values()):
         yield {name: value for name, value in zip(choices, values, strict=True) if value is not None}
 
 
 def cases():
-    """(name, arrays, options in our spelling), the class axis second as in PyTorch."""
+    """Yields (name, arrays, options in our spelling), with the class axis second as in PyTorch."""
     generator = np.random.default_rng(20)
     for family in (elementwise, likelihoods, decisions, of_classes, of_layers, of_labels, of_vectors, of_clusters):
         yield from family(generator)
@@ -120,7 +120,7 @@ def of_vectors(generator):
         yield "triplet_margin_loss", (anchor, positive, negative), options
     for options in product(swap=(False, True), margin=(None, 0.2)):
         yield "triplet_margin_with_distance_loss", (anchor, positive, negative), options
-    # Long vectors: PyTorch adds 1e-12 to the square of each length.
+    # Long vectors, because PyTorch adds 1e-12 to their squared lengths.
     for options in product(margin=(None, 0.3, -0.5)):
         yield "cosine_embedding_loss", (100 * anchor, 100 * positive, np.array([1.0, -1.0, -1.0, 1.0])), options
 
@@ -142,26 +142,26 @@ def torch_options(options):
 
 
 def reductions(name, options):
-    """Ours, each with PyTorch's: of two losses, whose weighted mean there divides by the sum of the weights."""
+    """Our reductions with PyTorch's. Two losses of PyTorch divide a weighted mean by the sum of the weights."""
     mean = "weighted_mean" if name in ("mse_loss", "l1_loss") and "weights" in options else "mean"
     pairs = {"none": "none", mean: "mean"}
     return pairs | {"batchmean": "batchmean"} if name == "kl_div" else pairs
 
 
 def differentiated(name, arrays):
-    """Positions of the arrays whose gradients are recorded: of the floating ones all but the target."""
+    """The positions of the arrays whose gradients are recorded: all floating arrays but the target."""
     names = inspect.signature(PACK.get(name, getattr(jaxloss, name))).parameters
     return [i for i, (a, n) in enumerate(zip(arrays, names, strict=False)) if n != "target" and a.dtype.kind == "f"]
 
 
 def record(name, arrays, options):
-    """{reduction: {"value": …, "gradients": …}}; a mean over nothing is left out, as it is NaN there and 0 here."""
+    """{reduction: {"value": …, "gradients": …}}, without means over no samples: NaN in PyTorch and 0 here."""
     import torch
 
     recorded = {}
     for ours, reduction in reductions(name, options).items():
         tensors = [torch.tensor(array) for array in arrays]
-        if name == "linear_cross_entropy":  # its kernel is (C, D)
+        if name == "linear_cross_entropy":  # PyTorch's kernel is (C, D)
             tensors[1] = tensors[1].T.contiguous()
         inputs = [tensors[i].requires_grad_() for i in differentiated(name, arrays)]
         if name == "adaptive_log_softmax_with_loss":
@@ -171,7 +171,7 @@ def record(name, arrays, options):
         if not torch.isfinite(loss).all():
             continue
         loss.sum().backward()
-        # A tail of which no row was asked has none.
+        # The weights of an unused tail have no gradient.
         gradients = [torch.zeros_like(x) if x.grad is None else x.grad for x in inputs]
         if name == "linear_cross_entropy":
             gradients[1] = gradients[1].T
@@ -180,7 +180,7 @@ def record(name, arrays, options):
 
 
 def torch_adaptive(hidden, head, head_bias, down, up, rarer_down, rarer_up, target, reduction):
-    """PyTorch's module with these tensors, of which its parameters are made without a break in differentiation."""
+    """PyTorch's module with parameters made from these tensors, so that the tensors get gradients."""
     import torch
 
     module = torch.nn.AdaptiveLogSoftmaxWithLoss(D, 5, [2, 3], 1.0, head_bias=True).double()

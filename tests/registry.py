@@ -1,4 +1,4 @@
-"""One row a loss: the generic tests, `test_registry_*.py` and others, run over every row."""
+"""One row per loss: the generic tests, `test_registry_*.py` and others, run over every row."""
 
 import dataclasses
 import functools
@@ -27,23 +27,23 @@ from tests.references import margin as margins
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Row:
-    """A loss and what its tests have to know of it beside its declaration.
+    """A loss and what its tests need to know beyond its declaration.
 
     Args:
       function: the loss.
-      draw: (generator, batch shape) to valid float64 or integer arrays.
-      reference: (arrays, options) to the losses and their normalisers, in NumPy, the class axis last.
-      options: sets of options that differ in what they compile to, the default first; they fit any batch shape.
+      draw: maps (generator, batch shape) to valid float64 or integer arrays.
+      reference: maps (arrays, options) to the losses and their normalisers, in NumPy, with the class axis last.
+      options: sets of options that compile to different programs, the default first. They fit any batch shape.
       numbers: names of the options that are traced numbers.
-      domains: the domains of arrays that depend on the first set of options, by name; the declaration has the others.
-      extremes: (first numbers, second numbers, options) to arrays within the domain that hold them, one sample a pair;
-        by default made after the declaration.
-      pack: makes the arguments of the loss of the arrays that are drawn, where these are not the same.
+      domains: by name, the domains of arrays that depend on the first set of options; the declaration has the others.
+      extremes: maps (first numbers, second numbers, options) to arrays in the domain that hold the numbers, one sample
+        per pair; by default derived from the declaration.
+      pack: makes the arguments of the loss from the drawn arrays; by default these are the arguments.
       kinked: options with which the loss has kinks along its first array.
       convex: whether it is convex in that array.
       forward_mode: whether it can be differentiated in forward mode.
       in_torch: whether PyTorch has it, and its values are recorded.
-      scale: below which the loss's rounding errors do not shrink with its inputs.
+      scale: the scale of the inputs below which rounding errors no longer shrink with them.
     """
 
     function: Callable[..., Any]
@@ -67,7 +67,7 @@ class Row:
 
     @functools.cached_property
     def label(self) -> str:
-        """What tells it from the other rows of the loss: its target, and its first options."""
+        """The name of the loss, with the kind of target and the first options of this row."""
         kind = "index" if self.has_indices else "soft" if len(self.declaration.patterns) > 1 else ""
         return "-".join([self.name, *filter(None, [kind]), *self.options[0]])
 
@@ -85,7 +85,7 @@ class Row:
 
     @functools.cached_property
     def _sample(self) -> Arrays:
-        """One sample without batch axes."""
+        """A single sample, without batch axes."""
         return tuple(map(np.asarray, self.draw(np.random.default_rng(0), ())))
 
     @functools.cached_property
@@ -101,7 +101,7 @@ class Row:
 
     @functools.cached_property
     def names(self) -> tuple[str, ...]:
-        """The argument that each array is, or is a part of."""
+        """For each array, the name of the argument that it is or belongs to."""
         arguments = zip(self.inputs, self.pack(*self._sample), strict=True)
         return tuple(name for name, argument in arguments for _ in jax.tree.leaves(argument))
 
@@ -113,11 +113,11 @@ class Row:
 
     @property
     def has_indices(self) -> bool:
-        """Whether the last array is one class index a sample."""
+        """Whether the last array has one class index per sample."""
         return self.indexed[-1] and self.cores[-1] == 0
 
     def domain(self, name: str) -> str:
-        """The domain of an array or option in the notation of mathematics, "" for any number."""
+        """The domain of an array or option in mathematical notation; "" if any number is allowed."""
         if name in self.names and self.indexed[self.names.index(name)]:
             index = self.declaration.indices[name]
             return getattr(index, "notation", index).replace("c", str(N_CLASSES))
@@ -126,7 +126,7 @@ class Row:
 
     @property
     def bad_data(self) -> dict[str, tuple[float, ...]]:
-        """For arrays with a domain, by name, numbers outside it."""
+        """Numbers outside the domain of each array that has one, by name."""
         return {name: outside(self.domain(name)) for name in self.names if self.domain(name)}
 
     @property
@@ -149,24 +149,24 @@ class Row:
         return extremes.of_pairs(first, second, list(kinds))
 
     def batched(self, function: Callable[[Any], Any], arrays: Iterable[Any]) -> tuple[Any, ...]:
-        """The arrays, of which the function is applied to those that have batch axes."""
+        """Applies the function to the arrays that have batch axes; the others stay as they are."""
         return tuple(a if i in self.shared else function(a) for i, a in enumerate(arrays))
 
     def loss(self, *arrays, **options):
-        """The loss of drawn arrays, with the first set of options where others are not given."""
+        """The loss of drawn arrays. The first set of options applies unless overridden."""
         return self.call(*self.pack(*arrays), **options)
 
     def call(self, *arguments, **options):
-        """The same with the arguments of the loss itself."""
+        """The same for the arguments of the loss itself."""
         return self.function(*arguments, **{**self.options[0], **options})
 
     def expected(self, *arrays, **options):
-        """The reference, likewise."""
+        """The reference with the same options."""
         return self.reference(*arrays, **{**self.options[0], **options})
 
 
 def outside(domain: str) -> tuple[float, ...]:
-    """Numbers beyond the ends of a domain, those on open ends, and those between the members of a set."""
+    """Numbers outside a domain: beyond its ends, on its open ends, and between the members of a set."""
     low, *_, high = bounds = [float(text) if "inf" in text else int(text) for text in domain[1:-1].split(",")]
     if domain[0] == "{":
         return tuple(x for x in range(low - 1, high + 2) if x not in bounds)

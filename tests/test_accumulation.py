@@ -1,4 +1,4 @@
-"""Micro-batches of unequal real length: the gradient of the whole batch, and not the mean of means."""
+"""Micro-batches with unequal numbers of unmasked samples: the gradient of the whole batch, not of a mean of means."""
 
 import jax
 import jax.numpy as jnp
@@ -44,7 +44,7 @@ def whole(batches):
 
 
 def with_floats(function):
-    """By the kernel and the class weights, which the normaliser depends on."""
+    """Differentiates with respect to the kernel and the class weights, on which the normaliser depends."""
 
     def of(kernel, class_weights, batches):
         return function({**parameters(), "kernel": kernel, "class_weights": class_weights}, batches)
@@ -60,7 +60,7 @@ def assert_close(got, expected, rtol=1e-6):
 
 @pytest.mark.parametrize("k", [2, 3, 7])
 @pytest.mark.parametrize("jit", [True, False], ids=["jit", "eager"])
-def test_accumulated_is_the_whole_batch_and_the_mean_of_means_is_not(k, jit):
+def test_accumulated_matches_the_whole_batch_unlike_a_mean_of_means(k, jit):
     batches = micro_batches(k)
     expected = with_floats(lambda p, b: loss(p, whole(b), "mean"))(batches)
     mean = with_floats(lambda p, b: jaxloss.accumulated(loss)(p, b).mean())
@@ -69,7 +69,7 @@ def test_accumulated_is_the_whole_batch_and_the_mean_of_means_is_not(k, jit):
     assert abs(means[0] - expected[0]) > 0.005 * expected[0]
 
 
-def test_gradients_by_the_batches_and_by_what_the_loss_closes_over():
+def test_gradients_with_respect_to_batches_and_closed_over_arrays():
     batches = micro_batches(3)
 
     def scaled(x, scale, accumulate):
@@ -86,7 +86,7 @@ def test_gradients_by_the_batches_and_by_what_the_loss_closes_over():
 
 
 def test_losses_may_close_over_keys_masks_and_counts():
-    """As those of a train step do, which is traced with them: dropout, a mask, the number of the step."""
+    """A training step closes over such traced values: a dropout key, a mask and the step number."""
     batches = np.random.default_rng(0).normal(size=(3, 4, FEATURES)).astype(np.float32)
 
     def mean(kernel, key, kept, step, accumulate):
@@ -107,7 +107,7 @@ def test_losses_may_close_over_keys_masks_and_counts():
     assert_close(*by_key)
 
 
-def test_keys_and_nothing_among_the_batches():
+def test_batches_may_contain_keys_and_none():
     batches = {"key": jax.random.split(jax.random.key(0), 3), "x": np.ones((3, 4), np.float32), "none": None}
 
     def of(scale, batch):
@@ -121,15 +121,15 @@ def test_keys_and_nothing_among_the_batches():
     )
 
 
-def test_totals_made_by_hand_may_count_in_integers():
+def test_a_handwritten_total_may_have_an_integer_normaliser():
     batches = jnp.arange(6.0).reshape(2, 3)
     of = lambda scale, batch: jaxloss.Total((scale * batch).sum(), batch.size)  # noqa: E731
     value, gradient = jax.value_and_grad(lambda scale: jaxloss.accumulated(of)(scale, batches).mean())(jnp.float32(2))
     assert (value, gradient) == (5, 2.5)
 
 
-def test_half_precision_holds_the_gradients_on_their_way():
-    rows = jnp.full((2, 4096), 30.0)  # whose sum of squares is beyond float16
+def test_intermediate_gradients_fit_in_half_precision():
+    rows = jnp.full((2, 4096), 30.0)  # the sum of squares is beyond float16
 
     def of(scale, batch):
         return jaxloss.mse_loss(batch * scale.astype(jnp.float32), 0.0, reduction="total")
@@ -140,7 +140,7 @@ def test_half_precision_holds_the_gradients_on_their_way():
     assert jax.grad(by_batch)(zero) == -800
 
 
-def test_temporaries_are_those_of_one_micro_batch_and_one_gradient():
+def test_temporaries_are_those_of_one_micro_batch_and_two_gradients():
     width, k = 512, 16
     x = jax.ShapeDtypeStruct((k, 64, width), jnp.float32)
     weights = jax.ShapeDtypeStruct((width, width), jnp.float32)
@@ -151,10 +151,10 @@ def test_temporaries_are_those_of_one_micro_batch_and_one_gradient():
     accumulate = jax.value_and_grad(lambda w, x: jaxloss.accumulated(of)(w, x).mean())
     used = compiling.temporaries(accumulate, weights, x)
     gradient, activations = 4 * width * width, 4 * 64 * width
-    assert used <= 2.1 * gradient + 8 * activations  # two: the sum, and what is added to it; none for the normaliser
+    assert used <= 2.1 * gradient + 8 * activations  # two: the sum, and the term added to it
 
 
-def test_half_precision_parameters_are_summed_in_float32():
+def test_gradients_of_half_precision_parameters_are_summed_in_float32():
     weights = jnp.ones(2, jnp.bfloat16)
     batches = jnp.linspace(1, 1.01, 512).reshape(256, 2)  # a sum in bfloat16 stops at 256
 
@@ -167,8 +167,8 @@ def test_half_precision_parameters_are_summed_in_float32():
 
 
 @pytest.mark.parametrize("k", [2, 3, 7])
-def test_multi_steps_takes_the_step_of_the_whole_batch(k):
-    """Sums of losses, over the normaliser of all: added up, and not averaged."""
+def test_optax_multi_steps_matches_the_whole_batch(k):
+    """The gradients are those of summed losses divided by the total normaliser. They are added, not averaged."""
     batches, start = micro_batches(k), parameters()
     normaliser = jax.vmap(lambda batch: loss(start, batch))(batches).normaliser.sum()
 
@@ -195,7 +195,7 @@ def test_multi_steps_takes_the_step_of_the_whole_batch(k):
 
 
 def test_devices_exchange_gradients_once():
-    """Not once a micro-batch: by the bytes of the program, loops counted as often as they turn."""
+    """Not once per micro-batch, by the bytes that the program sends, with every loop iteration counted."""
     batches, start = micro_batches(3), parameters()
     expected = jax.value_and_grad(lambda w: loss({**start, "kernel": w}, whole(batches), "mean"))(start["kernel"])
 
@@ -210,7 +210,7 @@ def test_devices_exchange_gradients_once():
     assert sent(compiled) == {"all-reduce": 8 + start["kernel"].nbytes}
 
 
-def test_what_is_the_same_on_all_devices_is_differentiated_as_a_parameter():
+def test_a_differentiated_array_shared_by_all_devices_must_be_a_parameter():
     batches = micro_batches(2)
     rows, same = PartitionSpec(None, "data"), PartitionSpec()
     mesh = jax.make_mesh((4,), ("data",), axis_types=(AxisType.Auto,))

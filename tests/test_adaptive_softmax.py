@@ -1,4 +1,4 @@
-"""The adaptive softmax: what the registry cannot see of it."""
+"""Tests of the adaptive softmax that the registry does not cover."""
 
 import functools
 import itertools
@@ -29,7 +29,7 @@ def rows(n=300, dtype=np.float32, seed=0):
 
 
 def plain(hidden, parameters, target, where=True):
-    """With all log-probabilities in memory."""
+    """The loss with all log-probabilities in memory."""
     picked = jnp.take_along_axis(parameters.log_prob(hidden), jnp.clip(target, 0, C - 1)[:, None], 1)[:, 0]
     return jnp.where(where, -picked, 0)
 
@@ -41,7 +41,7 @@ def assert_close(got, expected, rtol=1e-5, atol=1e-6):
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("head_bias", [False, True])
 @pytest.mark.parametrize("cutoffs", [(5, 17, 30), (39,), (1, 2)])
-def test_as_pytorch(head_bias, cutoffs, dtype):
+def test_matches_pytorch(head_bias, cutoffs, dtype):
     torch = pytest.importorskip("torch")
     torch.manual_seed(0)
     module = torch.nn.AdaptiveLogSoftmaxWithLoss(D, C, list(cutoffs), 2.0, head_bias)
@@ -69,7 +69,7 @@ def test_as_pytorch(head_bias, cutoffs, dtype):
         np.testing.assert_array_equal(ours.predict(hidden), module.predict(tensor).numpy())
 
 
-def test_log_probabilities_are_those_of_the_loss():
+def test_log_probabilities_match_the_loss():
     with jax.enable_x64(True):
         hidden, target = rows(dtype=np.float64)
         parameters = softmax(dtype=np.float64)
@@ -88,8 +88,8 @@ SPREADS = {
     "all in the head": lambda target: target % 5,
     "all in the last tail": lambda target: 30 + target % 10,
     "none in the middle tail": lambda target: np.where((target >= 17) & (target < 30), 0, target),
-    "one row a tail": lambda target: np.where(np.arange(len(target)) < 4, 10 * np.arange(len(target)), 0),
-    "as they come": lambda target: target,
+    "one row per tail": lambda target: np.where(np.arange(len(target)) < 4, 10 * np.arange(len(target)), 0),
+    "as drawn": lambda target: target,
 }
 
 
@@ -108,7 +108,7 @@ def both_ways(reduction):
 
 @pytest.mark.parametrize("reduction", ["sum", "none"])
 @pytest.mark.parametrize("n", [1, 300])
-def test_however_rows_fall_into_tails(n, reduction):
+def test_any_distribution_of_rows_over_tails(n, reduction):
     with jax.enable_x64(True):
         hidden, target = rows(n, np.float64)
         where = np.arange(n) % 4 != 1
@@ -119,11 +119,11 @@ def test_however_rows_fall_into_tails(n, reduction):
             assert_close(*both_ways(reduction)(arrays, spread_target, where, by), rtol=1e-11, atol=1e-12)
 
 
-def test_tails_that_no_row_asks_for_are_not_looked_into():
-    """NaN in them has no effect, though their product with anything would."""
+def test_unused_tails_are_not_computed():
+    """NaN in their parameters has no effect, although any product with them would be NaN."""
     hidden, target = rows()
     target[:3] = [-100, 40, 39]
-    parameters, where = softmax(), np.arange(300) > 2  # what is ignored, out of range or masked asks for nothing
+    parameters, where = softmax(), np.arange(300) > 2  # ignored, out-of-range and masked rows need no tail
     target[3:] %= 17
     hidden[0] = np.nan
     others = tuple((down * np.nan, up * np.nan) for down, up in parameters.tails[1:])
@@ -194,14 +194,14 @@ def test_transformations():
     assert_close(jax.jit(jax.value_and_grad(sharded, 1))(hidden, parameters, target), expected)
 
 
-def test_sums_that_overflow_on_the_way_are_no_nan():
+def test_intermediate_overflow_does_not_give_nan():
     hidden, target = rows(50)
     huge = jax.tree.map(lambda leaf: leaf * np.float32(1e20), softmax())
     assert not np.isnan(huge.log_prob(hidden * np.float32(1e20))).any()
     assert not np.isnan(adaptive_log_softmax_with_loss(hidden * np.float32(1e20), huge, target)).any()
 
 
-def test_no_tail_is_the_full_softmax():
+def test_without_tails_it_is_a_full_softmax():
     hidden, target = rows()
     full = AdaptiveSoftmax.init(jax.random.key(1), D, C, cutoffs=(), head_bias=True)
     got = adaptive_log_softmax_with_loss(hidden, full, target)
@@ -228,7 +228,7 @@ def temporaries(function, parameters, n=2048):
     return compiling.temporaries(jax.value_and_grad(function, (0, 1)), hidden, shapes, target)
 
 
-def test_temporaries_do_not_grow_with_rows_as_logits_do():
+def test_temporaries_grow_more_slowly_with_rows_than_logits():
     parameters = AdaptiveSoftmax.init(jax.random.key(0), 64, 20000, cutoffs=(500, 4000))
     ours = temporaries(adaptive_log_softmax_with_loss, parameters)
     assert ours < temporaries(lambda h, p, t: plain_mean(h, p, t), parameters) / 8
@@ -275,7 +275,7 @@ def test_cutoffs_at_the_edges():
 @pytest.mark.parametrize(
     ("div_value", "features"), [(4.0, [4, 1, 1]), (2, [8, 4, 2]), (1, [16, 16, 16]), (1e200, [1, 1, 1])]
 )
-def test_each_of_the_cutoffs_divides_the_features(div_value, features):
+def test_cutoffs_divide_the_features_by_powers_of_div_value(div_value, features):
     key = jax.random.key(0)
     tails = AdaptiveSoftmax.init(key, 16, 9, cutoffs=(2, 4, 6), div_value=div_value).tails
     assert [down.shape for down, _ in tails] == [(16, n) for n in features]

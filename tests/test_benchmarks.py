@@ -1,4 +1,4 @@
-"""The benchmarks: that the errors they report are what they say, and what they keep can be read again."""
+"""The benchmarks: the errors they report are right, and saved results can be loaded again."""
 
 import math
 import pathlib
@@ -13,13 +13,13 @@ from benchmarks.accuracy_cases import CASES, Case
 from benchmarks.results import Note, Results, Row, moved
 
 ROOT = pathlib.Path(__file__).parent.parent
-# Of a confident prediction log(1 + small) is taken, of which 1 leaves few digits, here as in every peer: to sum up the
-# other classes by themselves took 4 to 65 % more time.
+# The loss of a confident prediction is log(1 + small), and the 1 leaves few digits, here as in every peer. Summing the
+# other classes separately took 4 to 65 % more time.
 WITHOUT_DIGITS = ("cross_entropy, confident", "linear_cross_entropy", "adaptive_log_softmax_with_loss")
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.label)
-def test_every_loss_is_right_to_four_units_where_the_problem_is_well_conditioned(case):
+def test_every_loss_is_accurate_to_four_units_for_well_conditioned_inputs(case):
     alone = Case(**{**vars(case), "peers": {}})
     worst = {quantity: found["jaxloss"] for quantity, found in errors(alone, "float32", 6).items() if found}
     assert not any(math.isnan(found) for found in worst.values())
@@ -29,7 +29,7 @@ def test_every_loss_is_right_to_four_units_where_the_problem_is_well_conditioned
         assert worst.get("gradient", 0) <= 16
 
 
-def test_exact_values_gradients_and_units_are_those_of_the_formula():
+def test_exact_values_gradients_and_units_match_the_formula():
     case = next(case for case in CASES if case.label == "mse_loss")
     of = exact(case, (np.array(3.0), np.array(1.0)), "float32")
     assert (of.value, [float(slope) for slope in of.gradient or ()]) == (4, [pytest.approx(4)])
@@ -40,7 +40,7 @@ def test_exact_values_gradients_and_units_are_those_of_the_formula():
     assert exact(on_kink, (np.array(1.0), np.array(1.0)), "float32").gradient is None
 
 
-def test_results_are_kept_and_what_moved_beyond_the_noise_is_told(tmp_path):
+def test_results_are_saved_and_changes_beyond_the_noise_are_reported(tmp_path):
     def results(number):
         rows = [Row("x", {"jaxloss": number, "peer": 2.0}, "ms", {"jaxloss": 0.1}), Note("aside")]
         return Results({"date": "today"}, {"speed": "How fast."}, {"speed": rows})
@@ -61,7 +61,7 @@ def test_results_are_kept_and_what_moved_beyond_the_noise_is_told(tmp_path):
     assert math.isnan(Results.load(tmp_path / "results.json").measured("speed")[0].measured["jaxloss"])
 
 
-def test_rows_of_one_label_and_two_units_are_told_apart(tmp_path):
+def test_rows_with_the_same_label_and_different_units_are_kept_apart(tmp_path):
     rows = [Row("x", {"jaxloss": 1.0}, "ms"), Row("x", {"jaxloss": 100.0}, "MiB")]
     both = Results({"jax": "1"}, {"speed": "How fast."}, {"speed": rows})
     assert list(moved(both, both)) == []
@@ -76,7 +76,7 @@ def run(*arguments):
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=HANGS)
 
 
-def test_the_command_writes_tables_for_people_and_programs(tmp_path):
+def test_the_command_writes_markdown_and_json(tmp_path):
     done = run("memory", "kernels", "--quick", "--out", str(tmp_path))
     assert done.returncode == 0, done.stderr
     rows = Results.load(tmp_path / "results.json").measured("memory")
@@ -88,10 +88,10 @@ def test_the_command_writes_tables_for_people_and_programs(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [(["speed"], "there is no speed; it takes"), (["memory", "--compare", "no.json"], "there is no file no.json")],
 )
-def test_a_bad_argument_is_told(arguments, told):
+def test_a_bad_argument_is_reported(arguments, message):
     done = run(*arguments)
     assert done.returncode == 2
-    assert told in done.stderr
+    assert message in done.stderr

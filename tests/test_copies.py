@@ -1,4 +1,4 @@
-"""Losses in the hands of others: threads, copies, pickles, and 64-bit numbers switched on and off."""
+"""Losses under threads, copying, pickling, and switching 64-bit numbers on and off."""
 
 import contextlib
 import copy
@@ -19,8 +19,8 @@ from tests.registry import REGISTRY
 
 
 @each_row
-def test_threads_that_call_a_loss_at_once(row, full):
-    """Each with a shape of its own, all of them at the first call; half of them with data checks, which stay theirs."""
+def test_threads_may_call_a_loss_at_the_same_time(row, full):
+    """All make the first call, each with its own shape. Half enable data checks, which affect only their thread."""
     n = 3 if full else 1
     shapes, start = [(i % n + 1,) for i in range(2 * n)], threading.Barrier(2 * n)
 
@@ -28,7 +28,7 @@ def test_threads_that_call_a_loss_at_once(row, full):
         arrays = draw(row, shapes[i])
         with jaxloss.data_checks(True) if i >= n else contextlib.nullcontext():
             start.wait()
-            # Traced alone: programs with checks run only under checkify.
+            # Only traced, because programs with checks run only under checkify.
             return str(jax.make_jaxpr(lambda *arrays: row.loss(*arrays))(*arrays))
 
     with ThreadPoolExecutor(2 * n) as pool:
@@ -39,7 +39,7 @@ def test_threads_that_call_a_loss_at_once(row, full):
         assert ("check" in programs[i + n]) == bool(row.bad_data)
 
 
-def test_threads_that_compile_at_once_get_the_same_numbers():
+def test_threads_that_compile_at_the_same_time_get_the_same_values():
     start = threading.Barrier(8)
 
     def call(i):
@@ -64,7 +64,7 @@ TREES = (
 
 
 @pytest.mark.parametrize("tree", TREES, ids=lambda tree: type(tree).__name__)
-def test_pytrees_are_copied_and_pickled(tree):
+def test_pytrees_can_be_copied_and_pickled(tree):
     leaves, structure = jax.tree.flatten(tree)
     again = [copy.copy(tree), copy.deepcopy(tree), pickle.loads(pickle.dumps(tree)), structure.unflatten(leaves)]
     for one in [*again, jax.tree.map(jnp.copy, tree), jax.jit(lambda tree: tree)(tree)]:
@@ -77,11 +77,11 @@ def test_pytrees_are_copied_and_pickled(tree):
 
 
 @pytest.mark.parametrize("key", [jax.random.key(3), jax.random.PRNGKey(3)], ids=["new", "old"])
-def test_a_sampler_is_copied_and_goes_on_alike(key):
+def test_copies_of_a_sampler_draw_the_same_indices(key):
     sampler = imbalance.BalancedSampler.init(key, np.array([0, 1, 1, 0, 1]))
     expected, _ = sampler.draw(4)
     copies = [copy.copy(sampler), copy.deepcopy(sampler), jax.tree.unflatten(*jax.tree.flatten(sampler)[::-1])]
-    if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):  # the new kind is pickled by none of JAX
+    if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):  # JAX cannot pickle typed keys
         copies.append(pickle.loads(pickle.dumps(sampler)))
     for one in copies:
         np.testing.assert_array_equal(one.draw(4)[0], expected)
@@ -97,8 +97,8 @@ def test_losses_are_pickled_by_name(function):
 
 
 @each_row
-def test_wide_and_narrow_calls_take_turns(row, full):
-    """The same shapes with 64-bit numbers switched on and off: each result has the dtype of its own call."""
+def test_float64_and_float32_calls_can_alternate(row, full):
+    """With the same shapes, and 64-bit numbers switched on and off, each result has the dtype of its own call."""
     narrow, wide = draw(row), draw(row, dtype=np.float64)
 
     def dtypes(arrays):

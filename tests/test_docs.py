@@ -1,4 +1,4 @@
-"""The documentation's tables name every criterion of PyTorch, and only calls that are what they say."""
+"""The documentation's tables name every criterion of PyTorch, and each documented call is equivalent."""
 
 import functools
 import inspect
@@ -19,7 +19,7 @@ ROWS = [[cell.strip() for cell in line.strip("|").split("|")] for line in re.fin
 ROWS = ROWS[2:]
 
 
-def test_every_row_has_a_function_that_exists():
+def test_every_function_in_the_table_exists():
     calls = [re.match(r"`([\w.]+)\(", ours) for _, _, ours, _ in ROWS]
     named = [match[1] for match in calls if match]
     for name in named:
@@ -37,7 +37,7 @@ def mistakes():
 
 
 @pytest.mark.nans
-def test_prose_and_code_of_the_mistakes_page_runs():
+def test_the_code_of_the_mistakes_page_runs():
     blocks = re.findall(r"```python\n((?:(?!```).)*)```\n(?!\n```pytb)", (DOCS / "mistakes.md").read_text(), re.DOTALL)
     assert len(blocks) == 3
     namespace = {}
@@ -46,7 +46,7 @@ def test_prose_and_code_of_the_mistakes_page_runs():
 
 
 @pytest.mark.parametrize(("mistake", "call", "message"), mistakes(), ids=lambda text: text[:40])
-def test_a_mistake_gets_the_message_that_the_page_shows(mistake, call, message):
+def test_a_mistake_raises_the_documented_error(mistake, call, message):
     given = {"logits": jnp.zeros((32, 10)), "target": jnp.zeros(32, int)}
     with pytest.raises((TypeError, ValueError)) as error:
         eval(call, {"jax": jax, "jnp": jnp, "jaxloss": jaxloss, **given})
@@ -63,7 +63,7 @@ def test_every_criterion_of_pytorch_has_a_row():
     assert functional <= {cells[1].strip("`") for cells in ROWS}
 
 
-def test_examples_of_scaling_run_and_give_what_they_say():
+def test_the_scaling_examples_run_and_pass_their_assertions():
     blocks = re.findall(r"```python\n(.*?)```", (DOCS / "scaling.md").read_text(), re.DOTALL)
     assert len(blocks) == 7
     namespace = {}
@@ -79,7 +79,7 @@ def optax_rows():
 
 
 @pytest.mark.parametrize(("name", "arguments", "ours"), optax_rows(), ids=lambda cell: cell[:30])
-def test_what_the_table_gives_for_a_loss_of_optax_is_that_loss(name, arguments, ours):
+def test_the_documented_equivalent_of_an_optax_loss_matches_it(name, arguments, ours):
     generator = np.random.default_rng(0)
     logits, signs = generator.normal(size=(6, 4)).astype(np.float32), generator.choice([-1.0, 1.0], size=(6, 4))
     soft = np.asarray(jax.nn.softmax(generator.normal(size=(6, 4)).astype(np.float32)))

@@ -1,6 +1,6 @@
-"""What no caller should do: there is always a result of the right shape or an error that names the function.
+"""Invalid calls: each gives a result of the right shape, or an error that names the function.
 
-An error from inside JAX, of shapes that it calls incompatible or tracers that it cannot convert, is a bug of ours.
+An error raised inside JAX, such as one about incompatible shapes or tracers that it cannot convert, is a bug of ours.
 """
 
 import inspect
@@ -39,7 +39,7 @@ DTYPES += ["datetime64[s]", "timedelta64[s]", ">f4", "S3", "U2", "O"]
 SHAPES = ((), (0,), (1,), (3,), (5,), SHAPE, (3, 2), (2, 5), (5, 5), (2, 0), (2, 3, 1), (2, 3, 5), (1, 1, 1, 1, 1))
 ARRAYS = st.builds(np.zeros, st.sampled_from(SHAPES), st.sampled_from(DTYPES))
 JAX_DTYPES = (jnp.bfloat16, jnp.float8_e4m3fn, jnp.int4, jnp.float32, jnp.int32, jnp.complex64, jnp.bool_)
-# Put on the device, for which nothing has to be compiled.
+# Put on the device, which compiles nothing.
 JAX_ARRAYS = st.builds(
     lambda *args: jax.device_put(np.zeros(*args)), st.sampled_from(SHAPES), st.sampled_from(JAX_DTYPES)
 )
@@ -64,12 +64,12 @@ OBJECTS = (
     *(jax.random.key(0), jax.random.split(jax.random.key(0), 2), jax.ShapeDtypeStruct(SHAPE, jnp.float32)),
     *(np.ma.masked_array(np.ones(SHAPE, np.float32), False), np.zeros(2, [("a", "i4"), ("b", "f4")])),
 )
-# By sampled_from alone, hypothesis would show each as its repr; a list of builders keeps examples readable.
+# A list of builders keeps examples readable; with sampled_from alone, hypothesis would show the repr of each.
 ODD = st.one_of(ARRAYS, JAX_ARRAYS, st.sampled_from((*NUMBERS, *SCALARS, *CALLABLES, *OBJECTS)))
 
 
 def outcome(names, call):
-    """What the call returns, or its error, which has to be ours."""
+    """What the call returns, or its error, which must be raised by jaxloss."""
     try:
         return call()
     except (TypeError, ValueError) as caught:
@@ -81,7 +81,7 @@ def outcome(names, call):
 
 
 def same_outcome(names, function, arguments):
-    """The shape and dtype of what it returns, or its error, which is the same when traced and not."""
+    """The shape and dtype of the result, or the error, which must be the same traced and eager."""
 
     def traced():
         return outcome(names, lambda: jax.eval_shape(lambda: function(**arguments)))
@@ -98,7 +98,7 @@ def by_name(row, arguments):
 
 
 def with_some_odd(data, arguments, names):
-    """The arguments, of which one or two of these names are something else."""
+    """The arguments, with one or two of those named replaced by odd values."""
     for name in data.draw(st.lists(st.sampled_from(names), min_size=1, max_size=2), label="odd"):
         arguments[name] = data.draw(ODD, label=name)
     return arguments
@@ -120,7 +120,7 @@ def test_odd_arguments_of_a_loss(row, data):
 @each_row
 @given(data=st.data())
 def test_odd_shapes_and_dtypes(row, data):
-    """Arrays all, so that errors are of how they fit: what is taken has the shape that NumPy gives it."""
+    """All arguments are arrays, so errors are about how they fit. An accepted call has the shape that NumPy gives."""
     arrays = list(draw(row, SHAPE))
     lengths, dtypes = st.sampled_from([0, 1, 2, 3, 5]), st.sampled_from([jnp.float16, jnp.float32, jnp.int8, jnp.uint8])
     for i in data.draw(st.lists(st.sampled_from(range(len(arrays))), min_size=1, max_size=3, unique=True)):
@@ -135,7 +135,7 @@ def test_odd_shapes_and_dtypes(row, data):
             for i, (a, core) in enumerate(zip(arrays, row.cores, strict=True))
             if i not in row.shared
         ]
-        if row.name != "cross_entropy":  # which of two notations is meant, the dtype of the target says
+        if row.name != "cross_entropy":  # the dtype of the target selects one of two notations
             assert result.shape == np.broadcast_shapes(*own)
 
 
@@ -214,17 +214,17 @@ PUBLIC = {
 def test_odd_arguments_of_the_other_functions(name, data):
     function, arguments = PUBLIC[name]
     arguments = with_some_odd(data, dict(arguments), list(arguments))
-    with jax.numpy_dtype_promotion("standard"):  # a total of an int and a float is no fault of ours
+    with jax.numpy_dtype_promotion("standard"):  # a total may have an int and a float
         same_outcome((name.strip(), "AdaptiveSoftmax", "adaptive_log_softmax_with_loss"), function, arguments)
 
 
 @pytest.mark.parametrize("name", [name for name in PUBLIC if name != "Total.psum"])
-def test_the_arguments_that_odd_ones_replace_are_taken(name):
+def test_the_arguments_to_be_replaced_are_valid(name):
     function, arguments = PUBLIC[name]
     jax.eval_shape(lambda: function(**arguments))
 
 
-def test_an_accumulated_loss_has_to_be_one():
+def test_accumulated_requires_a_loss_that_returns_a_total():
     for odd in (None, X, "loss", [1.0]):
         with pytest.raises(TypeError, match="accumulated: takes a loss of"):
             jaxloss.accumulated(odd)
@@ -236,7 +236,7 @@ def test_an_accumulated_loss_has_to_be_one():
 
 
 @pytest.mark.parametrize("reduction", [jnp.mean, np.mean, sum, max, jax.nn.relu, lambda losses: losses, float])
-def test_a_reduction_takes_two_arguments(reduction):
+def test_a_reduction_must_take_two_arguments(reduction):
     for run in (jaxloss.mse_loss, jax.jit(jaxloss.mse_loss, static_argnames="reduction")):
         with pytest.raises(TypeError, match=r"mse_loss: reduction is .* but takes a callable of the two arguments"):
             run(X, X, reduction=reduction)
@@ -246,7 +246,7 @@ def test_a_reduction_takes_two_arguments(reduction):
 
 
 @pytest.mark.parametrize("key", [0, None, "key", X, jax.random.split(KEY, 2), np.zeros(3, np.uint32), [0, 1]])
-def test_keys(key):
+def test_an_invalid_key_raises(key):
     for init, arguments in ((jaxloss.AdaptiveSoftmax.init, (4, 9)), (imbalance.BalancedSampler.init, (LABELS,))):
         options = {"cutoffs": (2, 5)} if len(arguments) == 2 else {}
         with pytest.raises(TypeError, match=r"\.init: key .* but takes one key such as jax\.random\.key\(0\)"):
@@ -256,7 +256,7 @@ def test_keys(key):
 
 
 @each_row
-def test_an_empty_batch_inside_shard_map_is_zero_with_zero_gradient(row):
+def test_an_empty_batch_inside_shard_map_has_loss_0_and_gradient_0(row):
     mesh = jax.make_mesh((4,), ("data",), axis_types=(AxisType.Auto,))
     arrays = draw(row, (0, 3))
     specs = tuple(PartitionSpec() if i in row.shared else PartitionSpec("data") for i in range(len(arrays)))

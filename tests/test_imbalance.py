@@ -1,4 +1,4 @@
-"""Imbalance: samplers and weights by themselves, and what they do to a network on imbalanced digits."""
+"""Imbalance: samplers and weights on their own, and their effect on a network trained on imbalanced digits."""
 
 import collections
 import functools
@@ -36,7 +36,7 @@ def test_an_epoch_passes_once_through_the_largest_class_and_each_pass_is_a_permu
         np.testing.assert_array_equal(np.sort(passes, axis=1), np.tile(np.flatnonzero(c == TARGET), (len(passes), 1)))
 
 
-def test_passes_are_reshuffled_fairly():
+def test_passes_are_reshuffled_uniformly():
     indices, _ = BalancedSampler.init(jax.random.key(0), TARGET).draw(3 * 1200)
     orders = collections.Counter(map(tuple, np.asarray(indices[:, 0]).reshape(-1, 3).tolist()))
     assert set(orders) == set(itertools.permutations(np.flatnonzero(TARGET == 0).tolist()))
@@ -44,7 +44,7 @@ def test_passes_are_reshuffled_fairly():
     assert np.abs(deviations).max() < 4
 
 
-def test_draws_are_resumable_and_deterministic_by_key():
+def test_draws_are_resumable_and_determined_by_the_key():
     start = BalancedSampler.init(jax.random.key(7), TARGET, 3)
     whole, end = start.draw(7)
     first, between = start.draw(3)
@@ -61,7 +61,7 @@ def test_draws_are_resumable_and_deterministic_by_key():
     assert start.draw(0)[0].shape == (0, 3)
 
 
-def test_a_second_draw_compiles_nothing():
+def test_a_second_draw_does_not_recompile():
     sampler = BalancedSampler.init(jax.random.key(0), TARGET)
     _, sampler = sampler.draw(5)
     with traces() as seen:
@@ -69,11 +69,11 @@ def test_a_second_draw_compiles_nothing():
     assert not seen
 
 
-def test_a_sampler_is_a_scan_carry():
+def test_a_sampler_can_be_a_scan_carry():
     start = BalancedSampler.init(jax.random.key(1), jnp.asarray(TARGET))
     _, batches = jax.lax.scan(lambda sampler, _: sampler.draw(2)[::-1], start, length=4)
     np.testing.assert_array_equal(batches.reshape(8, 3), start.draw(8)[0])
-    assert start in {start}  # compared, and hashed, as the object that it is
+    assert start in {start}  # compared and hashed by identity
 
 
 def test_sampler_errors():
@@ -104,7 +104,7 @@ def test_sampler_errors():
             call()
 
 
-def test_counts_leave_out_what_is_no_class():
+def test_class_counts_ignore_indices_out_of_range():
     np.testing.assert_array_equal(class_counts(jnp.array([[0, 2], [2, -100], [-1, 3]]), 3), [1, 0, 2])
     bytes_ = np.array([0, 255, 255], np.uint8)
     np.testing.assert_array_equal(class_counts(bytes_, 256)[np.array([0, 254, 255])], [1, 0, 2])
@@ -120,7 +120,7 @@ def test_counts_leave_out_what_is_no_class():
 
 
 @pytest.mark.nans
-def test_weights_and_adjustments_are_those_of_the_papers():
+def test_weights_and_adjustments_match_the_papers():
     with jax.enable_x64(True):
         counts = np.array([900.0, 90.0, 9.0, 0.0, 1.0])
         present = counts > 0
@@ -156,8 +156,8 @@ def test_weights_and_adjustments_are_those_of_the_papers():
         effective_number_weights(counts, beta=1)
 
 
-def test_adjusted_scores_rank_by_likelihood():
-    """Where logits are log posteriors, taking the adjustment off leaves the likelihoods, up to a constant a sample."""
+def test_subtracting_the_adjustment_leaves_the_likelihoods():
+    """If logits are log posteriors, subtracting the adjustment gives log likelihoods, up to a constant per sample."""
     generator = np.random.default_rng(0)
     counts = np.array([70.0, 20.0, 10.0], np.float32)
     log_likelihoods = generator.normal(size=(50, 3)).astype(np.float32)
@@ -173,7 +173,7 @@ COUNTS = np.array([N_RARE] * 5 + [N_OFTEN] * 5)
 
 @functools.cache
 def digits():
-    """For each seed training images and targets with five rare classes, and balanced test sets."""
+    """For each seed, training images and targets with five rare classes, and a balanced test set."""
     images, targets = load_digits(return_X_y=True)
     sets = []
     for seed in range(SEEDS):
@@ -191,7 +191,7 @@ def logits_of(parameters, images):
 
 
 def blurred(key, images):
-    """With so much noise that the classes overlap: else all training data can be learnt by heart, priors or no."""
+    """The images with enough noise that classes overlap. Otherwise the network would memorise all training data."""
     return images + NOISE * jax.random.normal(key, images.shape)
 
 
@@ -217,7 +217,7 @@ def natural_batches(key, n, epochs):
 
 
 def scores(logits, targets):
-    """Balanced accuracy, and accuracy and cross-entropy at the training frequencies, from a balanced test set."""
+    """From a balanced test set: balanced accuracy, and accuracy and cross-entropy at the training frequencies."""
     by_class = len(targets) // N_CLASSES
     right = jnp.argmax(logits, -1) == targets
     recall = jax.ops.segment_sum(right.astype(jnp.float32), targets, N_CLASSES) / by_class
@@ -228,7 +228,7 @@ def scores(logits, targets):
 
 @functools.cache
 def results():
-    """The scores of each way to train, a row a seed."""
+    """The scores of each training method, one row per seed."""
     images, targets, test_images, test_targets = digits()
     weights = inverse_frequency_weights(jnp.asarray(COUNTS))
     effective = effective_number_weights(jnp.asarray(COUNTS), beta=0.99)
@@ -274,7 +274,7 @@ def results():
 
 
 def rise(better, worse, column):
-    """How much higher one way scores than another on the same seeds, in standard errors of that."""
+    """How much higher one method scores than another on the same seeds, in standard errors of the difference."""
     difference = results()[better][:, column] - results()[worse][:, column]
     return difference.mean() / standard_error(difference)
 
@@ -283,14 +283,14 @@ def standard_error(column):
     return column.std(axis=0, ddof=1) / np.sqrt(SEEDS)
 
 
-def test_every_remedy_raises_balanced_accuracy():
+def test_every_remedy_improves_balanced_accuracy():
     remedies = set(results()) - {"cross-entropy", "ranking", "balanced, then true frequencies"}
     assert len(remedies) == 4
     for remedy in remedies:
         assert rise(remedy, "cross-entropy", BALANCED) > 4
 
 
-def test_true_frequencies_afterwards_win_back_natural_accuracy_and_calibration():
+def test_fine_tuning_on_true_frequencies_recovers_accuracy_and_calibration():
     tuned = "balanced, then true frequencies"
     assert rise(tuned, "balanced sampling", NATURAL) > 2.5
     assert rise(tuned, "balanced sampling", LOG_LOSS) < -2.5
@@ -302,7 +302,7 @@ def test_a_ranking_loss_trains_a_classifier():
     assert results()["ranking"][:, NATURAL].mean() > 85
 
 
-def test_the_documented_table_is_what_comes_out():
+def test_the_documented_table_matches_the_results():
     rows = re.findall(r"^\| ([\w ,.-]+) \| ([\d.]+) ± [\d.]+ \| ([\d.]+) ± [\d.]+ \| ([\d.]+) ± [\d.]+ \|$",
                       jaxloss.imbalance.__doc__, re.MULTILINE)  # fmt: skip
     assert {name for name, *_ in rows} == set(results())

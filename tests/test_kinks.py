@@ -1,4 +1,4 @@
-"""Kinks by themselves: exact values, and derivatives that are C1, monotone and add up to the rise of the value."""
+"""Kinks on their own: exact values, and derivatives that are C1, monotone and integrate to the change of the value."""
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +23,7 @@ def slope(function, x, width):
 
 @each_function
 @each_width
-def test_value_is_exact_and_the_derivative_exact_outside(function, exact, slopes, width):
+def test_the_value_is_exact_and_so_is_the_derivative_outside_the_ramp(function, exact, slopes, width):
     x = jnp.asarray([-np.inf, -3e38, -20, -1e-6, -1.2e-38, 0.0, 1.2e-38, 1e-6, 20, 3e38, np.inf], jnp.float32)
     np.testing.assert_array_equal(function(x, width), exact(np.asarray(x)))
     got = slope(function, x, width)
@@ -34,7 +34,7 @@ def test_value_is_exact_and_the_derivative_exact_outside(function, exact, slopes
 
 
 @each_function
-def test_derivative_is_c1_monotone_and_integrates_to_the_rise(function, exact, slopes):
+def test_the_derivative_is_c1_and_monotone_and_integrates_to_the_change(function, exact, slopes):
     with jax.enable_x64(True):
         x = jnp.linspace(-1, 1, 4001)
         got = slope(function, x, 0.5)
@@ -48,7 +48,7 @@ def test_derivative_is_c1_monotone_and_integrates_to_the_rise(function, exact, s
 @each_function
 @each_width
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.float16])
-def test_second_derivatives_are_finite_and_modes_agree(function, exact, slopes, width, dtype):
+def test_second_derivatives_are_finite_and_forward_mode_agrees_with_reverse_mode(function, exact, slopes, width, dtype):
     del exact, slopes
     if width == 1e-30 and dtype == jnp.float16:
         width = 1e-7
@@ -60,7 +60,7 @@ def test_second_derivatives_are_finite_and_modes_agree(function, exact, slopes, 
             assert np.isfinite(jax.grad(second)(x))
 
 
-def test_the_largest_of_two_shares_its_derivative_as_the_larger_of_two():
+def test_max_of_two_entries_has_the_derivatives_of_maximum():
     for gap in (-0.4, -0.1, 0.0, 0.3, 0.6):
         x, y = jnp.float32(1.0 + gap), jnp.float32(1.0)
         pair = jax.grad(lambda x, y: kinks.max(jnp.stack([x, y]), 0.5), (0, 1))(x, y)
@@ -72,15 +72,15 @@ def test_the_largest_of_two_shares_its_derivative_as_the_larger_of_two():
 
 
 @pytest.mark.parametrize(("direction", "error"), [((0, 1), 1e-8), ((0, 0.1, 1), 0.01), ((0, 0.9, 1), 0.01)])
-def test_shares_of_the_largest_add_up_to_its_rise(direction, error):
-    """Between two exactly; where three come within the width of each other to 1 % of it, as documented."""
+def test_the_derivative_of_max_integrates_to_its_change(direction, error):
+    """Exactly for two entries; to 1 % of the width if three entries are within it, as documented."""
     with jax.enable_x64(True):
         t, direction = np.linspace(-9, 9, 36001), np.array(direction, float)
         slopes = jax.vmap(jax.grad(lambda t: kinks.max(t * direction, 0.5)))(t)
         np.testing.assert_allclose(np.trapezoid(slopes, t), 9 * direction.max(), atol=error * 0.5)
 
 
-def test_width_may_be_traced_and_has_no_gradient():
+def test_the_width_may_be_traced_and_has_gradient_0():
     by_width = jax.jit(jax.grad(lambda w: kinks.abs(jnp.float32(0.1), w)))
     assert by_width(0.5) == 0
     schedule = jax.jit(lambda w: jax.grad(kinks.abs)(jnp.float32(0.1), w))
@@ -88,20 +88,20 @@ def test_width_may_be_traced_and_has_no_gradient():
     np.testing.assert_allclose(schedule(0.2), 0.6875)
 
 
-def test_the_value_beside_a_gradient_is_the_value():
+def test_value_and_grad_returns_the_exact_value():
     assert jax.value_and_grad(kinks.maximum)(2.0, 1.0) == (2, 1)
     assert jax.value_and_grad(kinks.positive_part)(2.0) == (2, 1)
     assert jax.value_and_grad(kinks.abs)(-2.0) == (2, -1)
     assert jax.value_and_grad(kinks.max)(jnp.array([2.0, 1.0]))[0] == 2
 
 
-def test_a_slope_has_no_gradient_by_its_width_and_none_at_a_kink_without_width():
+def test_the_derivative_has_gradient_0_in_its_width_and_at_a_kink_of_width_0():
     assert jax.grad(lambda width: jax.grad(kinks.abs)(0.25, width))(0.5) == 0
     assert jax.grad(jax.grad(kinks.abs))(0.0, 0.0) == 0
 
 
 @pytest.mark.nans
-def test_nan_is_kept():
+def test_nan_propagates():
     assert np.isnan(kinks.abs(jnp.nan))
     assert np.isnan(jax.grad(kinks.positive_part)(jnp.nan))
 

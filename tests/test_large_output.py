@@ -1,4 +1,4 @@
-"""Output layers too large for memory: what the registry cannot see of them."""
+"""Tests of large output layers that the registry does not cover."""
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +19,7 @@ def layer(n=23, d=6, c=11, dtype=np.float32, seed=0):
 
 
 def plain(hidden, kernel, bias, target, *, z_loss=0.0, logit_softcap=None, reduction="mean", **options):
-    """With all logits in memory."""
+    """The loss with all logits in memory."""
     x = hidden @ kernel + bias
     x = x if logit_softcap is None else logit_softcap * jnp.tanh(x / logit_softcap)
     cross, normalisers = jaxloss.cross_entropy(x, target, **options, reduction=lambda *pair: pair)
@@ -33,7 +33,7 @@ def fused(hidden, kernel, bias, target, **options):
 
 @pytest.mark.parametrize("chunk_size", [1, 5, 23, 100, None])
 @pytest.mark.parametrize("reduction", ["mean", "none"])
-def test_chunks_change_nothing(chunk_size, reduction):
+def test_chunks_do_not_change_the_result(chunk_size, reduction):
     with jax.enable_x64(True):
         arrays = layer(dtype=np.float64)
         weights = np.linspace(0.5, 2, 11)
@@ -50,7 +50,7 @@ def test_chunks_change_nothing(chunk_size, reduction):
             np.testing.assert_allclose(one, other, rtol=1e-11, atol=1e-13)
 
 
-def test_weights_of_ignored_rows_have_no_gradient():
+def test_weights_of_ignored_rows_have_gradient_0():
     hidden, kernel, _, target = layer()
     target[3] = -100
 
@@ -63,7 +63,7 @@ def test_weights_of_ignored_rows_have_no_gradient():
     assert np.isfinite(gradient).all()
 
 
-def test_derivatives_by_options_and_soft_targets_are_those_of_the_plain_way():
+def test_derivatives_with_respect_to_options_and_soft_targets_match_full_logits():
     arrays = layer()[:3]
     soft = jax.nn.softmax(jnp.asarray(np.random.default_rng(1).normal(size=(23, 11)), jnp.float32))
 
@@ -86,8 +86,8 @@ def test_derivatives_by_options_and_soft_targets_are_those_of_the_plain_way():
 
 
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16], ids=lambda dtype: dtype.__name__)
-def test_half_precision_is_as_right_as_its_products(dtype):
-    """Against float64 on the same rounded inputs; gradients of a sum that half precision could not hold."""
+def test_half_precision_is_as_accurate_as_its_products(dtype):
+    """Against float64 on the same rounded inputs, with sums beyond the range of half precision."""
     *arrays, target = layer(n=300)
     half = [jnp.asarray(array, dtype) for array in arrays]
     value, gradients = jax.value_and_grad(fused, (0, 1, 2))(*half, target)
@@ -101,7 +101,7 @@ def test_half_precision_is_as_right_as_its_products(dtype):
         assert error <= 2 * float(jnp.finfo(dtype).eps) * np.abs(wanted).max()
 
 
-def test_sums_beyond_half_precision_are_scaled_before_they_are_rounded():
+def test_sums_are_scaled_before_they_are_rounded_to_half_precision():
     hidden, kernel = jnp.full((4096, 1), 100, jnp.float16), jnp.zeros((1, 2), jnp.float16)
     gradient = jax.grad(jaxloss.linear_cross_entropy, 1)(hidden, kernel, jnp.zeros(4096, int))
     np.testing.assert_array_equal(gradient, [[-50, 50]])
@@ -114,12 +114,12 @@ def temporaries(function, n, d, c):
 
 
 @pytest.mark.parametrize(("n", "d", "c"), [(2048, 256, 32000), (4096, 128, 50257)])
-def test_temporaries_are_an_eighth_of_the_plain_way_and_do_not_grow_with_rows(n, d, c):
+def test_temporaries_are_an_eighth_of_those_of_full_logits_and_grow_only_with_the_input(n, d, c):
     naive = temporaries(lambda h, k, t: jaxloss.cross_entropy(h @ k, t), n, d, c)
     ours = temporaries(jaxloss.linear_cross_entropy, n, d, c)
     assert ours <= naive / 8
     more = temporaries(jaxloss.linear_cross_entropy, 4 * n, d, c)
-    assert more - ours <= 3 * n * 4 * 2 * (d + 8)  # as the input and its gradient, not as the logits
+    assert more - ours <= 3 * n * 4 * 2 * (d + 8)  # like the input and its gradient, not like the logits
 
 
 def test_default_chunks_are_bounded():
@@ -128,7 +128,7 @@ def test_default_chunks_are_bounded():
 
 
 @pytest.mark.parametrize("n", [0, 8])
-def test_the_loss_differs_between_devices_as_rows_and_weights_do(n):
+def test_the_loss_varies_over_the_mesh_axes_of_rows_and_weights(n):
     mesh = jax.make_mesh((2, 2), ("data", "other"), axis_types=(AxisType.Auto,) * 2)
     hidden, kernel, _, target = layer(n=n)
     found = []
@@ -144,7 +144,7 @@ def test_the_loss_differs_between_devices_as_rows_and_weights_do(n):
     assert found == [{"data", "other"}]
 
 
-def test_data_parallel_gradients_are_those_of_one_device():
+def test_data_parallel_gradients_match_one_device():
     mesh = jax.make_mesh((2,), ("data",), axis_types=(AxisType.Auto,))
     hidden, kernel, bias, target = layer(n=24)
     where = np.arange(24) % 5 != 0

@@ -1,4 +1,4 @@
-"""The architecture: imports point one way, files stay short, and the top of the package shows what is public."""
+"""The architecture: imports point downwards, files stay short, and the package exports only its public names."""
 
 import ast
 import graphlib
@@ -9,8 +9,8 @@ import pytest
 import jaxloss
 
 PACKAGE = pathlib.Path(jaxloss.__file__).parent
-# From the top of the house to its foundations: a module imports from its own floor or from below.
-FLOORS = (
+# From top to bottom: a module imports only from its own layer or from lower layers.
+LAYERS = (
     ("__main__",),
     ("_demo", "plot"),
     ("__init__",),
@@ -34,17 +34,17 @@ def name_of(path):
 MODULES = {name_of(path): ast.parse(path.read_text()) for path in sorted(PACKAGE.rglob("*.py"))}
 
 
-def room(module):
+def top_level(module):
     return module.partition(".")[0]
 
 
-def floor(module):
-    (at,) = (i for i, rooms in enumerate(FLOORS) if room(module) in rooms)
+def layer(module):
+    (at,) = (i for i, names in enumerate(LAYERS) if top_level(module) in names)
     return at
 
 
 def imported(module):
-    """The modules of the package that a module imports, wherever in it."""
+    """The modules of the package that a module imports, at any place."""
     for node in ast.walk(MODULES[module]):
         if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "jaxloss":
             inside = node.module.partition(".")[2]
@@ -56,23 +56,23 @@ def imported(module):
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_imports_point_one_way(module):
+def test_imports_point_downwards(module):
     for other in imported(module):
-        assert floor(other) >= floor(module), f"{module} imports {other}, which lies above it"
-        assert room(other) != "losses" or room(module) in ABOVE_LOSSES, f"{module} imports {other}"
-        assert {"_decorator", "_large_output"} != {room(module), room(other)}, f"{module} imports {other}"
+        assert layer(other) >= layer(module), f"{module} imports {other}, which lies above it"
+        assert top_level(other) != "losses" or top_level(module) in ABOVE_LOSSES, f"{module} imports {other}"
+        assert {"_decorator", "_large_output"} != {top_level(module), top_level(other)}, f"{module} imports {other}"
 
 
-def test_imports_have_no_circle():
+def test_imports_have_no_cycle():
     graphlib.TopologicalSorter({module: set(imported(module)) - {module} for module in MODULES}).prepare()
 
 
-def test_files_fit_on_a_few_screens():
+def test_files_have_at_most_300_lines():
     lengths = {str(path.relative_to(PACKAGE)): len(path.read_text().splitlines()) for path in PACKAGE.rglob("*.py")}
     assert {name: length for name, length in lengths.items() if length > 300} == {}
 
 
-def test_the_top_of_the_package_shows_what_is_public():
+def test_the_package_exports_only_its_public_modules():
     modules = {"imbalance", "kinks", "losses", "options", "reductions", "vectors", "plot"}
     shown = {name for name in dir(jaxloss) if not name.startswith("_")}
     named = {name for name in shown if callable(getattr(jaxloss, name))}

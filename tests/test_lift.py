@@ -1,4 +1,4 @@
-"""The decorator by itself: declarations, matching, promotion, and what tools are shown of a lifted function."""
+"""The decorator on its own: declarations, matching, promotion, and introspection of a lifted function."""
 
 import copy
 import inspect
@@ -30,17 +30,17 @@ def squared(prediction, target, *, power=2.0, **options: Unpack[jaxloss.Reductio
 @pytest.mark.parametrize(
     "text", ["", "()", "(),()", "(c)->(d)", "(c)->(c,c)", "c,()->()", "(0)->()", "(C),()->()", "(c)()->()"]
 )
-def test_notations_that_are_none(text):
+def test_an_invalid_notation_raises(text):
     with pytest.raises(ValueError, match="loss: takes a notation such as"):
         jaxloss.loss(text)
 
 
-def test_patterns():
+def test_parsing_of_notations():
     assert Pattern.parse("(d), (d,c),()->()").cores == (("d",), ("d", "c"), ())
     assert not Pattern.parse("(),()->()").has_axis
 
 
-def test_declarations_that_do_not_fit():
+def test_a_declaration_that_does_not_fit_the_kernel_raises():
     with pytest.raises(TypeError, match="loss: squared takes the arrays prediction, target but its notation is"):
         jaxloss.loss("()->()")(squared)
     with pytest.raises(TypeError, match="loss: squared has no argument margin"):
@@ -54,7 +54,7 @@ def test_declarations_that_do_not_fit():
         vector(jnp.ones((2, 3)))
 
 
-def test_an_interval_knows_its_members():
+def test_an_interval_contains_its_members():
     assert [Interval("[0, 1)").contains(x) for x in (-1, 0, 0.5, 1, float("nan"))] == [False, True, True, False, False]
     assert [Interval("{-1, 1}").contains(x) for x in (-1, 0, 1)] == [True, False, True]
     assert not Interval("(-inf, inf)").contains(float("inf"))
@@ -64,7 +64,7 @@ def operand(name, shape, core=(), **options):
     return Operand.of("f", name, shape, core, **options)
 
 
-def test_matching_names_both_shapes():
+def test_errors_of_matching_name_both_shapes():
     logits, index = operand("logits", (2, 5, 3), ("c",)), operand("target", (2, 1))
     assert match("f", [logits, index]).batch_shape == (2, 5)
     assert match("f", [operand("logits", (2, 5, 3), ("c",), axis=1), operand("target", ())]).core_sizes == {"c": 5}
@@ -93,7 +93,7 @@ def test_a_prediction_and_an_index_are_never_repeated():
     assert match("f", [operand("anchor", (1, 3), ("d",)), operand("positive", (4, 3), ("d",))]).batch_shape == (4,)
 
 
-def test_several_axes_are_one_core_axis():
+def test_several_axes_are_flattened_into_one_core_axis():
     image = operand("image", (2, 3, 4), ("p",), axis=(-2, -1))
     assert (image.batch_shape, image.core_shape) == ((2,), (12,))
     apart = operand("image", (3, 2, 4), ("p",), axis=(2, 0))
@@ -114,7 +114,7 @@ def test_several_axes_are_one_core_axis():
 
 
 @given(st.lists(st.lists(st.sampled_from([1, 2, 3]), max_size=3), min_size=1, max_size=4))
-def test_batch_axes_broadcast_as_numpy_does_at_equal_rank(shapes):
+def test_batch_axes_of_equal_rank_broadcast_as_in_numpy(shapes):
     operands = [operand(f"array{i}", tuple(shape)) for i, shape in enumerate(shapes)]
     ranks = {len(shape) for shape in shapes if shape}
     try:
@@ -128,7 +128,7 @@ def test_batch_axes_broadcast_as_numpy_does_at_equal_rank(shapes):
         assert match("f", operands).batch_shape == expected
 
 
-def test_common_mistakes_get_help():
+def test_errors_help_with_common_mistakes():
     logits = jnp.zeros((32, 10))
     with pytest.raises(ValueError, match=r"index per row of logits \(32, 10\) has shape \(32,\); use target\[:, 0\]"):
         jaxloss.cross_entropy(logits, jnp.zeros((32, 1), int))
@@ -156,7 +156,7 @@ def test_common_mistakes_get_help():
         jaxloss.cross_entropy(logits, logits, axis=1.0)
 
 
-def test_promotion():
+def test_dtype_promotion():
     with jax.enable_x64(True):
         assert jaxloss.mse_loss(np.ones(2), jnp.ones(2, jnp.float32)).dtype == jnp.float64
         assert jaxloss.mse_loss(jnp.ones(2, jnp.float16), 0).dtype == jnp.float32
@@ -164,12 +164,12 @@ def test_promotion():
 
 
 @pytest.mark.nans
-def test_a_large_unsigned_label_is_not_wrapped_into_a_class():
+def test_a_large_label_does_not_wrap_to_a_class():
     for label in (np.uint32(2**32 - 100), np.int64(2**32 + 1), np.int64(2**32 - 100), np.uint64(2**63)):
         assert np.isnan(jaxloss.cross_entropy(jnp.zeros((1, 3)), np.array([label])))
 
 
-def test_users_own_loss_with_a_normaliser():
+def test_a_users_loss_with_a_normaliser():
     @jaxloss.loss("(),()->()")
     def per_length(prediction, length, **options):
         return prediction, length
@@ -181,7 +181,7 @@ def test_users_own_loss_with_a_normaliser():
 
 
 @pytest.mark.nans
-def test_users_own_loss_with_an_index_to_ignore():
+def test_a_users_loss_with_an_ignore_index():
     @jaxloss.loss("(c),()->()", indices={"target": "[0, c)"})
     def score(logits, target, *, ignore_index=-1, **options):
         return logits[target]
@@ -191,7 +191,7 @@ def test_users_own_loss_with_an_index_to_ignore():
     np.testing.assert_array_equal(score(logits, target, ignore_index=2, reduction="none"), [0, 4, np.nan, 0])
 
 
-def test_static_options_of_any_type():
+def test_static_options_may_have_any_hashable_type():
     @jaxloss.loss("()->()", static=("powers", "name", "factor"))
     def polynomial(prediction, *, powers=(1, 2), name=None, factor=2.0, **options):
         return factor * sum(prediction**power for power in powers) * (1 if name is None else len(name))
@@ -205,7 +205,7 @@ def test_static_options_of_any_type():
     assert jaxloss.poisson_nll_loss(0.0, 2.0, full=np.bool_(True)) == jaxloss.poisson_nll_loss(0.0, 2.0, full=True)
 
 
-def test_declarations_of_options_that_do_not_fit():
+def test_a_declaration_of_options_that_does_not_fit_raises():
     def with_weights(prediction, *, weights=None, **options):
         return prediction
 
@@ -236,7 +236,7 @@ def test_losses_run_without_jit():
     np.testing.assert_allclose(got, expected, rtol=1e-6)
 
 
-def test_temporaries_of_a_masked_and_weighted_loss_are_those_of_the_line_by_hand():
+def test_a_masked_and_weighted_loss_has_the_temporaries_of_a_handwritten_line():
     x, weights, where = jnp.ones((512, 256)), jnp.ones((512, 1)), jnp.ones((512, 1), bool)
 
     def by_hand(x, w, m):
@@ -250,7 +250,7 @@ def test_temporaries_of_a_masked_and_weighted_loss_are_those_of_the_line_by_hand
     assert ours <= hand + 2**14
 
 
-def test_checks_inside_a_kernel_spare_masked_samples():
+def test_checks_inside_a_kernel_skip_masked_samples():
     @jaxloss.loss("()->()")
     def positive(prediction, **options):
         jaxloss.require(prediction > 0, "positive: prediction is {value}", value=prediction)
@@ -269,7 +269,7 @@ def test_checks_inside_a_kernel_spare_masked_samples():
         pass
 
 
-def test_what_tools_are_shown():
+def test_introspection_and_pickling_of_a_loss():
     f = jaxloss.cross_entropy
     assert (f.__name__, f.__module__) == ("cross_entropy", "jaxloss.losses.classification")
     defaults = {p.name: p.default for p in inspect.signature(f).parameters.values() if p.kind is p.KEYWORD_ONLY}
@@ -285,7 +285,7 @@ def test_what_tools_are_shown():
     assert copy.deepcopy(f) is f
 
 
-def test_import_brings_nothing_optional():
+def test_import_loads_no_optional_package():
     optional = ("optax", "chex", "torch", "matplotlib", "rich", "sklearn")
     script = f"import sys, jaxloss; print([name for name in {optional} if name in sys.modules])"
     output = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
@@ -293,7 +293,7 @@ def test_import_brings_nothing_optional():
 
 
 def test_static_types_of_calls(tmp_path):
-    """Where pyright is installed: a misspelt option is a type error, and every documented call is not."""
+    """If pyright is installed: a misspelt option is a type error, and a documented call is not."""
     pytest.importorskip("pyright")
     calls = """
     import jax.numpy as jnp, numpy as np, jaxloss

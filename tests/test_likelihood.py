@@ -1,4 +1,4 @@
-"""What the registry cannot see of likelihoods."""
+"""Tests of likelihoods that the registry does not cover."""
 
 import jax
 import jax.numpy as jnp
@@ -17,21 +17,21 @@ def test_poisson_is_infinite_with_a_finite_gradient_where_the_rate_overflows():
 
 
 @pytest.mark.parametrize("log_input", [False, True])
-def test_poisson_keeps_its_digits_at_likely_rates_of_large_counts(log_input):
+def test_poisson_is_accurate_at_rates_near_large_counts(log_input):
     count = np.array([2.0, 40.0, 2572564.0, 1e7], np.float32)
     rate = np.array([2.25, 41.0, 2572567.25, 1e7 + 2000], np.float32)
     x, y = (np.log(rate) if log_input else rate), count.astype(np.float64)
     true = np.exp(x.astype(np.float64)) if log_input else x.astype(np.float64)
     exact = true - y * np.log(true) + y * np.log(y) - y + np.log(2 * np.pi * y) / 2
     loss = jax.jit(lambda x, y: jaxloss.poisson_nll_loss(x, y, log_input=log_input, full=True, reduction="none"))
-    # A unit in the last place of a rate of 1e7 moves the last loss by 2e-4; one of its logarithm, by 2e-3.
+    # One unit in the last place of the rate 1e7 changes the last loss by 2e-4, and one of its logarithm by 2e-3.
     np.testing.assert_allclose(loss(x, count), exact, rtol=2e-6, atol=2e-3 if log_input else 2e-4)
     slope = jax.grad(lambda x: loss(x, count).sum())(x)
     np.testing.assert_allclose(slope, true - y if log_input else 1 - y / true, rtol=1e-6, atol=2 if log_input else 1e-9)
 
 
 @pytest.mark.parametrize("log_input", [False, True])
-def test_poisson_by_its_counts(log_input):
+def test_the_derivative_of_poisson_with_respect_to_the_count(log_input):
     rate, count = np.array([2.25, 30.0, 0.5, 3.0], np.float32), np.array([2.0, 41.0, 1e4, 0.5], np.float32)
     x = np.log(rate) if log_input else rate
     slope = jax.grad(lambda y: jaxloss.poisson_nll_loss(x, y, log_input=log_input, full=True, reduction="sum"))(count)
@@ -39,7 +39,7 @@ def test_poisson_by_its_counts(log_input):
     np.testing.assert_allclose(slope, stirling - np.log(rate), rtol=1e-5)
 
 
-def test_gaussian_by_its_epsilon_is_by_the_variance_that_it_stands_for():
+def test_the_derivative_of_gaussian_with_respect_to_eps():
     def loss(variance, eps):
         return jaxloss.gaussian_nll_loss(jnp.array([0.5, 2.0]), jnp.zeros(2), variance, eps=eps, reduction="sum")
 
@@ -49,7 +49,7 @@ def test_gaussian_by_its_epsilon_is_by_the_variance_that_it_stands_for():
     np.testing.assert_allclose(by_eps, [by_variance[0], 0], rtol=1e-6)
 
 
-def test_classes_impossible_in_both_distributions_contribute_nothing():
+def test_classes_impossible_in_both_distributions_contribute_0():
     log_probabilities, target = jnp.array([-jnp.inf, 0.0]), jnp.array([0.0, 1.0])
     for given, log_target in ((target, False), (jnp.log(target), True)):
         loss = jax.value_and_grad(jaxloss.kl_div, (0, 1))

@@ -1,4 +1,4 @@
-"""`python -m jaxloss` as a user runs it."""
+"""`python -m jaxloss`, run as a user runs it."""
 
 import signal
 import subprocess
@@ -9,7 +9,7 @@ import pytest
 from jaxloss.__main__ import main
 from tests.drawing import full_only
 
-HANGS = 600  # seconds; far beyond what a busy machine takes
+HANGS = 600  # seconds; a busy machine takes far less
 COMMAND = [sys.executable, "-m", "jaxloss"]
 BLOCKED = "import sys; sys.modules.update(dict.fromkeys({names})); import runpy; sys.argv = {argv}; "
 BLOCKED += "runpy.run_module('jaxloss', run_name='__main__', alter_sys=True)"
@@ -20,7 +20,7 @@ def run(*arguments, command=COMMAND):
 
 
 def blocked(names, *arguments):
-    """The command line with these modules not to be had."""
+    """Runs the command with these modules missing."""
     return run(command=[sys.executable, "-c", BLOCKED.format(names=names, argv=["jaxloss", *arguments])])
 
 
@@ -44,7 +44,7 @@ def test_the_catalogue_needs_no_extra():
     assert "Squared error." in done.stdout
 
 
-def test_missing_extras_take_one_line():
+def test_missing_extras_are_reported_in_one_line():
     done = blocked(["optax"])
     assert done.returncode == 1
     assert done.stderr == "python -m jaxloss: needs optax; pip install 'jaxloss[demo]'\n"
@@ -63,7 +63,7 @@ each_bad_option = pytest.mark.parametrize("arguments", BAD_OPTIONS, ids=" ".join
 
 
 @each_bad_option
-def test_a_bad_option_takes_one_line_and_exit_2(arguments, capsys):
+def test_a_bad_option_is_reported_in_one_line_with_exit_code_2(arguments, capsys):
     with pytest.raises(SystemExit, match=r"^2$"):
         main(arguments)
     assert_one_line(capsys.readouterr().err)
@@ -72,7 +72,7 @@ def test_a_bad_option_takes_one_line_and_exit_2(arguments, capsys):
 @pytest.mark.parametrize(
     "arguments", [BAD_OPTIONS[0], *(pytest.param(o, marks=full_only) for o in BAD_OPTIONS[1:])], ids=" ".join
 )
-def test_a_bad_option_of_the_command_takes_one_line_and_exit_2(arguments):
+def test_the_command_reports_a_bad_option_in_one_line_with_exit_code_2(arguments):
     done = run(*arguments)
     assert done.returncode == 2
     assert_one_line(done.stderr)
@@ -83,8 +83,8 @@ def assert_one_line(errors):
     assert errors.startswith("python -m jaxloss: ")
 
 
-def test_interrupted_is_a_clean_exit(tmp_path):
-    # The tests may run as a background job of a shell, which ignores interrupts, and so would their children.
+def test_an_interrupt_exits_cleanly(tmp_path):
+    # If the tests run as a background job of a shell, they and their children ignore interrupts.
     script = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
     # Each epoch advances the progress bar; here it prints a line instead.
     script += "import rich.progress; rich.progress.Progress.advance = lambda *_: print('an epoch', flush=True); "

@@ -1,4 +1,4 @@
-"""Scores that ranking losses are made of, and what the registry cannot see of margin losses."""
+"""Scores for ranking losses, and tests of margin losses that the registry does not cover."""
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,7 @@ def draw(dtype=np.float32):
 
 
 @each_score
-def test_scores_are_those_of_each_sample(function, reference):
+def test_scores_match_the_reference(function, reference):
     logits, target = draw()
     expected = np.array(
         [[reference(x, y) for x, y in zip(*row, strict=True)] for row in zip(logits, target, strict=True)]
@@ -35,7 +35,7 @@ def test_scores_are_those_of_each_sample(function, reference):
 
 @pytest.mark.nans
 @each_score
-def test_a_target_out_of_range_is_nan_for_its_sample_alone(function, reference):
+def test_a_target_out_of_range_gives_nan_for_its_sample_only(function, reference):
     del reference
     logits, target = draw()
     clean = function(logits, target)
@@ -80,7 +80,7 @@ def test_the_highest_wrong_score_shares_its_derivative_within_the_width_of_the_k
         jaxloss.highest_wrong_score(logits, target, kink_width=-1)
 
 
-def test_with_one_class_no_score_is_wrong():
+def test_with_one_class_the_highest_wrong_score_is_minus_infinity():
     logits, target = jnp.array([[3.0]]), jnp.array([0])
     assert jaxloss.highest_wrong_score(logits, target) == -jnp.inf
 
@@ -116,7 +116,7 @@ def test_a_squared_hinge_has_no_kink_to_smooth():
 
 
 def test_a_squared_margin_overflows_only_where_its_mean_does():
-    logits = jnp.zeros(4).at[1].set(3e19)  # of which the square is beyond float32, and a quarter of it is not
+    logits = jnp.zeros(4).at[1].set(3e19)  # its square is beyond float32, a quarter of the square is not
     value, gradient = jax.value_and_grad(jaxloss.multi_margin_loss)(logits, jnp.array(0), p=2)
     np.testing.assert_allclose(value, 9e38 / 4, rtol=1e-6)
     np.testing.assert_allclose(gradient, [-1.5e19, 1.5e19, 0.5, 0.5], rtol=1e-6)
@@ -134,13 +134,13 @@ def test_squared_hinges_neither_overflow_nor_underflow_where_their_mean_does_not
 
 @pytest.mark.nans
 @pytest.mark.parametrize("target", [0, 2, 0.5])
-def test_a_target_that_is_neither_case_of_a_hinge_is_no_number(target):
+def test_a_target_that_is_neither_case_of_a_hinge_gives_nan(target):
     losses = jaxloss.hinge_embedding_loss(jnp.array([0.25, 0.25]), jnp.array([1.0, target]), reduction="none")
     np.testing.assert_array_equal(losses, [0.25, np.nan])
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
-def test_a_hinge_takes_the_case_of_its_target_however_large_the_distance(dtype):
+def test_a_hinge_is_right_at_extreme_distances(dtype):
     largest = float(jnp.finfo(dtype).max)
     x = jnp.array([jnp.inf, largest, 2, 1, 0, -largest, -jnp.inf], dtype)
     alike, unlike = (jaxloss.hinge_embedding_loss(x, sign, reduction="none") for sign in (1, -1))

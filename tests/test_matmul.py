@@ -1,4 +1,4 @@
-"""Units in which products cannot overflow on the way."""
+"""Units in which intermediate products cannot overflow."""
 
 import math
 
@@ -25,9 +25,9 @@ def test_a_unit_is_the_largest_power_of_two_that_leaves_room_for_a_sum(dtype, n)
                 assert exponent == 0 if of_sums < largest - 3 else exponent + of_sums > largest - 4
 
 
-def test_gradients_of_huge_cotangents_are_numbers():
+def test_gradients_of_huge_cotangents_are_finite():
     x, y, cotangent = jnp.ones((1, 1)), jnp.array([[1e5, -1e5]]), jnp.full((1, 2), 3e38)
     bounds = products.bounds((y,))
     by_x, (by_y,) = products.pulled_back(cotangent, products.chain(x, (y,), bounds), (y,), bounds, (jnp.zeros((1, 2)),))
-    assert by_x == 0  # and not infinity less infinity
+    assert by_x == 0  # not infinity minus infinity
     assert jnp.isfinite(by_y).all()

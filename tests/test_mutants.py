@@ -1,4 +1,4 @@
-"""The mutation check knows every module that computes."""
+"""The mutation check covers every module that computes."""
 
 import re
 import tomllib
@@ -6,7 +6,7 @@ import tomllib
 from tests.mutants import CHOSEN, EQUIVALENT, MODULES, TESTS, named
 from tests.mutations import PACKAGE, mutants, path_of
 
-# What these do is held by their own tests: they pass arrays on, or tell what is wrong.
+# These have tests of their own: they pass arrays on, or report errors.
 COMPUTE_NOTHING = (
     *("__init__", "__main__", "_demo", "_arrays", "_data_checks", "_errors", "_interval", "_sharding", "options"),
     *("plot", "_accumulation", "_decorator"),
@@ -20,7 +20,7 @@ def test_each_module_that_computes_is_known():
     assert expected == set(MODULES), "tests/mutants.py says in CHOSEN which tests concern each module"
 
 
-def test_the_tests_that_are_chosen_exist():
+def test_the_chosen_tests_exist():
     for own, _ in CHOSEN.values():
         files = re.findall(r"test_\w+", own)
         assert files
@@ -33,7 +33,7 @@ def test_modules_may_be_named_without_their_folders():
     assert named("nothing") is None
 
 
-def test_what_is_listed_as_equivalent_still_stands_in_its_module():
+def test_equivalent_mutants_still_exist_in_their_modules():
     for module, entries in tomllib.loads(EQUIVALENT.read_text()).items():
         source = " ".join(path_of(module).read_text().split())
         for entry in entries:

@@ -1,4 +1,4 @@
-"""Each notebook runs in a clean kernel, and is kept with outputs that are small and hold no error."""
+"""Each notebook runs in a clean kernel, and its saved outputs are small and free of errors."""
 
 import json
 import pathlib
@@ -9,11 +9,11 @@ import pytest
 FOLDER = pathlib.Path(__file__).parent.parent / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 LARGEST = 200_000
-HANGS = 900  # seconds a cell; far beyond what a busy machine takes
+HANGS = 900  # seconds per cell; a busy machine takes far less
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
 
-def test_there_are_nine():
+def test_there_are_nine_notebooks():
     assert [path.name[0] for path in NOTEBOOKS] == list("123456789")
 
 
@@ -28,7 +28,7 @@ def test_runs_in_a_clean_kernel(path):
 
 
 @each_notebook
-def test_is_kept_as_run_and_small(path):
+def test_is_saved_with_small_outputs_and_run_in_order(path):
     assert path.stat().st_size <= LARGEST
     cells = json.loads(path.read_text())["cells"]
     code = [cell for cell in cells if cell["cell_type"] == "code"]
@@ -39,7 +39,7 @@ def test_is_kept_as_run_and_small(path):
 
 
 @each_notebook
-def test_opens_with_what_one_learns_and_ends_with_what_to_read_next(path):
+def test_begins_with_its_goals_and_ends_with_further_reading(path):
     cells = json.loads(path.read_text())["cells"]
     prose = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown"]
     assert re.match(r"# \w.*\n\n\*\*You will learn\*\* ", prose[0])

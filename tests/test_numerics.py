@@ -1,4 +1,4 @@
-"""Numeric primitives by themselves: value and slopes at an ordinary place, and at those that each is there for."""
+"""Numeric primitives on their own: values and slopes at ordinary arguments, and at those that each primitive is for."""
 
 import functools
 import math
@@ -67,7 +67,7 @@ CASES = (
 
 @functools.cache
 def program(function, n):
-    """Value, slopes, and the slope in the direction of all arguments in forward mode."""
+    """The value, the slopes, and the sum of the slopes from forward mode."""
 
     @jax.jit
     def run(*arguments):
@@ -86,7 +86,7 @@ def test_values_and_slopes(function, arguments, value, slopes):
 
 
 @pytest.mark.nans
-def test_nan_is_kept():
+def test_nan_propagates():
     for function, arguments, _, _ in CASES:
         assert np.isnan(function(*(jnp.float32(math.nan) for _ in arguments)))
 
@@ -98,19 +98,19 @@ def test_the_second_derivatives_of_a_logistic_cross_entropy(x):
     np.testing.assert_array_equal(by_target, (-1, 0))
 
 
-def test_a_weight_of_zero_has_the_slope_of_the_loss_as_its_own():
+def test_weighted_has_the_right_mixed_derivative_at_weight_0():
     def by_loss(weight):
         return jax.grad(numerics.weighted, 1)(weight, jnp.float32(3))
 
     assert jax.grad(by_loss)(jnp.float32(0)) == 1
 
 
-def test_overflow_times_nothing_is_nothing():
+def test_an_overflow_times_0_is_0():
     _, pull = jax.vjp(numerics.square, jnp.float32(INF))
     assert pull(jnp.float32(0)) == (0,)
     for tangent in (1, INF):
         weight_and_loss, by_loss = (jnp.float32(0), jnp.float32(INF)), (jnp.float32(0), jnp.float32(tangent))
-        with jax.debug_nans(False):  # of what is not selected
+        with jax.debug_nans(False):  # in the branch that is not selected
             assert jax.jvp(numerics.weighted, weight_and_loss, by_loss)[1] == 0
 
     def scaled(factor):
@@ -126,9 +126,9 @@ def test_the_second_derivative_of_xlogx_is_finite_at_0_and_right_elsewhere():
     assert curvature(jnp.float32(4)) == 0.25
 
 
-def test_an_exponential_less_a_product_is_no_nan_however_large_both_are():
+def test_exp_minus_product_is_not_nan_if_both_terms_overflow():
     x, y = (v.ravel() for v in jnp.meshgrid(jnp.float32([80, 89, 100, 1e30, 4e37]), jnp.float32([1, 1e34, 1e36, 4e37])))
-    with jax.disable_jit():  # as fusion may hide an infinity
+    with jax.disable_jit():  # because fusion may hide an infinity
         values = numerics.exp_minus_product(x, y)
     assert not np.isnan(values).any()
     np.testing.assert_array_equal(values == np.inf, x > 88.8)
@@ -136,14 +136,14 @@ def test_an_exponential_less_a_product_is_no_nan_however_large_both_are():
 
 
 @pytest.mark.nans
-def test_a_number_is_raised_to_the_floor_unless_it_is_negative():
+def test_raised_applies_the_floor_except_to_negative_numbers():
     for floor in (1e-30, 1, 1e3):
         x = np.float32([-INF, -3, -2e-38, 0, 2e-38, floor / 2, floor, 2 * floor, INF, math.nan])
         expected = [*x[:3], *4 * [np.float32(floor)], *x[-3:]]
         np.testing.assert_array_equal(numerics.raised(jnp.asarray(x), floor), expected)
 
 
-def test_what_is_not_0_is_nonzero():
+def test_is_nonzero():
     x = jnp.float32([-INF, -3, -2e-38, 0, -0.0, 2e-38, 0.5, INF])
     np.testing.assert_array_equal(numerics.is_nonzero(x), [1, 1, 1, 0, 0, 1, 1, 1])
 
@@ -153,21 +153,21 @@ def test_what_is_not_0_is_nonzero():
     [
         (jaxloss.margin_ranking_loss, 3, 0),
         (jaxloss.poisson_nll_loss, 2, 0),
-        # What is kept is the difference.
+        # The one array kept is the difference.
         (jaxloss.gaussian_nll_loss, 3, 1),
         (jaxloss.binary_cross_entropy, 2, 0),
         (jaxloss.binary_cross_entropy_with_logits, 2, 0),
         (lambda x, y, w: jaxloss.mse_loss(x, y, weights=w), 3, 1),
     ],
 )
-def test_no_array_is_made_of_a_number_that_value_and_gradient_share(loss, arrays, kept):
+def test_constants_shared_by_value_and_gradient_are_not_materialised(loss, arrays, kept):
     n = 2**20
     shapes = [jax.ShapeDtypeStruct((n,), jnp.float32)] * arrays
     assert compiling.temporaries(jax.value_and_grad(loss), *shapes) < (kept + 0.1) * 4 * n
 
 
 @pytest.mark.parametrize(("dtype", "units"), [("float32", 2), ("float64", 3)])
-def test_the_log_of_a_complement_has_its_digits_everywhere(dtype, units):
+def test_log_complement_is_accurate_everywhere(dtype, units):
     generator = np.random.default_rng(0)
     x = np.concatenate([10.0 ** generator.uniform(-30, 0, 2000), generator.uniform(0, 1, 20000)]).astype(dtype)
     with jax.enable_x64(dtype == "float64"):
@@ -178,12 +178,12 @@ def test_the_log_of_a_complement_has_its_digits_everywhere(dtype, units):
     np.testing.assert_allclose(slopes, [-1, -1 / 0.7, -4], rtol=1e-6)
 
 
-def test_the_log_of_a_complement_at_and_beyond_one():
+def test_log_complement_at_and_above_1():
     with jax.enable_x64(True), jax.debug_nans(False):
         np.testing.assert_array_equal(numerics.log_complement(jnp.array([1.0, 1.5])), [-INF, np.nan])
         assert float(jax.grad(numerics.log_complement)(jnp.array(1.0))) == -INF
 
 
 @pytest.mark.nans
-def test_x_log_x_of_a_negative_number_is_none():
+def test_xlogx_of_a_negative_number_is_nan():
     assert np.isnan(numerics.xlogx(jnp.float32(-0.5)))

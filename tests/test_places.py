@@ -1,6 +1,6 @@
-"""Each place that must know a loss knows every loss, and a failure names the place.
+"""Every place that must list a loss lists all of them, and a failure names the place.
 
-The places are those of the list "A new loss" in CONTRIBUTING.md. Files are read, and nothing is compiled.
+The places are those in the list "A new loss" of CONTRIBUTING.md. Files are read, and nothing is compiled.
 """
 
 import importlib
@@ -31,9 +31,9 @@ OF_TORCH = (
     *("nll_loss", "poisson_nll_loss", "smooth_l1_loss", "soft_margin_loss", "triplet_margin_loss"),
     "triplet_margin_with_distance_loss",
 )
-IN_TORCH = {*OF_TORCH, "adaptive_log_softmax_with_loss"}  # the last as a module only
+IN_TORCH = {*OF_TORCH, "adaptive_log_softmax_with_loss"}  # the last only as a module
 SECTIONS = ("Args", "Returns", "Raises", "Reference", "Example")
-# What computes nothing that a formula could say.
+# These compute nothing that has a formula.
 WITHOUT_FORMULA = (
     "data_checks",
     "kinks.resolve_width",
@@ -44,7 +44,7 @@ WITHOUT_FORMULA = (
 
 
 def declared():
-    """All functions made by `@loss`, by name: those that are exported, and those that a module of losses has."""
+    """All functions made by `@loss`, with their names: those exported, and those in a module of losses."""
     modules = [module.name for module in pkgutil.iter_modules(jaxloss.losses.__path__, "jaxloss.losses.")]
     for module in (jaxloss, *map(importlib.import_module, modules)):
         for name, function in vars(module).items():
@@ -53,7 +53,7 @@ def declared():
 
 
 DECLARED = dict(declared())
-# Functions of a sample such as `target_score` have no reduction: they are not losses.
+# Functions of a sample such as `target_score` have no reduction and are not losses.
 LOSSES = [name for name, function in DECLARED.items() if "reduction" in inspect.signature(function).parameters]
 
 
@@ -62,13 +62,13 @@ def read(path):
 
 
 def section(path, heading):
-    """The text under a heading of a Markdown file, up to the next heading of its level or a higher one."""
+    """The text under a heading of a Markdown file, up to the next heading of the same or a higher level."""
     level = heading.count("#")
     return re.search(rf"^{heading}\n(.*?)(?=^#{{1,{level}}} |\Z)", read(path), re.MULTILINE | re.DOTALL)[1]
 
 
 def in_reference():
-    """The public names that the pages of the reference have, each with its page."""
+    """The public names on the pages of the reference, each with its page."""
     found = {}
     for path in sorted((ROOT / "docs/reference").glob("*.md")):
         for name, members in re.findall(
@@ -90,7 +90,7 @@ NOT_YET = "\n".join(re.findall(r"^.*not available yet.*$", read("docs/from_optax
 
 
 def places(name):
-    """Whether each place has a function, by what a failure says."""
+    """Whether each place lists a function, by the message of a failure."""
     exported = {f"jaxloss/__init__.py does not export {name}": hasattr(jaxloss, name)}
     if name not in LOSSES:
         return exported
@@ -126,7 +126,7 @@ def places(name):
 
 
 @pytest.mark.parametrize("name", DECLARED)
-def test_every_place_has(name):
+def test_every_place_knows(name):
     lacking = [place for place, has in places(name).items() if not has]
     if lacking:
         pytest.fail("\n".join(lacking), pytrace=False)
@@ -141,7 +141,7 @@ def test_every_place_is_in_the_list_for_contributors():
 
 
 def public():
-    """Every public function and class, by its full name."""
+    """Every public function and class, by full name."""
     modules = {
         name: value for name, value in vars(jaxloss).items() if name in ("kinks", "vectors", "imbalance", "plot")
     }
@@ -162,7 +162,7 @@ def public():
 
 
 def lacks(name, docstring):
-    """What a docstring lacks."""
+    """The parts that a docstring lacks."""
     if name.endswith("Options"):
         return [] if "Args:" in docstring else ["Args"]
     parts = [section for section in SECTIONS if f"{section}:\n" not in docstring]
@@ -187,22 +187,22 @@ def test_the_skeleton_for_contributors_is_complete():
 
 
 @pytest.mark.parametrize("name", public())
-def test_the_reference_has(name):
+def test_the_reference_lists(name):
     owner = name.rpartition(".")[0]
     assert name in REFERENCE or owner in REFERENCE, f"docs/reference/*.md lacks ::: jaxloss.{name}"
 
 
-def test_the_reference_has_nothing_else():
+def test_the_reference_lists_no_unknown_name():
     unknown = set(REFERENCE) - set(public()) - {"plot.STYLE"}
     assert not unknown, f"docs/reference/*.md names {sorted(unknown)}, which jaxloss lacks"
 
 
-def test_the_navigation_has_every_page_of_the_reference():
+def test_the_navigation_lists_every_page_of_the_reference():
     lacking = {f"reference/{path.name}" for path in (ROOT / "docs/reference").glob("*.md")} - {*NAVIGATION}
     assert not lacking, f"mkdocs.yml, navigation, lacks {sorted(lacking)}"
 
 
-def test_the_list_of_losses_is_that_of_pytorch():
+def test_the_list_of_pytorch_losses_is_complete():
     functional = pytest.importorskip("torch").nn.functional
     named = {name for name in dir(functional) if "loss" in name or "entropy" in name or name == "kl_div"}
     assert {name for name in named if name[0] != "_"} == {*OF_TORCH}

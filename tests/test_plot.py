@@ -1,4 +1,4 @@
-"""Pictures of losses draw what they say."""
+"""Plots of losses."""
 
 import jax.numpy as jnp
 import matplotlib as mpl
@@ -34,7 +34,7 @@ def test_profile_draws_value_gradient_and_curvature(plot):
     assert axes.get_ylim()[0] < -6 < 9 < axes.get_ylim()[1]
 
 
-def test_profile_draws_into_a_panel_and_lets_a_spike_run_out_of_it(plot):
+def test_profile_draws_into_given_axes_and_cuts_off_a_spike(plot):
     from matplotlib import pyplot as plt
 
     _, panels = plt.subplots(2)
@@ -47,7 +47,7 @@ def test_profile_draws_into_a_panel_and_lets_a_spike_run_out_of_it(plot):
 
 
 @pytest.mark.parametrize("margin", [-1.0, 0.0, 1.0])
-def test_profile_meets_a_kink_at_a_round_number(plot, margin):
+def test_profile_has_a_point_on_a_kink_at_a_round_number(plot, margin):
     axes = plot.profile(lambda x: jaxloss.margin_ranking_loss(x, 0.0, 1.0, margin=margin), -2, 2)
     x, curvature = axes.lines[2].get_data()
     assert x[np.argmax(curvature)] == margin
@@ -63,20 +63,20 @@ def test_lines_differ_in_dash_and_in_lightness(plot):
 
 
 @pytest.mark.parametrize("span", [(1, 1), (2, 1), (0, float("inf")), (float("nan"), 1)])
-def test_profile_wants_two_ends_in_order(plot, span):
+def test_profile_requires_finite_ends_in_order(plot, span):
     with pytest.raises(ValueError, match=r"profile: low is .* and high is .*, but low < high"):
         plot.profile(lambda x: jaxloss.mse_loss(x, 0.0), *span)
 
 
 @pytest.mark.nans
-def test_profile_draws_what_is_finite_of_a_pole(plot):
+def test_profile_leaves_out_the_infinite_values_of_a_pole(plot):
     axes = plot.profile(lambda x: -jnp.log(x), 0, 1, title="")
     assert np.isfinite(axes.get_ylim()).all()
     with pytest.raises(ValueError, match="profile: function is finite nowhere between 0 and 1"):
         plot.profile(lambda x: x * jnp.nan, 0, 1)
 
 
-def test_profile_wants_a_function_to_one_number(plot):
+def test_profile_requires_a_function_that_returns_one_number(plot):
     with pytest.raises(ValueError, match=r"profile: function gives shape \(2,\)"):
         plot.profile(lambda x: jaxloss.mse_loss(x * np.ones(2, np.float32), np.zeros(2), reduction="none"), 0, 1)
     with pytest.raises(ValueError, match=r"profile: function gives shape of a pytree"):

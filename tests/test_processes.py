@@ -1,4 +1,4 @@
-"""One batch in two processes: the same loss and gradients as in one, and an error rather than a hang."""
+"""One batch in two processes: the loss and gradients of one process, and an error instead of a hang."""
 
 import json
 import pathlib
@@ -14,12 +14,12 @@ import pytest
 from tests import two_processes
 
 ROOT = pathlib.Path(__file__).parent.parent
-HANGS = 600  # seconds; far beyond what a busy machine takes
+HANGS = 600  # seconds; a busy machine takes far less
 
 
 @pytest.fixture
 def start():
-    """Starts both processes; none of them outlives the test."""
+    """Starts both processes, and ends them with the test."""
     running = []
 
     def started(*options):
@@ -39,7 +39,7 @@ def start():
         process.communicate()
 
 
-def test_two_processes_have_the_loss_and_the_gradients_of_one(start):
+def test_two_processes_give_the_loss_and_gradients_of_one(start):
     expected = jax.value_and_grad(two_processes.mean)(two_processes.kernel(), *two_processes.batch())
     for process in start():
         output, errors = process.communicate(timeout=HANGS)
@@ -49,11 +49,11 @@ def test_two_processes_have_the_loss_and_the_gradients_of_one(start):
             np.testing.assert_allclose(gradient, expected[1], rtol=1e-5, atol=1e-7)
 
 
-def test_a_process_that_dies_is_an_error_for_the_other(start):
+def test_a_process_fails_if_the_other_dies(start):
     survivor, dead = start("die")
     _, errors = survivor.communicate(timeout=HANGS)
     dead.communicate(timeout=HANGS)
     assert dead.returncode == 3
     assert survivor.returncode != 0
-    # Whichever of JAX's parts sees first that the other is gone: not an error of the test's own.
+    # The error comes from the part of JAX that first notices the death, and not from the test itself.
     assert re.search("Gloo|heartbeat|CoordinationService", errors)

@@ -1,4 +1,4 @@
-"""What is true of losses by what they are: signs, optima, symmetries, limits. Inputs are searched by hypothesis.
+"""Mathematical properties of losses: signs, optima, symmetries and limits, with inputs drawn by hypothesis.
 
 A failure prints the inputs and a line that reproduces them.
 """
@@ -31,7 +31,7 @@ SOFTMAX = {
     "smoothed": lambda x, y, **o: jaxloss.cross_entropy(x, y, label_smoothing=0.3, **o),
     "linear": lambda x, y, **o: jaxloss.linear_cross_entropy(x, jnp.eye(C), y, **o),
 }
-# Logarithms of densities and terms of a divergence; and a distance that the caller may give as any number.
+# Logarithms of densities, terms of a divergence, and a distance that may be any number.
 OF_EITHER_SIGN = ("poisson_nll_loss", "gaussian_nll_loss", "kl_div", "nll_loss", "hinge_embedding_loss")
 
 
@@ -58,7 +58,7 @@ def test_losses_are_not_negative(full, row, seed):
 
 @pytest.mark.parametrize("loss", ELEMENTWISE, ids=lambda loss: loss.__name__)
 @given(COLUMN, COLUMN)
-def test_distances_of_numbers_are_symmetric_and_zero_where_they_are_equal(loss, x, y):
+def test_elementwise_losses_are_symmetric_and_zero_at_the_target(loss, x, y):
     np.testing.assert_array_equal(each(loss, x, y), each(loss, y, x))
     np.testing.assert_array_equal(each(loss, -x, -y), each(loss, x, y))
     np.testing.assert_array_equal(each(loss, x, x), 0)
@@ -67,7 +67,7 @@ def test_distances_of_numbers_are_symmetric_and_zero_where_they_are_equal(loss, 
 
 
 @given(COLUMN, SIGNS, CLASSES, st.floats(0, 4, width=32))
-def test_confident_right_answers_cost_nothing(x, sign, target, margin):
+def test_confident_right_answers_have_loss_0(x, sign, target, margin):
     right = np.abs(x) + margin
     np.testing.assert_array_equal(each(jaxloss.margin_ranking_loss, right * sign, 0 * right, sign, margin=margin), 0)
     np.testing.assert_array_equal(each(jaxloss.hinge_embedding_loss, right, -np.ones(N, np.float32), margin=margin), 0)
@@ -82,7 +82,7 @@ def test_confident_right_answers_cost_nothing(x, sign, target, margin):
 
 
 @given(PROBABILITIES)
-def test_divergences_are_least_at_the_target(p):
+def test_divergences_are_minimal_at_the_target(p):
     assume(p.sum() > 0.1)
     p = p / p.sum()
     with np.errstate(divide="ignore"):
@@ -95,7 +95,7 @@ def test_divergences_are_least_at_the_target(p):
 
 
 @given(LOGITS, LOGITS, SIGNS)
-def test_cosines_are_symmetric_and_blind_to_length(x, y, sign):
+def test_cosines_are_symmetric_and_independent_of_length(x, y, sign):
     loss = jaxloss.cosine_embedding_loss
     assert_close(each(loss, x, y, sign), each(loss, y, x, sign))
     assert_close(each(loss, 8 * x, 64 * y, sign), each(loss, x, y, sign))
@@ -104,9 +104,9 @@ def test_cosines_are_symmetric_and_blind_to_length(x, y, sign):
 
 
 @given(LOGITS, LOGITS, LOGITS)
-def test_triplets_swap_sides(anchor, positive, negative):
-    """The excess of one distance over the other is what the reversed triplet lacks."""
-    margin = 2e3  # beyond which no triplet is
+def test_the_losses_of_a_triplet_and_its_reverse_sum_to_twice_the_margin(anchor, positive, negative):
+    """The reversed triplet has the opposite difference of distances."""
+    margin = 2e3  # no difference of distances is larger
     there = each(jaxloss.triplet_margin_loss, anchor, positive, negative, margin=margin, eps=0.0)
     back = each(jaxloss.triplet_margin_loss, anchor, negative, positive, margin=margin, eps=0.0)
     assert_close(there + back, 2 * margin, scale=0)
@@ -114,14 +114,14 @@ def test_triplets_swap_sides(anchor, positive, negative):
 
 
 @given(COLUMN, COLUMN, SIGNS)
-def test_a_ranking_is_that_of_the_reversed_pair(x, y, sign):
+def test_a_reversed_pair_has_the_same_ranking_loss(x, y, sign):
     one = each(jaxloss.margin_ranking_loss, x, y, sign, margin=0.5)
     np.testing.assert_array_equal(one, each(jaxloss.margin_ranking_loss, y, x, -sign, margin=0.5))
 
 
 @pytest.mark.parametrize("loss", SOFTMAX.values(), ids=SOFTMAX)
 @given(LOGITS, CLASSES, st.floats(-50, 50, width=32))
-def test_softmax_losses_are_blind_to_a_shift_and_their_gradients_sum_to_zero(loss, x, target, shift):
+def test_softmax_losses_are_shift_invariant_and_their_gradients_sum_to_zero(loss, x, target, shift):
     assert_close(each(loss, x + shift, target), each(loss, x, target), scale=size(x) + abs(shift))
     gradient = jax.grad(lambda x: loss(x, target, reduction="sum"))(x)
     assert_close(gradient.sum(1), 0)
@@ -129,7 +129,7 @@ def test_softmax_losses_are_blind_to_a_shift_and_their_gradients_sum_to_zero(los
 
 @pytest.mark.parametrize("loss", SOFTMAX.values(), ids=SOFTMAX)
 @given(LOGITS, CLASSES)
-def test_a_class_is_the_distribution_that_is_certain_of_it(loss, x, target):
+def test_a_class_index_gives_the_loss_of_a_one_hot_target(loss, x, target):
     one_hot = np.eye(C, dtype=np.float32)[target]
     assert_close(each(loss, x, one_hot), each(loss, x, target), scale=size(x))
     by_index, by_one_hot = (jax.grad(lambda x, t=t: loss(x, t, reduction="sum"))(x) for t in (target, one_hot))
@@ -147,7 +147,7 @@ def test_the_order_of_classes_and_samples_does_not_matter(loss, x, target, class
 
 
 @given(LOGITS, CLASSES, st.permutations(range(C)))
-def test_the_order_of_classes_does_not_matter_to_margins(x, target, classes):
+def test_the_order_of_classes_does_not_matter_to_margin_losses(x, target, classes):
     classes = np.array(classes)
     place = np.argsort(classes).astype(np.int32)
     for loss in (jaxloss.multi_margin_loss, jaxloss.nll_loss):
@@ -158,7 +158,7 @@ def test_the_order_of_classes_does_not_matter_to_margins(x, target, classes):
 
 
 @given(COLUMN, COLUMN)
-def test_limits_of_distances(x, y):
+def test_limits_of_elementwise_losses(x, y):
     error = np.abs(np.float64(x) - y)
     assert_close(each(jaxloss.smooth_l1_loss, x, y, beta=1e-4), error, scale=100)
     assert_close(each(jaxloss.huber_loss, x, y, delta=1e4), each(jaxloss.mse_loss, x, y) / 2)
@@ -190,7 +190,7 @@ def test_losses_scale_with_their_weights(reduction, x, y, weights, scale):
 
 
 @given(COLUMN, COLUMN, WEIGHTS, st.sampled_from([0.25, 2.0, 8.0]))
-def test_a_weighted_mean_is_blind_to_the_scale_of_its_weights_and_within_its_losses(x, y, weights, scale):
+def test_a_weighted_mean_ignores_the_scale_of_its_weights_and_lies_within_its_losses(x, y, weights, scale):
     assume(weights.max() > 0.01)
     mean, scaled = (jaxloss.l1_loss(x, y, weights=w, reduction="weighted_mean") for w in (weights, scale * weights))
     assert_close(float(mean), float(scaled))
@@ -199,7 +199,7 @@ def test_a_weighted_mean_is_blind_to_the_scale_of_its_weights_and_within_its_los
 
 
 @given(COLUMN, COLUMN, arrays(np.bool_, N))
-def test_the_mean_of_a_total_lies_between_those_of_its_parts(x, y, where):
+def test_the_mean_of_a_sum_of_totals_lies_between_their_means(x, y, where):
     first = np.arange(N) < N // 2
     parts = [jaxloss.mse_loss(x, y, where=where & part, reduction="total") for part in (first, ~first)]
     mean = float((parts[0] + parts[1]).mean())
@@ -207,7 +207,7 @@ def test_the_mean_of_a_total_lies_between_those_of_its_parts(x, y, where):
     means = [float(part.mean()) for part in parts if part.normaliser > 0]
     if means:
         assert min(means) * (1 - 1e-6) <= mean <= max(means) * (1 + 1e-6)
-    # Jensen: the loss of a mean error is at most the mean of the losses.
+    # Jensen's inequality: the loss of the mean error is at most the mean loss.
     counted = np.float64(x - y)[where]
     if counted.size:
         assert counted.mean() ** 2 <= mean * (1 + 1e-5) + 1e-12
@@ -215,7 +215,7 @@ def test_the_mean_of_a_total_lies_between_those_of_its_parts(x, y, where):
 
 @pytest.mark.parametrize("row", [row for row in REGISTRY if row.convex], ids=lambda row: row.label)
 @given(seed=SEEDS, share=st.floats(0, 1, width=32))
-def test_losses_that_are_convex_lie_below_their_chords(row, seed, share):
+def test_convex_losses_lie_below_their_chords(row, seed, share):
     generator = np.random.default_rng(seed)
     one, other = ([np.asarray(array) for array in row.draw(generator, (N,))] for _ in range(2))
     options = {"kink_width": 0.0} if "kink_width" in row.numbers else {}

@@ -1,4 +1,4 @@
-"""The README's promises: its Python blocks run, and its commands are the two that it is known by."""
+"""The README: its Python blocks run, its numbers and plots are right, and it has two commands to install."""
 
 import math
 import pathlib
@@ -29,7 +29,7 @@ def test_python_blocks_run():
     assert namespace["value"].shape == ()
 
 
-def test_the_call_in_pytorch_is_the_call_here():
+def test_the_pytorch_example_gives_the_same_value():
     pytest.importorskip("torch")
     blocks = re.search(r"```python torch\n(.*?)```\s*```python\n(.*?)```", README, re.DOTALL).groups()
     values = []
@@ -41,8 +41,8 @@ def test_the_call_in_pytorch_is_the_call_here():
     np.testing.assert_allclose(*values, rtol=1e-6)
 
 
-def test_pictures_show_what_their_captions_say():
-    """But for the one of memory, which tests/test_large_output.py asserts and which compiles for a minute."""
+def test_pictures_match_their_captions():
+    """Except the plot of memory, which takes a minute to compile; tests/test_large_output.py checks the memory."""
     plt.switch_backend("agg")
     draw = runpy.run_path(str(ROOT / "docs/pictures.py"))
     with jax.numpy_dtype_promotion("standard"):
@@ -61,7 +61,7 @@ def test_two_install_commands():
     assert commands == ["pip install -e '.[demo]' && python -m jaxloss", "pip install -e '.[test]' && pytest"]
 
 
-def test_the_accuracy_table_says_what_the_readme_says():
+def test_the_readme_matches_the_accuracy_table():
     rows = Results.load(ROOT / "docs/results/accuracy/results.json").measured("accuracy")
     names = {"jaxloss": "jaxloss", "PyTorch": "torch", "Optax": "optax", "Keras": "keras"}
     lines = re.findall(r"^\| (\w+)[ .\d]*" + 3 * r" \| (\d+) of (\d+)" + r" \|$", README, re.MULTILINE)

@@ -1,4 +1,4 @@
-"""Parity with PyTorch's recorded values, which needs no PyTorch."""
+"""Parity with recorded values of PyTorch, which need not be installed."""
 
 import functools
 import json
@@ -21,7 +21,7 @@ def identity(row):
 
 @functools.cache
 def program(name, static, reductions, positions):
-    """Values and gradients of every reduction in one program, which rows with other numbers share."""
+    """Values and gradients of every reduction in one program, shared by rows that differ only in numbers."""
     loss = functools.partial(getattr(jaxloss, name), **dict(static))
     pack = PACK.get(name, lambda *arrays: arrays)
 
@@ -37,7 +37,7 @@ def program(name, static, reductions, positions):
 
 
 @pytest.mark.parametrize("row", RECORDED["rows"], ids=identity)
-def test_as_pytorch(row):
+def test_matches_pytorch(row):
     with jax.enable_x64(True):
         traced = {k: np.asarray(v) for k, v in row["options"].items() if k != "p" and isinstance(v, float | list)}
         static = tuple((k, v) for k, v in row["options"].items() if k not in traced)

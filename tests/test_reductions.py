@@ -1,4 +1,4 @@
-"""Totals and reductions by themselves, before any loss uses them."""
+"""Totals and reductions on their own."""
 
 import jax
 import jax.numpy as jnp
@@ -31,20 +31,20 @@ def test_totals_are_a_commutative_monoid(a, b, c):
     close(sum([a, b, c]), a + b + c)
 
 
-def test_a_total_adds_totals_only():
+def test_only_a_total_can_be_added_to_a_total():
     with pytest.raises(TypeError):
         Total.zero() + 1.0
     with pytest.raises(TypeError):
         1 + Total.zero()
 
 
-def test_a_total_of_nothing_has_mean_0_and_gradient_0():
+def test_an_empty_total_has_mean_0_and_a_finite_gradient():
     assert Total.zero().mean() == 0
     gradient = jax.grad(lambda total: total.mean())(Total.zero())
     assert np.isfinite([gradient.loss, gradient.normaliser]).all()
 
 
-def test_totals_of_losses_are_strongly_typed_carries():
+def test_totals_are_strongly_typed_scan_carries():
     total = jaxloss.mse_loss(1.0, 2.0, reduction="total")
     assert not total.loss.weak_type
     assert not total.normaliser.weak_type
@@ -70,7 +70,7 @@ def mean_of_rest():
     return (0 + 1 + 3 + 4 + 5) / 5
 
 
-def test_micro_batches_of_unequal_length_give_the_gradient_of_the_whole():
+def test_micro_batches_of_unequal_length_give_the_gradient_of_the_whole_batch():
     x = jnp.arange(1.0, 13.0).reshape(4, 3)
     where = jnp.arange(3) < jnp.array([3, 1, 2, 0])[:, None]
 
@@ -85,13 +85,13 @@ def test_micro_batches_of_unequal_length_give_the_gradient_of_the_whole():
         np.testing.assert_allclose(got, expected, rtol=1e-6)
 
 
-def test_counts_are_exact_beyond_what_float32_can_count_by_ones():
+def test_counts_are_exact_where_adding_1_to_a_float32_has_no_effect():
     n = 2**24 + 2
     counted = Samples(jnp.zeros(n, jnp.float32), jnp.ones(n, bool))
     assert reductions.reduce(counted, "total").normaliser == n
 
 
-def test_a_total_prints_its_sums_and_their_mean_also_where_they_are_traced_or_many():
+def test_the_repr_of_a_total_even_if_traced_or_batched():
     assert repr(Total(jnp.float32(3), jnp.float32(2))) == "Total(loss=3, normaliser=2, mean=1.5)"
     assert repr(Total.zero()) == "Total(loss=0, normaliser=0, mean=0)"
     assert "mean" not in repr(Total(jnp.ones(2), jnp.ones(2)))
@@ -101,18 +101,18 @@ def test_a_total_prints_its_sums_and_their_mean_also_where_they_are_traced_or_ma
 
 
 @pytest.mark.parametrize(("n", "as_integers"), [(2**31 - 1, True), (2**31, False)])
-def test_samples_are_counted_as_integers_where_these_can_hold_the_count(n, as_integers):
+def test_samples_are_counted_as_integers_if_int32_can_hold_the_count(n, as_integers):
     losses, counted = jax.ShapeDtypeStruct((n,), jnp.float32), jax.ShapeDtypeStruct((n,), bool)
     program = jax.make_jaxpr(lambda *pair: reductions.reduce(Samples(*pair), "total").normaliser)(losses, counted)
     assert ("i32[] = reduce_sum" in str(program)) == as_integers
 
 
-def test_a_callable_reduction_gets_a_normaliser_of_1_where_none_is_given():
+def test_a_callable_reduction_gets_normalisers_of_1_by_default():
     np.testing.assert_array_equal(jaxloss.l1_loss(jnp.zeros(3), 0.0, reduction=lambda _, n: n), jnp.ones(3))
 
 
 @pytest.mark.parametrize("reduction", ["mean", "weighted_mean", "sum", "batchmean"])
-def test_weighting_keeps_zero_times_overflow_zero(reduction):
+def test_a_weight_of_0_times_an_overflow_is_0(reduction):
     losses = jnp.array([jnp.inf, 2.0])
     weigh = jax.vmap(lambda loss, weight: Mask(None, None).weigh(loss, None, weight))
 
@@ -131,19 +131,19 @@ def test_ratio_keeps_its_derivative_where_the_square_of_the_normaliser_underflow
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, "float16", jnp.bfloat16, np.dtype("float32")])
-def test_nothing_seen_yet_has_the_floating_dtype_that_was_asked_for(dtype):
+def test_total_zero_has_the_requested_dtype(dtype):
     total = Total.zero(dtype) + Total.zero(dtype)
     assert total.loss.dtype == total.normaliser.dtype == jnp.dtype(dtype)
 
 
 @pytest.mark.parametrize("dtype", [int, bool, complex, "nonsense", np.dtype("datetime64[s]"), jnp.ones(3), object()])
-def test_nothing_seen_yet_has_no_other_dtype(dtype):
+def test_total_zero_requires_a_floating_dtype(dtype):
     with pytest.raises(TypeError, match=r"Total\.zero: dtype is .* but takes a floating dtype"):
         Total.zero(dtype)
 
 
 @pytest.mark.parametrize("part", ["loss", "normaliser"])
-def test_parts_are_real_numbers_of_two_bytes_or_more_and_fit(part):
+def test_parts_of_a_total_are_real_numbers_of_16_bits_or_more_and_broadcast(part):
     def total(value):
         return Total(**{"loss": jnp.ones(()), "normaliser": jnp.ones(())} | {part: value})
 
@@ -164,7 +164,7 @@ def test_totals_are_compared_and_hashed_by_identity():
     assert hash(total) == hash(total)
 
 
-def test_a_batchmean_divides_by_the_leading_axis_and_of_one_sample_by_one():
+def test_batchmean_divides_by_the_length_of_the_leading_axis():
     for shape, divisor in (((), 1), ((1,), 1), ((1, 3), 1), ((4, 3), 4), ((0,), 1)):
         ones = jnp.ones(shape)
         assert jaxloss.mse_loss(2 * ones, ones, reduction="batchmean") * divisor == ones.size

@@ -1,4 +1,4 @@
-"""Over every row of the registry: however a loss is called and transformed, it is the same loss, compiled once."""
+"""For every row of the registry: a loss gives the same result however it is called and transformed, compiled once."""
 
 import inspect
 
@@ -12,7 +12,7 @@ from tests.test_registry_values import TEN
 
 
 @each_row
-def test_transformations_change_nothing(row):
+def test_transformations_do_not_change_the_result(row):
     arrays = draw(row)
     in_axes, rows = row.batched(lambda _: 0, tuple(None for _ in arrays)), np.arange(SHAPE[0])
     expected = row.loss(*arrays, reduction="none")
@@ -22,13 +22,13 @@ def test_transformations_change_nothing(row):
         jax.checkpoint(lambda *a: row.loss(*a, reduction="none")),
         lambda *a: jax.lax.map(lambda i: row.loss(*row.batched(lambda x: x[i], a), reduction="none"), rows),
     )
-    # Under jit, which is one more of them, and compiles all at once.
+    # Under jit, which is one more transformation, and compiles all in one program.
     for result in jax.jit(lambda *a: [function(*a) for function in functions])(*arrays):
         np.testing.assert_allclose(result, expected, rtol=1e-6, atol=1e-7)
 
 
 @each_row
-def test_axis(row):
+def test_the_axis_option(row):
     if not row.has_axis:
         with pytest.raises(TypeError, match=f"{row.name}: there is no option axis"):
             row.loss(*draw(row), axis=0)
@@ -60,7 +60,7 @@ BATCHES = [((1, 2, 3), (2, 1, 1)), ((2,), (1,)), ((2, 3), (1, 3)), ((2, 3), (2, 
     ("shape", "thin"), [BATCHES[0], *(pytest.param(*batch, marks=full_only) for batch in BATCHES[1:])]
 )
 def test_batch_axes_broadcast_at_equal_rank(row, shape, thin):
-    """Of arrays other than a prediction, which has the full size, and its class indices, which have the same."""
+    """Except predictions and their class indices, which have the full size."""
     everywhere = np.broadcast_shapes(shape, thin)
     full, thick, thinned = (draw(row, batch) for batch in (everywhere, shape, thin))
     first = full[:1] if is_prediction(row) else thick[:1]
@@ -101,7 +101,7 @@ def test_a_prediction_has_the_full_size_on_every_batch_axis(row):
 
 
 @each_row
-def test_ten_numbers_or_ten_batches_are_one_program(row):
+def test_ten_numbers_or_ten_batches_compile_once(row):
     arrays = draw(row)
     defaults = inspect.signature(row.function).parameters
     calls = [dict.fromkeys(row.numbers, number) for number in (*TEN, np.float32(0.5))]

@@ -1,4 +1,4 @@
-"""Over every row of the registry: first and second derivatives are right, in forward and in reverse mode."""
+"""For every row of the registry: first and second derivatives are right in forward and reverse mode."""
 
 import jax
 import numpy as np
@@ -7,13 +7,13 @@ import pytest
 from tests.drawing import Floats, dot, draw, each_row, each_variant, full_only
 from tests.registry import REGISTRY
 
-AT = 0.3  # options that are numbers, where derivatives by them are taken
-TINY = 1e-9  # a kink's width: no kink is closer
+AT = 0.3  # the value of numeric options at which derivatives are taken
+TINY = 1e-9  # a kink width below the distance of any input from a kink
 
 
 @each_variant(1)
 def test_derivatives(row, variant):
-    """All of them in one program, in float64, against each other and against central differences."""
+    """All derivatives in one float64 program, compared with each other and with central differences."""
     options = row.options[variant]
     with jax.enable_x64(True):
         arrays = draw(row, (2,), np.float64)
@@ -72,8 +72,8 @@ def mean(losses_and_normalisers):
 
 
 @each_row
-def test_derivative_by_weights_and_options(row):
-    """By all of them at once, at weights of 0 or 1."""
+def test_derivatives_with_respect_to_weights_and_options(row):
+    """With respect to all of them at once, at weights of 0 or 1."""
     with jax.enable_x64(True):
         arrays = draw(row, (2, 3), np.float64)
         numbers = {name: np.float64(TINY if name == "kink_width" else AT) for name in row.numbers}
@@ -96,7 +96,7 @@ def test_derivative_by_weights_and_options(row):
 
 @full_only
 @each_row
-def test_derivative_by_one_option_at_a_time(row):
+def test_derivative_with_respect_to_one_option_at_a_time(row):
     with jax.enable_x64(True):
         arrays = draw(row, dtype=np.float64)
         losses, _ = row.expected(*arrays)
@@ -109,13 +109,13 @@ def test_derivative_by_one_option_at_a_time(row):
 
 
 @pytest.mark.parametrize("row", [row for row in REGISTRY if "kink_width" in row.numbers], ids=lambda row: row.label)
-def test_kinks_of_a_loss(row, full):
-    """Along a line through kinks the derivative adds up to the rise, is C1 where the ramp is wide, and monotone."""
+def test_derivatives_across_kinks(row, full):
+    """Along a line through kinks, the derivative integrates to the change, is monotone, and is C1 for a wide ramp."""
     with jax.enable_x64(True):
         options = row.kinked | {"reduction": "sum"}
         start, *rest = draw(row, (4,), np.float64)
         generator = np.random.default_rng(2)
-        # No two entries move alike, so that every kink is crossed from end to end.
+        # No two entries move at the same speed, so that every kink is crossed completely.
         direction = generator.permuted(np.broadcast_to(np.linspace(-1, 2, start.shape[-1]), start.shape), axis=-1)
 
         def along(t, width):
@@ -128,13 +128,13 @@ def test_kinks_of_a_loss(row, full):
 
         ends = np.array([-20.0, 20.0])
         n = 102400 if full else 25600
-        # A loss of angles or distances levels off, and a wide ramp would reach to where it does.
+        # A loss of angles or distances levels off, and a wide ramp would extend that far.
         wide = ((0.05, 0.3, 1.0) if row.convex else (0.02, 0.05)) if full else (0.3 if row.convex else 0.05,)
         low, high = None, None
         for width in (0.0, 1e-12, *wide):
             values, *fine = map(np.asarray, derivatives(np.linspace(*ends, n + 1), width))
             low, high = values[[0, -1]] if low is None else (low, high)
-            np.testing.assert_array_equal(values[[0, -1]], [low, high])  # the width is not part of the value
+            np.testing.assert_array_equal(values[[0, -1]], [low, high])  # the width does not affect the value
             variation = np.abs(np.diff(fine[0])).sum()
             step = (ends[1] - ends[0]) / n
             error = np.trapezoid(fine[0], dx=step) - (high - low)
@@ -142,5 +142,5 @@ def test_kinks_of_a_loss(row, full):
             if row.convex:
                 assert np.diff(fine[0]).min() >= -1e-10
             if width in wide:
-                for smooth in fine:  # on a grid that is finer, a jump would stay as high
+                for smooth in fine:  # a jump would be as high on the finer grid
                     assert np.abs(np.diff(smooth)).max() < 0.25 * np.abs(np.diff(smooth[::8])).max()

@@ -1,4 +1,4 @@
-"""Over every row of the registry: errors at the call, and those of the data under `data_checks`."""
+"""For every row of the registry: errors raised at the call, and errors in the data under `data_checks`."""
 
 import jax
 import numpy as np
@@ -43,7 +43,7 @@ def row_numbers(row):
 
 
 @each_row
-def test_errors_name_function_argument_and_what_was_given(row):
+def test_errors_name_the_function_the_argument_and_its_value(row):
     names, arrays, name = row.inputs, row.pack(*draw(row)), row.name
     first, ones = arrays[0], np.ones(SHAPE, np.float32)
     a, b = names[0], names[-1]

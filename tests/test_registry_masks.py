@@ -1,4 +1,4 @@
-"""Over every row of the registry: what does not count has no effect, and what is not a number stays where it is."""
+"""For every row of the registry: masked samples have no effect, and a NaN stays in its own sample."""
 
 import functools
 import inspect
@@ -31,7 +31,7 @@ ZERO_OVER_ZERO = ("mean", "weighted_mean", "batchmean", "sum")
 
 
 def differentiated(row, variant=0, compiler_options=()):
-    """The mean of a batch and its gradients by floating arrays, by weights and by options that are arrays."""
+    """The mean of a batch and its gradients with respect to floating arrays, weights and array options."""
     return _differentiated(row, variant, compiler_options)
 
 
@@ -50,7 +50,7 @@ def _differentiated(row, variant, compiler_options):
 
 
 def array_options(row, variant):
-    """The options of a variant that are arrays, and each number as an array with one value a sample."""
+    """The array options of a variant, and each numeric option as an array with one value per sample."""
     own = {name: value for name, value in row.options[variant].items() if isinstance(value, np.ndarray)}
     return own | {name: np.full(SHAPE, 0.11, np.float32) for name in row.numbers}
 
@@ -62,7 +62,7 @@ def array_options(row, variant):
     [(math.nan, math.inf, -math.inf), *(pytest.param(p, marks=full_only) for p in (math.nan, math.inf, -math.inf))],
     ids=str,
 )
-def test_what_stands_in_masked_samples_has_no_effect(row, variant, poison):
+def test_values_in_masked_samples_have_no_effect(row, variant, poison):
     arrays, extra, run = draw(row), array_options(row, variant), differentiated(row, variant, tuple(IF_FULL.items()))
     weights, where = weights_and_mask()
     clean = run(arrays, weights, where, extra)
@@ -76,7 +76,7 @@ def test_what_stands_in_masked_samples_has_no_effect(row, variant, poison):
 @each_row
 @each_half
 def test_half_precision_computes_in_float32(row, dtype):
-    """Eagerly, so that JAX looks for NaN also in what the forward pass keeps for the backward one."""
+    """Eagerly, so that JAX also looks for NaN in values that the forward pass saves for the backward pass."""
     arrays, extra, (weights, where) = draw(row, dtype=dtype), array_options(row, 0), weights_and_mask()
     value, gradient = jax.value_and_grad(row.loss)(*arrays, **extra, weights=weights, where=where)
     assert value.dtype == jnp.float32
@@ -89,21 +89,21 @@ def test_half_precision_computes_in_float32(row, dtype):
         np.asarray(gradient).astype(np.float32),
         wide_gradient.astype(dtype).astype(np.float32),
         rtol=2 * eps,
-        # Where products are in half precision, each term of a sum is rounded.
+        # If products are in half precision, each term of a sum is rounded.
         atol=0 if row.forward_mode else eps * float(np.abs(wide_gradient).max()),
     )
 
 
 @full_only
 @each_variant(0)
-def test_eager_gradients_of_float32_meet_no_nan_on_their_way(row, variant):
+def test_eager_float32_gradients_have_no_intermediate_nan(row, variant):
     arrays, (weights, where) = draw(row), weights_and_mask()
     with jax.debug_nans(True):
         jax.value_and_grad(row.loss)(*arrays, **row.options[variant], weights=weights, where=where)
 
 
 @each_row
-def test_nothing_counted_is_zero_with_zero_gradient(row, full):
+def test_a_batch_with_no_counted_sample_has_loss_0_and_gradient_0(row, full):
     arrays, extra, run = draw(row), array_options(row, 0), differentiated(row)
     weights, where = weights_and_mask()
     uncounted = [(arrays, np.zeros_like(where))]
@@ -149,7 +149,7 @@ def test_nan_stays_in_its_own_sample(row):
 
 @each_row
 @pytest.mark.nans
-def test_a_label_out_of_range_is_nan_for_its_sample_alone(row, full):
+def test_a_label_out_of_range_gives_nan_for_its_sample_only(row, full):
     if not row.has_indices:
         return
     *arrays, target = draw(row)
@@ -173,8 +173,8 @@ def test_a_label_out_of_range_is_nan_for_its_sample_alone(row, full):
 
 
 @each_variant(1)
-def test_exports(row, variant):
-    """Value and gradients, with the mask, the weights and the options that training has."""
+def test_export(row, variant):
+    """Value and gradients with a mask, weights and options, as in training."""
     run = differentiated(row, variant)
     arguments = draw(row), *weights_and_mask(), array_options(row, variant)
     exported = jax.export.deserialize(jax.export.export(run)(*arguments).serialize())

@@ -1,4 +1,4 @@
-"""Over every row of the registry: the losses and their reductions are those of the reference."""
+"""For every row of the registry: the losses and their reductions match the reference."""
 
 import functools
 import itertools
@@ -32,7 +32,7 @@ ALL = list(itertools.product(jaxloss.reductions.NAMES, (False, True)))
 
 
 @each_variant(2)
-def test_every_reduction_is_the_reference(row, variant, full):
+def test_every_reduction_matches_the_reference(row, variant, full):
     arrays, options = draw(row), row.options[variant]
     losses, normalisers = row.expected(*map(widened, arrays), **options)
     weights, where = weights_and_mask(losses.shape)
@@ -61,7 +61,7 @@ numbers = st.floats(-1000, 1000, width=32, allow_subnormal=False)
 
 @each_row
 @given(pairs=st.lists(st.tuples(numbers, numbers), min_size=6, max_size=6))
-def test_any_values(row, pairs):
+def test_arbitrary_values_match_the_reference(row, pairs):
     arrays = row.extreme_arrays(*np.asarray(pairs, np.float32).T, row.options[0])
     scale = np.maximum(largest_entry(own_arrays(row, arrays)), 1)
     losses = np.asarray(row.loss(*arrays, reduction="none"), np.float64)
@@ -73,7 +73,7 @@ TEN = tuple(np.linspace(0.11, 0.93, 10).tolist())
 
 
 @each_row
-def test_options_with_one_value_a_sample(row):
+def test_options_with_one_value_per_sample(row):
     arrays = draw(row)
     many = {option: np.resize(np.roll(TEN, i), SHAPE) for i, option in enumerate(row.numbers)}
     narrow = {option: values.astype(np.float32) for option, values in many.items()}
@@ -84,7 +84,7 @@ def test_options_with_one_value_a_sample(row):
 
 @full_only
 @each_row
-def test_each_option_with_one_value_a_sample_is_as_samples_alone(row):
+def test_each_option_with_one_value_per_sample_matches_single_samples(row):
     arrays = draw(row)
     for option in row.numbers:
         many = np.resize(np.asarray(TEN, np.float32), SHAPE)
@@ -112,14 +112,14 @@ EXTREMES = {
 
 
 def extreme_arrays(row, options, dtype):
-    """Every pair of extreme numbers of the dtype, in arrays that the loss takes."""
+    """Every pair of extreme numbers of the dtype, in valid arrays."""
     numbers = [np.asarray(sign * x, dtype) for x in EXTREMES[dtype] for sign in (1, -1)]
     pairs = np.asarray(list(itertools.product(numbers, numbers)), dtype)
     return row.extreme_arrays(pairs[:, 0], pairs[:, 1], options)
 
 
 def losses_and_gradients(row, options, arrays):
-    """The loss and the gradients of each sample, with weight 1 and with weight 0."""
+    """The losses and gradients of each sample, with weight 1 and with weight 0."""
     floats = Floats(row.batched(lambda a: np.stack([a, a]), arrays))
     weights = np.array([[1.0], [0.0]], np.float32)
 
@@ -136,7 +136,7 @@ def losses_and_gradients(row, options, arrays):
 
 @each_variant(1)
 def test_extreme_finite_inputs(row, variant):
-    """No NaN in value or first derivative, and values right to 1e-5 of the inputs' scale."""
+    """No NaN in value or first derivative, and values accurate to 1e-5 of the scale of the inputs."""
     options = row.options[variant]
     parts = [extreme_arrays(row, options, dtype) for dtype in EXTREMES]
     sized = [own_arrays(row, arrays) for arrays in parts]
@@ -165,9 +165,9 @@ def test_extreme_finite_inputs(row, variant):
     ids=lambda value: getattr(value, "label", None) or value.__name__,
 )
 def test_extreme_finite_inputs_in_half_precision(row, dtype):
-    """What comes back in half precision is not NaN either.
+    """Gradients returned in half precision are not NaN either.
 
-    The default run leaves out losses that are the program of float32 behind a conversion.
+    The default run leaves out losses that convert to float32 and run the same program.
     """
     losses, gradients = losses_and_gradients(row, {}, extreme_arrays(row, {}, dtype))
     assert not np.isnan(losses).any()
@@ -183,12 +183,12 @@ def largest_entry(arrays):
 
 
 def is_near_overflow(arrays, dtype):
-    """Within a factor of 8 of the largest number; in float16 nothing is, as all is computed in float32."""
+    """Within a factor of 8 of the largest number. Nothing in float16 is, because it is computed in float32."""
     return (largest_entry(arrays) > float(jnp.finfo(dtype).max) / 8) & (dtype != jnp.float16)
 
 
 def is_right(losses, expected, scale, row):
-    """Whether each loss is within 1e-5 of the scale, or an infinity in the place of what float32 cannot hold."""
+    """Whether each loss is within 1e-5 of the scale, or infinite if float32 cannot hold the expected loss."""
     tolerance = 1e-5 * np.maximum(np.maximum(scale, row.scale), np.abs(expected)) + 1e-37
     overflows = np.abs(expected) > float(jnp.finfo(jnp.float32).max)
     return np.where(overflows, losses == np.copysign(np.inf, expected), np.abs(losses - expected) < tolerance)

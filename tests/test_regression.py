@@ -1,4 +1,4 @@
-"""What the registry cannot see of losses of real numbers."""
+"""Tests of regression losses that the registry does not cover."""
 
 import jax
 import jax.numpy as jnp
@@ -7,7 +7,7 @@ import jaxloss
 
 
 def test_an_overflowing_difference_keeps_its_slope_in_forward_mode():
-    """The slope by delta, which is infinite there, meets the zero tangent of a delta that stays as it is."""
+    """The derivative with respect to delta is infinite there, and is multiplied by a zero tangent."""
 
     def loss(prediction):
         return jaxloss.huber_loss(prediction, jnp.float32(-3e38), delta=0.5)

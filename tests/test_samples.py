@@ -1,4 +1,4 @@
-"""Samples that are more than a point: sets, lists, images, boxes, and labels, by small losses of the tests' own."""
+"""Samples that are sets, lists, images, boxes or labels, tested with small losses defined here."""
 
 from typing import Unpack
 
@@ -15,7 +15,7 @@ import jaxloss
 
 @jaxloss.loss("(n,d),(n)->(n)", domains={"scale": "(0, inf)"})
 def spread_loss(embeddings, labels, *, where=None, scale=1.0, **options: Unpack[jaxloss.SetOptions]):
-    """The mean squared distance of an item to the items that share its label, normalised by their number."""
+    """The mean squared distance of an item to the items with its label, normalised by their number."""
     squared = jnp.sum((embeddings[:, None] - embeddings) ** 2, axis=-1)
     same = (labels[:, None] == labels) & where
     return scale * jnp.sum(jnp.where(same, squared, 0), axis=1), jnp.sum(same, axis=1)
@@ -25,7 +25,7 @@ def spread_loss(embeddings, labels, *, where=None, scale=1.0, **options: Unpack[
 def list_loss(
     scores, target, *, temperature=1.0, item_weights=None, valid=None, **options: Unpack[jaxloss.AxisOptions]
 ):
-    """The softmax cross-entropy of a list, whose padding takes no part."""
+    """The softmax cross-entropy of a list, without its padding."""
     log_probabilities = jax.nn.log_softmax(jnp.where(valid, scores / temperature, -jnp.inf))
     terms = jnp.where(valid, target * log_probabilities, 0)
     return -jnp.sum(terms if item_weights is None else item_weights * terms)
@@ -33,7 +33,7 @@ def list_loss(
 
 @jaxloss.loss("(p),(p)->()", domains={"target": "[0, 1]"})
 def overlap_loss(probabilities, target, *, smooth=1.0, **options: Unpack[jaxloss.AxisOptions]):
-    """Dice of the pixels of one image."""
+    """The Dice loss of the pixels of one image."""
     return 1 - (2 * jnp.sum(probabilities * target) + smooth) / (jnp.sum(probabilities) + jnp.sum(target) + smooth)
 
 
@@ -55,7 +55,7 @@ WEIGHTS = GENERATOR.uniform(0.5, 2, size=(2, 5)).astype(np.float32)
 
 
 def spread(embeddings, labels, where):
-    """Losses and normalisers of one set, by two loops."""
+    """Losses and normalisers of one set, computed by two loops."""
     losses, counts = np.zeros(len(labels)), np.zeros(len(labels))
     for i in np.flatnonzero(where):
         for j in np.flatnonzero(where & (labels == labels[i])):
@@ -138,7 +138,7 @@ def test_a_set_under_transformations():
 
 
 @pytest.mark.parametrize("shape", [(0, 3), (2, 0, 3), (0, 5, 3)])
-def test_a_set_of_nothing_is_zero_with_zero_gradient(shape):
+def test_an_empty_or_masked_set_has_loss_0_and_gradient_0(shape):
     embeddings, labels = np.zeros(shape, np.float32), np.zeros(shape[:-1], np.int32)
     for reduction in ("sum", "mean", "weighted_mean", "batchmean"):
         value, gradient = jax.value_and_grad(spread_loss)(embeddings, labels, reduction=reduction)
@@ -171,9 +171,9 @@ def test_labels_of_any_integer_dtype(dtype):
     np.testing.assert_array_equal(spread_loss(EMBEDDINGS, largest, reduction="none"), expected)
 
 
-def test_labels_beyond_32_bits_keep_which_are_equal():
+def test_narrowing_64_bit_labels_preserves_equality():
     expected = spread_loss(EMBEDDINGS, LABELS, reduction="none")
-    far = LABELS.astype(np.int64) * 2**32 - 1  # all -1, if they wrapped
+    far = LABELS.astype(np.int64) * 2**32 - 1  # all -1 if they wrapped
     np.testing.assert_array_equal(spread_loss(EMBEDDINGS, far, reduction="none"), expected)
     np.testing.assert_array_equal(jax.jit(lambda x: spread_loss(x, far, reduction="none"))(EMBEDDINGS), expected)
     with jax.enable_x64(True):
@@ -201,7 +201,7 @@ VALID = np.array([[True, True, True, False], [True, True, False, True]])
 
 @pytest.mark.nans
 @pytest.mark.parametrize("poison", [np.nan, np.inf, -np.inf])
-def test_what_is_not_valid_in_a_list_has_no_effect(poison):
+def test_list_entries_that_are_not_valid_have_no_effect(poison):
     poisoned = np.where(VALID, SCORES, poison)
 
     def run(scores):
@@ -238,7 +238,7 @@ def test_lists_have_masks_weights_options_and_axes():
 
 
 @pytest.mark.nans
-def test_an_index_of_a_class_that_is_not_valid_is_nan_for_its_sample():
+def test_an_index_of_a_class_that_is_not_valid_gives_nan_for_its_sample():
     logits, valid = np.arange(12, dtype=np.float32).reshape(4, 3), np.array([[True, True, False]])
     losses = lowest_score(logits, np.array([0, 2, 1, 2]), valid=valid, where=np.arange(4) < 3, reduction="none")
     np.testing.assert_array_equal(losses, [0, np.nan, 1, 0])
@@ -267,7 +267,7 @@ def test_several_axes_make_one_sample():
         overlap_loss(IMAGES, MASKS, axis=[1, 2])
 
 
-def test_the_class_axis_of_the_librarys_losses_may_be_several():
+def test_the_losses_of_the_library_may_have_several_class_axes():
     logits = np.moveaxis(IMAGES, 0, 1)  # (3, 2, 4, 5)
     target = GENERATOR.integers(0, 8, size=(3, 5))
     flat = np.moveaxis(logits, 3, 1).reshape(3, 5, 8)
@@ -282,7 +282,7 @@ def test_the_class_axis_of_the_librarys_losses_may_be_several():
     np.testing.assert_allclose(got, jaxloss.cross_entropy(flat, soft), rtol=1e-6)
 
 
-def test_an_axis_of_a_known_length():
+def test_an_axis_of_known_length():
     boxes, target = np.arange(24, dtype=np.float32).reshape(2, 3, 4), np.zeros(4, np.float32)
     np.testing.assert_array_equal(box_loss(boxes, target, reduction="none"), boxes.max(-1))
     with pytest.raises(ValueError, match=r"box_loss: boxes has shape \(2, 3, 5\) but one sample of it has length 4"):
@@ -297,7 +297,7 @@ POSSIBLE = np.array([True, True, False, True, False, True])
 @pytest.mark.nans
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
 @pytest.mark.parametrize("per_row", [False, True])
-def test_cross_entropy_over_the_classes_that_are_valid(smoothing, per_row):
+def test_cross_entropy_over_valid_classes(smoothing, per_row):
     valid = np.stack([POSSIBLE] * 4) if per_row else POSSIBLE
     place = np.cumsum(POSSIBLE) - 1
     poisoned = np.where(POSSIBLE, LOGITS, np.nan)
@@ -365,7 +365,7 @@ def test_an_ignored_index_may_be_beyond_32_bits():
 
 
 class Variable:
-    """What neural network libraries wrap their arrays in."""
+    """A wrapper around an array, like the variables of neural network libraries."""
 
     def __init__(self, value):
         self.value = value
@@ -375,14 +375,14 @@ class Variable:
 
 
 class Parameter(Variable):
-    """One that is a pytree as well, as `flax.nnx.Param` is."""
+    """A variable that is also a pytree, like `flax.nnx.Param`."""
 
 
 jax.tree_util.register_pytree_node(Parameter, lambda p: ((p.value,), None), lambda _, children: Parameter(*children))
 
 
 @pytest.mark.parametrize("kind", [Variable, Parameter])
-def test_a_module_variable_is_its_value(kind):
+def test_a_variable_of_a_neural_network_library_is_unwrapped(kind):
     expected = jaxloss.cross_entropy(LOGITS, TARGET, class_weights=np.arange(6.0, dtype=np.float32))
     got = jaxloss.cross_entropy(kind(LOGITS), kind(TARGET), class_weights=kind(np.arange(6.0, dtype=np.float32)))
     assert got == expected
@@ -396,7 +396,7 @@ def test_a_module_variable_is_its_value(kind):
         jaxloss.cross_entropy(kind(TARGET), TARGET)
 
 
-def test_declarations_of_sets_that_do_not_fit():
+def test_a_declaration_of_a_set_that_does_not_fit_raises():
     for message, notation, kernel in (
         ("declares where, which the decorator reads", "(c)->()", lambda logits, *, where=None, **options: logits),
         ("declares valid, but prediction has no core axis", "()->()", lambda prediction, *, valid=None: prediction),

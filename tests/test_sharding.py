@@ -1,4 +1,4 @@
-"""The same number on one device and on eight: by automatic and explicit sharding, and by shard_map."""
+"""The same result on one device and on eight, with automatic sharding, explicit sharding and shard_map."""
 
 import jax
 import jax.numpy as jnp
@@ -24,15 +24,15 @@ def mesh(*lengths, names=("data", "other"), kind=AxisType.Auto):
 
 
 def drawn(row: Row):
-    """Arrays, weights, a mask, options that are arrays, and the value and gradients of their loss on one device."""
+    """Arrays, weights, a mask and array options, with the value and gradients of the loss on one device."""
     weights, where = weights_and_mask()
-    where &= np.arange(len(where))[:, None] != 1  # none of them on some devices
+    where &= np.arange(len(where))[:, None] != 1  # some devices have only masked samples
     arguments = draw(row), weights, where, array_options(row, 0)
     return arguments, differentiated(row)(*arguments)
 
 
 def specs(row: Row):
-    """How the arguments of `differentiated` lie on a mesh whose devices have their own part of the batch."""
+    """The specs of the arguments of `differentiated` on a mesh where each device has its own part of the batch."""
     arrays = tuple(SAME if i in row.shared else OWN_BATCH for i in range(len(row.cores)))
     extra = {name: OWN_BATCH if a.shape == SHAPE else SAME for name, a in array_options(row, 0).items()}
     return arrays, OWN_BATCH, OWN_BATCH, extra
@@ -46,8 +46,8 @@ def assert_same(got, expected, rtol=1e-6):
 
 @pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=["auto", "explicit"])
 @each_row
-def test_automatic_sharding_gives_the_number_of_one_device_and_gathers_nothing(row, kind, full):
-    """Explicit axes, which are a matter of types, are only traced in the default run."""
+def test_automatic_sharding_matches_one_device_and_gathers_nothing(row, kind, full):
+    """The default run only traces with explicit axes, because they affect only types."""
     arguments, expected = drawn(row)
     devices = mesh(4, 2, kind=kind)
     with jax.set_mesh(devices):
@@ -62,7 +62,7 @@ def test_automatic_sharding_gives_the_number_of_one_device_and_gathers_nothing(r
 
 
 @each_row
-def test_totals_of_all_devices_give_the_mean_of_one(row):
+def test_totals_summed_over_devices_give_the_mean_of_one_device(row):
     arguments, expected = drawn(row)
 
     def local(arrays, weights, where, extra):
@@ -83,7 +83,7 @@ def test_totals_of_all_devices_give_the_mean_of_one(row):
     compiled = run.lower(*arguments).compile()
     assert_same(compiled(*arguments), expected)
     shared = sum(arguments[0][i].nbytes for i in row.shared)
-    assert sent(compiled) == {"all-reduce": 8 + shared}  # the two sums, and gradients by what devices share
+    assert sent(compiled) == {"all-reduce": 8 + shared}  # the two sums, and gradients of shared arrays
 
 
 VECTORS = [row for row in REGISTRY if row.has_axis or row.name == "linear_cross_entropy"]
@@ -91,7 +91,7 @@ VECTORS = [row for row in REGISTRY if row.has_axis or row.name == "linear_cross_
 
 @pytest.mark.parametrize("row", VECTORS, ids=lambda row: row.label)
 def test_class_and_feature_axes_may_be_sharded(row):
-    """As the last axis of the predictions, or of a kernel."""
+    """The last axis of the predictions or of a kernel."""
     (arrays, *others), expected = drawn(row)
     split = arrays[row.shared[0] if row.shared else 0].shape[-1]
     devices = mesh(1, split)
@@ -105,8 +105,8 @@ def test_class_and_feature_axes_may_be_sharded(row):
     assert_same(differentiated(row)(tuple(map(placed, arrays)), *others), expected)
 
 
-def test_chunks_span_all_devices_that_rows_are_split_over():
-    """Each device works on its part of a chunk, so that temporaries fall with their number."""
+def test_chunks_span_all_devices_over_which_rows_are_split():
+    """Each device processes its part of a chunk, so temporaries shrink with the number of devices."""
     n, d, c = 1024, 32, 4096
     layer = [jax.ShapeDtypeStruct(*each) for each in (((n, d), jnp.float32), ((d, c), jnp.float32), ((n,), jnp.int32))]
 
@@ -127,7 +127,7 @@ def test_chunks_span_all_devices_that_rows_are_split_over():
 
 
 @pytest.mark.parametrize("devices", [2, 4, 8])
-def test_split_rows_send_two_sums_and_the_gradient_by_the_kernel(devices):
+def test_split_rows_send_two_sums_and_the_gradient_of_the_kernel(devices):
     n, d, c = 64, 16, 32
 
     def local(hidden, kernel, target):
@@ -152,7 +152,7 @@ GATHERED_BEFORE = [
 
 
 @pytest.mark.parametrize(("batch", "devices", "chunk_size"), GATHERED_BEFORE)
-def test_rows_stay_on_their_device_whatever_axes_the_batch_has(batch, devices, chunk_size):
+def test_rows_stay_on_their_device_for_any_batch_axes(batch, devices, chunk_size):
     d, c = 4, 2**15 if chunk_size is None else 16
     rows = NamedSharding(mesh(devices), PartitionSpec("data"))
     hidden = jax.ShapeDtypeStruct((*batch, d), jnp.float32, sharding=rows)
@@ -162,8 +162,8 @@ def test_rows_stay_on_their_device_whatever_axes_the_batch_has(batch, devices, c
     assert set(sent(jax.jit(loss).lower(hidden, kernel, target).compile())) == {"all-reduce"}
 
 
-def test_explicit_axes_need_no_context_and_not_the_same_sharding():
-    """Meshes of explicit axes are what jax.make_mesh makes by default."""
+def test_explicit_axes_need_neither_a_context_nor_equal_shardings():
+    """By default, jax.make_mesh makes meshes with explicit axes."""
     devices = mesh(4, 2, kind=AxisType.Explicit)
     generator = np.random.default_rng(0)
     logits, target = generator.normal(size=(8, 6)).astype(np.float32), generator.integers(0, 6, 8)
@@ -174,7 +174,7 @@ def test_explicit_axes_need_no_context_and_not_the_same_sharding():
         return jax.device_put(array, NamedSharding(devices, PartitionSpec(*axes)))
 
     for loss in (jaxloss.cross_entropy, jaxloss.multi_margin_loss):
-        both = jax.jit(jax.value_and_grad(loss))  # eagerly, JAX itself cannot without a context
+        both = jax.jit(jax.value_and_grad(loss))  # under jit, because eager JAX needs a context
         for axes in (("data",), (None, "other"), ("data", "other")):
             assert_same(both(placed(logits, *axes), target), both(logits, target))
     expected = jaxloss.mse_loss(logits, 0.0, where=where, reduction="none")
@@ -188,7 +188,7 @@ def test_explicit_axes_need_no_context_and_not_the_same_sharding():
 
 
 @pytest.mark.nans
-def test_data_checks_see_sharded_data():
+def test_data_checks_work_on_sharded_data():
     with jaxloss.data_checks(True), jax.set_mesh(mesh(4, 2, kind=AxisType.Explicit)) as _:
         logits = jax.device_put(np.zeros((8, 3), np.float32), PartitionSpec("data"))
         error, _ = checkify.checkify(jax.jit(jaxloss.cross_entropy))(logits, np.full(8, 3))

@@ -1,4 +1,4 @@
-"""Classes split over devices: the number of one device, a few numbers a row sent, and a share of the memory."""
+"""Classes split over devices: the result of one device, a few numbers sent per row, and a share of the memory."""
 
 import itertools
 
@@ -27,12 +27,12 @@ IN_SPECS = (SAME, PartitionSpec(None, "classes"), PartitionSpec("classes"), Part
 
 
 def padded(array):
-    """With a column that is no class, and holds what must not be seen."""
+    """The array with padding columns of NaN, which must have no effect."""
     return np.concatenate([array, np.full((*array.shape[:-1], COLUMNS - C), np.nan)], axis=-1)
 
 
 def of_layer(hidden, kernel, bias, class_weights, weights, target, where, *, fused, options, **extra):
-    """Either loss of an output layer."""
+    """The loss of an output layer, computed in chunks if `fused`, otherwise from full logits."""
     options = {**options, **extra, "weights": weights, "where": where}
     if "class_weights" in options:
         options["class_weights"] = class_weights
@@ -48,7 +48,7 @@ def summed(result, cotangent):
 
 
 def check_split(fused, options, target, reduction, local, devices, in_specs, out_specs, **shard_map_options):
-    """Value and gradients of `local` on a mesh against those of the whole loss on one device."""
+    """Compares value and gradients of `local` on a mesh with those of the whole loss on one device."""
     with jax.enable_x64(True):
         arguments = (*LAYER, WEIGHTS)
         each = [np.linspace(-1, 1, N), np.linspace(1, 2, N)]
@@ -132,7 +132,7 @@ def test_rows_and_classes_split_by_hand(fused, target, options, check_vma):
     check_split(fused, options, TARGETS[target], "mean", local, devices, in_specs, SAME, check_vma=check_vma)
 
 
-def test_losses_one_by_one_with_rows_and_classes_split_by_hand():
+def test_unreduced_losses_with_rows_and_classes_split_by_hand():
     def local(*arguments):
         extra = {"axis_name": "classes", "n_classes": C, "reduction": "none"}
         return of_layer(*arguments, fused=True, options=EVERYTHING, **extra)
@@ -143,7 +143,7 @@ def test_losses_one_by_one_with_rows_and_classes_split_by_hand():
 
 
 def compiled_split(devices, n=64, d=16, c=64, chunk_size=16, fused=True, compiler_options=None):
-    """Value and gradients of a layer whose classes are split over that many devices."""
+    """Compiles value and gradients of a layer with its classes split over this number of devices."""
 
     def fused_loss(hidden, kernel, target):
         return jaxloss.linear_cross_entropy(hidden, kernel, target, axis_name="classes", chunk_size=chunk_size)
@@ -167,10 +167,10 @@ def compiled_split(devices, n=64, d=16, c=64, chunk_size=16, fused=True, compile
 
 
 @pytest.mark.parametrize("devices", [2, 4, 8])
-def test_split_classes_send_a_few_numbers_a_row(devices):
+def test_split_classes_send_a_few_numbers_per_row(devices):
     n, d = 64, 16
     for c in (64, 1024):
-        # The maximum, the two numbers, and the gradient of a hidden row: no all-gather, and nothing grows with c.
+        # The maximum, two numbers, and the gradient of a hidden row. There is no all-gather, and nothing grows with c.
         assert sent(compiled_split(devices, n, d, c)) == {"all-reduce": n * (4 + 8 + 4 * d)}
         assert sent(compiled_split(devices, n, d, c, fused=False)) == {"all-reduce": n * (4 + 8)}
 
@@ -186,7 +186,7 @@ def test_split_classes_send_a_few_numbers_a_row(devices):
     ],
 )
 @pytest.mark.parametrize("fused", [True, False], ids=["linear_cross_entropy", "cross_entropy"])
-def test_options_of_split_classes_send_the_numbers_that_are_documented(kind, options, more, more_fused, fused):
+def test_options_of_split_classes_send_the_documented_numbers(kind, options, more, more_fused, fused):
     n, d, c = 64, 16, 32
 
     def local(first, kernel, class_weights, target):
@@ -208,7 +208,7 @@ def test_options_of_split_classes_send_the_numbers_that_are_documented(kind, opt
     assert sent(compiled) == {"all-reduce": 4 * n * numbers}
 
 
-def test_rows_and_classes_split_send_both():
+def test_split_rows_and_classes_send_both():
     n, d, c = 64, 16, 32  # on 4 x 2 devices
 
     def local(hidden, kernel, target):
@@ -225,13 +225,13 @@ def test_rows_and_classes_split_send_both():
     assert sent(compiled) == {"all-reduce": 8 + n * (12 + 4 * d) + 4 * d * c}
 
 
-def test_split_classes_take_their_share_of_the_memory():
+def test_split_classes_divide_the_memory():
     def temporaries(devices, c, chunk_size):
         compiled = compiled_split(devices, 512, 32, c, chunk_size, compiler_options=OPTIMISED)
         return compiled.memory_analysis().temp_size_in_bytes
 
     def growth(devices, chunk_size):
-        """Of the temporaries of a device with the vocabulary, in arrays of a chunk's logits on one device."""
+        """The growth of a device's temporaries with the vocabulary, in units of a chunk's logits on one device."""
         small, large = (temporaries(devices, c, chunk_size) for c in (2**14, 2**16))
         return (large - small) / (4 * chunk_size * (2**16 - 2**14))
 
@@ -239,14 +239,14 @@ def test_split_classes_take_their_share_of_the_memory():
     assert eighth <= 1.1 * whole / 8
     assert whole <= 2.1
     assert eighth <= 2.1 / 8
-    # By some shapes XLA's heap comes out with a gap, and with three arrays where two would do.
+    # For some shapes, XLA's heap has a gap, and three arrays where two would be enough.
     assert growth(1, 64) <= 3.4
     assert growth(8, 64) <= 3.4 / 8
     assert temporaries(8, 2**16, None) <= temporaries(1, 2**16, None)
 
 
 @pytest.mark.nans
-def test_padding_is_no_class_on_one_device_either():
+def test_padding_is_not_a_class_on_one_device_either():
     target = np.array([0, 2, -100])
     logits = np.array([[1.0, 2.0, 0.5], [0.0, 1.0, 3.0], [0.0, 0.0, 0.0]], np.float32)
     junk = np.concatenate([logits, np.full((3, 2), np.nan, np.float32)], axis=1)

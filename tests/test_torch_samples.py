@@ -1,4 +1,4 @@
-"""Live parity: PyTorch's own sample inputs for its losses, and Optax, where they are installed."""
+"""Live parity with PyTorch, on the sample inputs of its own tests, and with Optax, if they are installed."""
 
 import warnings
 
@@ -11,8 +11,8 @@ import jaxloss
 from tests.record_reference import PACK
 from tests.registry import REGISTRY
 
-ROWS = {row.name: row for row in REGISTRY if row.in_torch and row.name not in PACK}  # the rest are modules there
-# Losses whose `weight` is one a class; in all others it is one a sample.
+ROWS = {row.name: row for row in REGISTRY if row.in_torch and row.name not in PACK}  # the rest are modules in PyTorch
+# Losses with one `weight` per class; in all others it is per sample.
 CLASS_WEIGHTED = (
     "nll_loss",
     "cross_entropy",
@@ -21,7 +21,7 @@ CLASS_WEIGHTED = (
     "multilabel_soft_margin_loss",
 )
 TWO_CASES = ("hinge_embedding_loss", "cosine_embedding_loss")
-N_FLOAT32 = 40  # of which the programs are those of float64 with another dtype, so that as many are enough
+N_FLOAT32 = 40  # enough, because the programs are those of float64 in another dtype
 LAYERS = ("linear_cross_entropy",)  # PyTorch's kernel is (C, D), ours (D, C)
 CLASS_AXIS_SECOND = ("nll_loss", "cross_entropy")
 
@@ -37,14 +37,14 @@ def sample_inputs(torch, name, dtype):
 
 
 def legacy_reduction(size_average, reduce):
-    """What PyTorch's deprecated pair of flags means."""
+    """The meaning of PyTorch's pair of deprecated flags."""
     if reduce is False:
         return "none"
     return "sum" if size_average is False else "mean"
 
 
 def translate(name, arrays, options):
-    """PyTorch's options as ours; those left at None stay out."""
+    """PyTorch's options in our spelling, without those that are None."""
     ours = {key: value.detach().numpy() if hasattr(value, "detach") else value for key, value in options.items()}
     ours = {key: value for key, value in ours.items() if value is not None}
     if "size_average" in ours or "reduce" in ours:
@@ -57,13 +57,13 @@ def translate(name, arrays, options):
             ours.pop("ignore_index", None)
     if "linear_bias" in ours:
         ours["bias"] = ours.pop("linear_bias")
-    ours.pop("options", None)  # how PyTorch chunks
-    ours.pop("distance_function", None)  # in the samples always the default
+    ours.pop("options", None)  # for chunking in PyTorch
+    ours.pop("distance_function", None)  # always the default in the samples
     return ours
 
 
 def admitted(name, arrays, options):
-    """Whether the shapes meet our rule: batch axes of equal rank or none, all of them in a prediction."""
+    """Whether jaxloss accepts the shapes: batch axes of equal rank or none, and all of them in a prediction."""
     row = ROWS[name]
     cores = row.cores
     if name in ("cross_entropy", "linear_cross_entropy"):
@@ -77,7 +77,7 @@ def admitted(name, arrays, options):
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("name", ROWS)
-def test_pytorchs_own_samples(name, dtype):
+def test_sample_inputs_of_pytorch(name, dtype):
     torch = pytest.importorskip("torch")
     compared = refused = 0
     samples = sample_inputs(torch, name, getattr(torch, dtype))
@@ -88,7 +88,7 @@ def test_pytorchs_own_samples(name, dtype):
         options = translate(name, arrays, sample.kwargs)
         with jax.enable_x64(dtype == "float64"):
             if name in TWO_CASES and not np.isin(arrays[-1], (-1, 1)).all():
-                # One sample of PyTorch's has a random target, to which it adds up both cases.
+                # One sample of PyTorch has random targets, for which it adds both cases.
                 with jax.debug_nans(False):
                     assert np.isnan(getattr(jaxloss, name)(*arrays, **options))
                 refused += 1
@@ -106,12 +106,12 @@ def test_pytorchs_own_samples(name, dtype):
 def compare(torch, name, sample, arrays, options):
     tensors = [tensor.detach().clone() for tensor in (sample.input, *sample.args)]
     floating = [i for i, array in enumerate(arrays) if np.issubdtype(array.dtype, np.floating)]
-    # PyTorch has no derivative by some targets: it refuses to be asked, or leaves it out.
+    # PyTorch has no derivative with respect to some targets: it raises an error or leaves the gradient out.
     floating = [i for i in floating if (sample.input, *sample.args)[i].requires_grad]
     for i in floating:
         tensors[i].requires_grad_()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # PyTorch's on its own deprecated arguments
+        warnings.simplefilter("ignore")  # PyTorch's warnings about its own deprecated arguments
         expected = getattr(torch.nn.functional, name)(*tensors, **sample.kwargs)
     expected.sum().backward()
     floating = [i for i in floating if tensors[i].grad is not None]
@@ -126,7 +126,7 @@ def compare(torch, name, sample, arrays, options):
     (_, losses), gradients = jax.value_and_grad(total, has_aux=True)([arrays[i] for i in floating])
     exact = arrays[0].dtype == np.float64
     wanted = expected.detach().numpy()
-    of_nothing = expected.ndim == 0 and np.isnan(wanted)  # a mean, NaN there and 0 here
+    of_nothing = expected.ndim == 0 and np.isnan(wanted)  # a mean over no samples: NaN in PyTorch and 0 here
     if of_nothing:
         wanted = np.zeros_like(wanted)
     np.testing.assert_allclose(losses, wanted, rtol=1e-12 if exact else 2e-6, atol=1e-12 if exact else 2e-6)
@@ -136,7 +136,7 @@ def compare(torch, name, sample, arrays, options):
         np.testing.assert_allclose(gradient, slope, rtol=1e-10 if exact else 1e-5, atol=1e-12 if exact else 1e-5)
 
 
-def test_optax():
+def test_matches_optax():
     losses = pytest.importorskip("optax").losses
     generator = np.random.default_rng(0)
     x, y = (jnp.asarray(generator.normal(size=(6, 5)), jnp.float32) for _ in range(2))

@@ -1,4 +1,4 @@
-"""Norms, distances and cosines by themselves, and where other libraries' fail: equal, zero, tiny and huge vectors."""
+"""Norms, distances and cosines, also where other libraries fail: equal, zero, tiny and huge vectors."""
 
 import functools
 
@@ -14,7 +14,7 @@ POWERS = (1.0, 1.5, 2.0, 3.0, float("inf"))
 each_power = pytest.mark.parametrize("p", POWERS)
 X = np.array([0.3, -1.2, 0.0, 2.5, -0.7], np.float32)
 Y = np.array([1.1, 0.4, -0.6, 2.0, 0.9], np.float32)
-# In float32: no square of these is in its range.
+# The squares of the first and the last are beyond the range of float32.
 SCALES = (1e-30, 1.0, 1e30)
 
 
@@ -27,7 +27,7 @@ def slope_of(x, p):
 
 @each_power
 @pytest.mark.parametrize("scale", SCALES)
-def test_norms_are_right_at_every_scale(p, scale):
+def test_norms_are_accurate_at_every_scale(p, scale):
     x = np.float32(scale) * X
     exact = x.astype(np.float64)
     value, gradient = jax.value_and_grad(vectors.norm)(x, p, kink_width=0.0)
@@ -56,7 +56,7 @@ def test_hessians_are_finite_and_symmetric(p, x):
 
 @each_power
 @pytest.mark.parametrize("width", [0.1, 1.0])
-def test_the_gradient_of_a_norm_adds_up_to_its_rise_through_zero(p, width):
+def test_the_gradient_of_a_norm_integrates_to_its_change_through_zero(p, width):
     with jax.enable_x64(True):
         direction = np.array([0.6, -0.8, 0.3])
         t = np.linspace(-10, 15, 25001)
@@ -67,7 +67,7 @@ def test_the_gradient_of_a_norm_adds_up_to_its_rise_through_zero(p, width):
         assert np.abs(np.diff(slopes)).max() < 0.02 / width
 
 
-def test_distances_add_eps_to_each_difference_and_are_0_between_equals():
+def test_distances_add_eps_to_each_difference_and_are_0_between_equal_vectors():
     value = vectors.distance(X, Y, eps=0.1)
     np.testing.assert_allclose(value, np.linalg.norm(X.astype(float) - Y + 0.1), rtol=1e-6)
     for p in POWERS:
@@ -80,7 +80,7 @@ def test_distances_add_eps_to_each_difference_and_are_0_between_equals():
 
 
 @pytest.mark.parametrize("scales", [(a, b) for a in SCALES for b in SCALES], ids=str)
-def test_a_cosine_depends_on_directions_alone(scales):
+def test_a_cosine_depends_only_on_directions(scales):
     x, y = np.float32(scales[0]) * X, np.float32(scales[1]) * Y
     exact = [v.astype(np.float64) for v in (x, y)]
     lengths = [np.linalg.norm(v) for v in exact]
@@ -101,12 +101,12 @@ def test_cosines_of_equal_opposite_and_zero_vectors():
         assert np.isfinite(jax.hessian(vectors.cosine_similarity, (0, 1))(x, y)).all()
 
 
-def test_a_cosine_distance_keeps_the_digits_of_small_angles():
+def test_a_cosine_distance_is_accurate_for_small_angles():
     x, zero = np.float32([1, 0]), np.zeros(2, np.float32)
     for angle in (1e-2, 1e-5, 1e-15):
         y = np.float32([np.cos(angle), np.sin(angle)])
         value, gradient = jax.value_and_grad(vectors.cosine_distance)(x, y)
-        np.testing.assert_allclose(value, float(y[1]) ** 2 / 2, rtol=1e-4)  # y rounded is not quite of length 1
+        np.testing.assert_allclose(value, float(y[1]) ** 2 / 2, rtol=1e-4)  # rounding changes the length of y
         np.testing.assert_allclose(gradient, [0, -y[1]], rtol=1e-5, atol=1e-12)
     for y, distance in ((x, 0), (-x, 2), (np.float32([0, 1]), 1), (zero, 1)):
         value, gradients = jax.value_and_grad(vectors.cosine_distance, (0, 1))(x, y)
@@ -170,7 +170,7 @@ def test_cosine_embedding_of_equal_zero_and_huge_vectors(case, target):
     assert np.isfinite(jax.hessian(loss, (0, 1))(*PAIRS[case])).all()
 
 
-def test_between_2_and_3_an_entry_of_0_is_no_kink():
+def test_an_entry_of_0_is_not_a_kink_for_p_between_2_and_3():
     x = np.float32([0.1, -2.0, 0.3])
     gradient = jax.grad(vectors.norm)(x, 2.5, kink_width=0.5)
     np.testing.assert_allclose(gradient, slope_of(x.astype(np.float64), 2.5), rtol=1e-5)
@@ -178,8 +178,8 @@ def test_between_2_and_3_an_entry_of_0_is_no_kink():
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
 @pytest.mark.parametrize("p", [1.0, 2.0, float("inf")])
-def test_distances_of_small_numbers_keep_their_digits(dtype, p):
-    # Differences between these have to be normal numbers for the largest to be the largest.
+def test_distances_of_tiny_vectors_are_accurate(dtype, p):
+    # Differences between these must be normal numbers. Subnormal ones count as 0, and entries would tie.
     tiny = 1e-3 if dtype == np.float16 else 1e-33 if p == np.inf else 1e-36
     x = np.random.default_rng(0).uniform(tiny, 2 * tiny, 1000).astype(dtype)
     value, gradient = jax.value_and_grad(vectors.distance)(x, np.zeros_like(x), p=p, kink_width=0.0)
@@ -190,7 +190,7 @@ def test_distances_of_small_numbers_keep_their_digits(dtype, p):
 
 
 @pytest.mark.parametrize("p", [1.0, 2.0, 3.0, float("inf")])
-def test_in_its_unit_no_distance_overflows(p):
+def test_no_distance_overflows_in_its_unit(p):
     for d in (1, 2, 3, 64, 1000):
         unit = vectors.unit(d, p)
         assert np.log2(unit) % 1 == 0
@@ -199,13 +199,13 @@ def test_in_its_unit_no_distance_overflows(p):
     assert np.isfinite(vectors.distance(largest, -largest, p=p))
 
 
-def test_the_gradient_of_a_norm_of_a_high_power_is_shared_fairly():
+def test_equal_entries_share_the_gradient_of_a_norm_of_high_power():
     for p in (100.0, 1000.0, 1e8):
         gradient = jax.grad(vectors.norm)(np.ones(2, np.float32), p)
         np.testing.assert_allclose(gradient, np.full(2, 2 ** (1 / p) / 2), rtol=1e-6)
 
 
-def test_widths_may_differ_from_vector_to_vector():
+def test_each_vector_may_have_its_own_width():
     x, widths = np.full((2, 3), 0.1, np.float32), np.array([0.0, 2.0], np.float32)
     for p in POWERS:
         together = jax.grad(lambda x, p=p: vectors.norm(x, p, widths).sum())(x)
@@ -234,7 +234,7 @@ def test_errors():
 
 @pytest.mark.parametrize("angle", [1e-2, 1e-4, 1e-6, 1e-8, 0.0])
 @pytest.mark.parametrize("sign", [1, -1])
-def test_the_gradient_of_a_cosine_is_at_right_angles_however_small_the_angle(angle, sign):
+def test_the_gradient_of_a_cosine_is_perpendicular_however_small_the_angle(angle, sign):
     y = sign * (X + np.float32(angle) * Y)
     by_x, by_y = jax.grad(vectors.cosine_similarity, (0, 1))(X, y)
     for gradient, vector in ((by_x, X), (by_y, y)):
@@ -250,7 +250,7 @@ def test_the_distance_of_opposite_vectors_is_at_most_2():
 
 
 @each_power
-def test_norms_of_vectors_next_to_overflow(p):
+def test_norms_of_vectors_close_to_overflow(p):
     x = np.float32([1.5e38, -1e38, 3e37])
     value, gradient = jax.value_and_grad(vectors.norm)(x, p, kink_width=0.0)
     np.testing.assert_allclose(value, np.linalg.norm(x.astype(np.float64), p), rtol=1e-6)

@@ -1,4 +1,4 @@
-"""One of two processes that work on one batch: `python -m tests.two_processes NUMBER PORT`, run by test_processes.py.
+"""One of two processes that share a batch: `python -m tests.two_processes NUMBER PORT`, run by test_processes.py.
 
 Prints the mean loss of the whole batch and its gradients, by automatic sharding and by `shard_map`, as JSON.
 """
@@ -18,7 +18,7 @@ CLASSES = 7
 
 
 def batch():
-    """A batch of which the second half is masked but for one row."""
+    """A batch with only one unmasked row in its second half."""
     generator = np.random.default_rng(0)
     hidden = generator.normal(size=(16, 5)).astype(np.float32)
     target = generator.integers(0, CLASSES, 16).astype(np.int32)
@@ -43,7 +43,7 @@ def main(number, port):
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_num_cpu_devices", 2)
     dies = "die" in sys.argv
-    # A process on a busy machine may be silent for long; only where one dies, the other need not wait for it.
+    # A process on a busy machine may be silent for a long time, but a survivor need not wait long for a dead process.
     jax.distributed.initialize(f"localhost:{port}", 2, number, heartbeat_timeout_seconds=5 if dies else 300)
     mesh = jax.make_mesh((4,), ("data",), axis_types=(AxisType.Auto,))
     if number == 1 and dies:

@@ -1,4 +1,4 @@
-"""From one sample to a batch: `vmap` over every batch axis, or a kernel that sees the batch as a whole."""
+"""From one sample to a batch: `vmap` over every batch axis, or a kernel that sees the whole batch."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -13,13 +13,13 @@ from jaxloss._decorator.notation import Match, Operand
 
 @dataclasses.dataclass(frozen=True)
 class BatchLoss:
-    """What a kernel of a batch as a whole returns, for losses that a `vmap` of one sample would compute badly.
+    """The result of a kernel that sees the whole batch, for losses that a `vmap` of one sample would compute badly.
 
     Args:
-      losses: computes the loss of each sample, of the shape of the batch.
-      weighted_sum: computes the sum of the losses, each times its weight, of weights of that shape. It may form the
-        gradients on the way.
-      normalisers: of that shape, or None where each is 1.
+      losses: computes the loss of each sample, an array with the shape of the batch.
+      weighted_sum: maps weights, one per sample, to the sum of the weighted losses. It may compute the gradients
+        together with the sum.
+      normalisers: one per sample, or None if each is 1.
     """
 
     losses: Callable[[], Array]
@@ -28,7 +28,7 @@ class BatchLoss:
 
 
 def spread_batch(operands: Sequence[Operand], matched: Match, values: dict[str, Array]) -> dict[str, Array]:
-    """Each array over all batch axes, its core axes last as they are; parameters unchanged."""
+    """Broadcasts each array to all batch axes, followed by its core axes; parameters stay as they are."""
 
     def spread(operand: Operand) -> Array:
         value = values[operand.name]
@@ -42,13 +42,13 @@ def spread_batch(operands: Sequence[Operand], matched: Match, values: dict[str, 
 def vmap_batch(
     sample: Callable[[dict[str, Array]], Any], operands: Sequence[Operand], matched: Match
 ) -> Callable[[dict[str, Array]], Any]:
-    """The function of one sample, lifted over the batch axes; an axis of length 1 is broadcast, not copied."""
+    """Lifts the function of one sample over the batch axes. An axis of length 1 is broadcast, not copied."""
     function = sample
     for i in reversed(range(len(matched.batch_shape))):
         in_axes: dict[str, int | None] = {}
         for operand in operands:
             is_mapped = operand.batch_axes and operand.batch_shape[i] == matched.batch_shape[i]
-            # Outer axes are gone by then: what is left of this array begins with axis i, or with its core axes.
+            # The outer axes are gone by then: this array begins with axis i, or with its core axes.
             first = 0 if is_mapped and operand.batch_axes[i] == i else len(operand.core)
             in_axes[operand.name] = first if is_mapped else None
         function = jax.vmap(function, in_axes=(in_axes,))

@@ -1,4 +1,4 @@
-"""The thin layer of Python in front of jit: which arguments are arrays, which numbers are traced, what is static."""
+"""The thin layer of Python in front of jit: which arguments are arrays, which are traced and which are static."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ALWAYS_STATIC = frozenset({"reduction", "axis", "ignore_index"})
 
 
 class Bound(NamedTuple):
-    """A call, sorted: a hashable plan of what is compiled in, what is traced, and what runs after."""
+    """The options of a call: a hashable plan of what is compiled in, what is traced, and a callable reduction."""
 
     plan: tuple[tuple[str, Any], ...]
     traced: dict[str, Any]
@@ -25,22 +25,18 @@ class Bound(NamedTuple):
 
 
 class Binder:
-    """Sorts the options of one loss, and checks every Python number among them.
-
-    Args:
-      declaration: of the loss.
-    """
+    """Sorts the options of one loss, and checks every Python number among them."""
 
     def __init__(self, declaration: Declaration):
         defaults = declaration.defaults
         flags = {option: () for option, default in defaults.items() if isinstance(default, bool | str)}
-        # Compiled in, with the classes that an option may have beside that of its default.
+        # The options that are compiled in, with the types that each takes besides the type of its default.
         self._static = dict.fromkeys(ALWAYS_STATIC, ()) | {"axis": (tuple,)} | flags | declaration.static
         self._function, self._inputs, self._defaults = declaration.name, declaration.inputs, defaults
         self._arrays, self._domains = declaration.arrays, declaration.domains
 
     def arrays(self, given: tuple[Any, ...], options: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """The arrays of a call that names some of them, or has too few or too many, and the options that remain."""
+        """The arrays of a call that passes some of them by name, and its options; a TypeError for a wrong number."""
         takes = f"{self._function}: takes the arrays {', '.join(self._inputs)}"
         if len(given) > len(self._inputs):
             raise TypeError(f"{takes}, got {len(given)} by position; options go by name")
@@ -69,7 +65,7 @@ class Binder:
                 if value != default:
                     plan.append((name, value))
             elif isinstance(value, float | int | np.number) and name not in self._arrays:
-                # An int would be traced as one: another program than for 0.5.
+                # As an int, 1 would compile a different program from 0.5.
                 value = as_number(self._function, name, value, self._domains.get(name))
                 if value != default:
                     traced[name] = value
@@ -99,7 +95,7 @@ class Binder:
         return value
 
     def _static_value(self, name: str, value: Any, default: Any) -> Any:
-        """A value that is compiled in: of the type of the default; where that is None, of one that is annotated."""
+        """A value that is compiled in. It has the type of the default or, if the default is None, an annotated type."""
         value = value.item() if isinstance(value, np.bool_ | np.number) else value
         if isinstance(default, float) and type(value) is int and abs(value) < 2**53:
             value = float(value)

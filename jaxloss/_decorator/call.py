@@ -1,4 +1,4 @@
-"""One call of a loss, as jit traces it: check, promote, mask, vmap, reduce, each step one function."""
+"""One call of a loss, as jit traces it: check, promote, mask, vmap and reduce, with a function for each step."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def run(declaration: Declaration, plan: Mapping[str, Any], values: Mapping[str, 
 
 
 def check_arrays(declaration: Declaration, values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values as arrays. Raises a TypeError for what is not an array, or not of a dtype that the argument takes."""
+    """The values as arrays. Raises a TypeError for a value that is not an array, or has a dtype that is not allowed."""
     arrays: dict[str, Any] = {}
     for name, value in values.items():
         if name in declaration.structures:
@@ -54,7 +54,7 @@ def check_arrays(declaration: Declaration, values: Mapping[str, Any]) -> dict[st
 
 
 def require_array(declaration: Declaration, name: str, value: Any) -> None:
-    """Raises a TypeError for an argument that is not an array, or not the structure that it has to be."""
+    """Raises a TypeError for an argument that is not an array, or not an instance of its declared structure."""
     structure = declaration.structures.get(name)
     if structure is None:
         _errors.require_array(declaration.name, name, value)
@@ -66,12 +66,12 @@ def require_array(declaration: Declaration, name: str, value: Any) -> None:
 
 
 class Call:
-    """What is known of one call before its numbers are: its options, which notation it fits, and all shapes.
+    """What is known about a call before its values are: the options, the notation that applies, and all shapes.
 
     Args:
-      declaration: of the kernel.
+      declaration: the declaration of the kernel.
       plan: the options that are compiled in.
-      values: all arrays and traced options, of which only shapes and dtypes are looked at.
+      values: all arrays and traced options; only their shapes and dtypes are used here.
     """
 
     def __init__(self, declaration: Declaration, plan: Mapping[str, Any], values: Mapping[str, Array]):
@@ -104,7 +104,7 @@ class Call:
         return patterns[1]
 
     def _operand(self, name: str, shape: tuple[int, ...], values: Mapping[str, Array]) -> Operand:
-        """What is known of an array's axes."""
+        """The axes of an array, and how errors describe it."""
         declaration, core = self.declaration, self.cores.get(name, ())
         role, unit, hint = "", "value", ""
         if name in declaration.parameters:
@@ -118,11 +118,11 @@ class Call:
         elif name in declaration.indices:
             hint = "; a floating target means class probabilities, class indices are integers"
         if name in ("weights", "where") and not shape:
-            core = ()  # one for all items of a set
+            core = ()  # a scalar applies to all items of a set
         return Operand.of(self.name, name, shape, core, self.options.get("axis", -1), role, unit, hint)
 
     def _fills(self) -> dict[str, tuple[int, int]]:
-        """Of each array that is filled in masked samples: the number put in, and the axis that samples begin at."""
+        """For each array to fill in masked samples: the number to fill in, and the axis at which samples begin."""
         declaration, fills = self.declaration, dict[str, tuple[int, int]]()
         for operand in self.operands:
             name, core = operand.name, self.cores.get(operand.name, ())
@@ -135,7 +135,7 @@ class Call:
         return fills
 
     def placement(self, values: Mapping[str, Array]) -> PartitionSpec:
-        """How the batch lies on a mesh of explicit axes: each of its axes as that of the first array that is split."""
+        """The sharding of the batch on a mesh with explicit axes: each axis as in the first array that splits it."""
         placed: list[Any] = [None] * len(self.matched.batch_shape)
         for operand in filter(lambda operand: operand.batch_axes, self.operands):
             spec = jax.typeof(values[operand.name]).sharding.spec
@@ -147,7 +147,7 @@ class Call:
         """The losses of the batch, weighted and masked, or their sum alone."""
         dtype, promoted = self._promoted(values)
         for name in promoted.keys() & {"weights", "where"} if self.pattern.output else ():
-            if not promoted[name].ndim:  # one for all items
+            if not promoted[name].ndim:  # a scalar applies to all items
                 promoted[name] = jnp.broadcast_to(promoted[name], self.output_shape)
         if 0 in self.output_shape:
             return Samples(vary_over(jnp.zeros(self.shape, dtype), varying_axes(promoted)), None)
@@ -163,12 +163,12 @@ class Call:
             weighed = functools.partial(self._weighed, dtype=dtype, rank=len(self.output_shape))
             samples = vmap_batch(weighed, operands, self.matched)(promoted)
         if 0 in self.shape:
-            # The derivative with respect to an empty batch is not a program that XLA takes inside shard_map.
+            # Inside shard_map, XLA cannot compile the derivative with respect to an empty batch.
             samples = jax.tree.map(lambda x: vary_over(jnp.zeros(x.shape, x.dtype), varying_axes(x)), samples)
         return samples
 
     def _promoted(self, values: Mapping[str, Array]) -> tuple[Any, dict[str, Array]]:
-        """The dtype of the computation, and every array of numbers in it."""
+        """The dtype of the computation, and the values with all numeric arrays converted to it."""
         declaration = self.declaration
         kept = {"where", "valid", *self.indices, *declaration.labels}
         dtype = compute_dtype(
@@ -179,9 +179,9 @@ class Call:
         return dtype, {name: value if name in kept else value.astype(dtype) for name, value in values.items()}
 
     def _weighed(self, values: Mapping[str, Array], dtype: Any, rank: int, *, is_summed: bool = False) -> Samples:
-        """The kernel between the mask that goes in and the mask that comes out.
+        """Runs the kernel, with masking before and after it.
 
-        Both kinds of kernels run here: one that sees a sample (or a set, whose items are masked along its first axis),
+        Both kinds of kernels run here: one that sees a sample (or a set, with its items masked along the first axis),
         and one that sees the batch. They differ in how masked values are made harmless, and in what they return.
         """
         entries = masks.entries(values.get("valid"), self.cores.get("valid", ()), self.classes, self.declaration.split)
@@ -211,7 +211,7 @@ class Call:
         return mask.weigh(losses, normalisers[0] if normalisers else None, harmless.get("weights"))
 
     def _is_possible(self, valid: Array, name: str, index: Array) -> Array | None:
-        """Whether the class of an index is one that is valid; None for an index into another axis."""
+        """Whether the class of an index is valid; None for an index into another axis."""
         (axis,) = self.cores["valid"]
         if self.declaration.indices[name].axes != {axis} or self.cores[name]:
             return None

@@ -1,4 +1,4 @@
-"""What the decorator `@loss` is told of a kernel, read once: a contradiction is an error where the loss is defined."""
+"""The declaration of a loss: what `@loss` is told about a kernel, checked once, where the loss is defined."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from jaxloss._interval import Interval
 from jaxloss.options import COMMON, AxisOptions, ReductionOptions, SampleOptions, SetOptions
 
 PREDICTIONS = ("prediction", "logits", "log_probabilities", "hidden", "scores", "probabilities", "boxes")
-"""Names of a first argument that has the full size on every batch axis."""
+"""A first argument with one of these names has the full size on every batch axis."""
 
 FLOATING = (jnp.floating,), "floating numbers"
 REAL = (jnp.floating, jnp.integer, jnp.bool_), "real numbers"
@@ -27,16 +27,16 @@ INDEX_OR_PROBABILITY = (jnp.integer, jnp.floating), "integer class indices or fl
 
 
 class Declaration:
-    """A kernel with all that the decorator was told of it: see `jaxloss.loss` for the arguments.
+    """A kernel and everything that the decorator was told about it. The other arguments are those of `jaxloss.loss`.
 
     Args:
-      structures: arguments that are pytrees of arrays, with their class. An instance has the `shape` and the `dtype` of
-        the array that it stands for, and a method `check()` that raises an error where its parts do not fit together.
-      sees_batch: whether the kernel sees the batch as a whole and returns a `BatchLoss`.
+      structures: the arguments that are pytrees of arrays, with the class of each. An instance has the `shape` and
+        `dtype` of the array that it represents, and a method `check()` that raises an error if its parts do not fit.
+      sees_batch: whether the kernel sees the whole batch and returns a `BatchLoss`.
 
     Raises:
-      ValueError: a notation or an interval that cannot be read.
-      TypeError: a kernel whose signature does not fit its declaration.
+      ValueError: a notation or an interval is invalid.
+      TypeError: the signature of the kernel does not fit the declaration.
     """
 
     def __init__(
@@ -85,17 +85,17 @@ class Declaration:
 
     @property
     def arrays(self) -> frozenset[str]:
-        """The options that are arrays even where a Python number is given."""
+        """The options that are arrays even if a Python number is given."""
         return frozenset({"weights", "where", "valid", *self.parameters, *self.per_sample})
 
     def _all_cores(self, pattern: Pattern) -> dict[str, Core]:
-        """The core axes of every array of a call, by name; other options have none."""
+        """The core axes of each array of a call, by name."""
         own = dict(zip(self.inputs, pattern.cores, strict=True)) | self.parameters | self.per_sample
         common = {"weights": pattern.output, "where": pattern.output}
         return own | common | ({"valid": pattern.cores[0][:1]} if "valid" in self.own else {})
 
     def _takes(self, name: str) -> tuple[tuple[Any, ...], str]:
-        """Of which kinds the dtype of an array may be, and what errors call them."""
+        """The kinds of dtype that an array may have, and what errors call them."""
         if name in ("where", "valid"):
             return BOOLEAN
         if name in self.labels:
@@ -142,7 +142,7 @@ def _cores(texts: Mapping[str, str]) -> dict[str, Core]:
 
 
 def _types(kernel: Callable[..., Any], option: str) -> tuple[type, ...]:
-    """The classes that the annotation of an option names, None apart; empty where there is no annotation."""
+    """The types in the annotation of an option, except None; empty if there is no annotation."""
     hint = typing.get_type_hints(kernel).get(option)
     hints = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
     named = (typing.get_origin(each) or each for each in hints)
@@ -150,7 +150,7 @@ def _types(kernel: Callable[..., Any], option: str) -> tuple[type, ...]:
 
 
 def _common_options(kernel: Callable[..., Any], patterns: Sequence[Pattern], own: Iterable[str]) -> dict[str, str]:
-    """The common options with their types: those that `**options: Unpack[...]` declares, or all that make sense."""
+    """The common options with their types: those that `**options: Unpack[...]` declares, by default all that apply."""
     declared = AxisOptions if any(pattern.has_axis for pattern in patterns) else ReductionOptions
     for parameter in inspect.signature(kernel).parameters.values():
         hint = parameter.kind is parameter.VAR_KEYWORD and typing.get_type_hints(kernel).get(parameter.name)

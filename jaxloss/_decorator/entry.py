@@ -1,4 +1,4 @@
-"""Where a call enters: the only Python that every call of a loss runs, in front of `jit`."""
+"""The entry of a call: the only Python that runs on every call of a loss, before `jit`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from jaxloss._decorator.declaration import Declaration
 
 
 class Lifted:
-    """A declared kernel as a function of batches, compiled."""
+    """A declared kernel, lifted to a compiled function of batches."""
 
     def __init__(self, declaration: Declaration):
         self._declaration = declaration
@@ -22,7 +22,7 @@ class Lifted:
         def run(plan: tuple[tuple[str, Any], ...], arrays: tuple[Any, ...], traced: dict[str, Any]) -> Any:
             return call.run(declaration, dict(plan), dict(zip(declaration.inputs, arrays, strict=True)) | traced)
 
-        run.__name__ = run.__qualname__ = declaration.name  # what profiles and HLO call the program
+        run.__name__ = run.__qualname__ = declaration.name  # the name in profiles and HLO
         self._jitted = jax.jit(run, static_argnums=0)
 
     def __call__(self, arrays: tuple[Any, ...], options: dict[str, Any]) -> Any:
@@ -35,7 +35,7 @@ class Lifted:
         try:
             result = self._jitted(plan, arrays, traced)
         except Exception:
-            # jit turns away what is not an array before any check of ours has seen it.
+            # jit rejects a value that is not an array before our own checks run.
             values = dict(zip(declaration.inputs, arrays, strict=True)) | traced
             for name, value in values.items():
                 call.require_array(declaration, name, value)
@@ -46,7 +46,7 @@ class Lifted:
         return result if reduction is None else reduction(*result)
 
     def _narrowed(self, arrays: tuple[Any, ...], options: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """The call with 64-bit integers of NumPy as 32-bit ones that mean the same, where JAX would wrap them."""
+        """Replaces NumPy's 64-bit integers, which JAX would wrap, by 32-bit integers with the same meaning."""
         declaration, values = self._declaration, dict(zip(self._declaration.inputs, arrays, strict=True))
         ignored = options.get("ignore_index", declaration.own.get("ignore_index"))
         for name in declaration.indices:

@@ -1,4 +1,4 @@
-"""`@loss`: from the formula of one sample to a library function. `README.md` here walks one call through it."""
+"""`@loss`: from the formula for one sample to a library function. `README.md` here follows one call step by step."""
 
 from __future__ import annotations
 
@@ -55,77 +55,76 @@ def loss(
     static: Sequence[str] = (),
     split: str | None = None,
 ) -> Any:
-    r"""Makes a library function of a kernel: of a loss written down for one sample.
+    r"""Makes a library function from a kernel, which is the formula of a loss for one sample.
 
     The function takes batches of any rank, NumPy arrays and Python scalars. It has the options `weights`, `where` and
     `reduction` (see `jaxloss.ReductionOptions`) and, for samples that are vectors, `axis`. It computes in float32 or
-    wider, keeps masked samples out of value and gradient, and is compiled. Every loss of this library is made by it.
+    wider, keeps masked samples out of value and gradient, and is compiled. Every loss of this library is made this way.
 
-    A kernel sees one sample: its arrays have no batch axes, and its loss is a scalar. It returns the loss, or the pair
-    (loss, normaliser) where the normaliser, which is what the sample adds to the denominator of a mean, is not 1:
+    A kernel sees one sample: its arrays have no batch axes, and its loss is a scalar. It returns the loss. If the
+    normaliser, which the sample adds to the denominator of a mean, is not 1, it returns the pair (loss, normaliser):
 
     $$\text{mean} = \frac{\sum_i w_i l_i}{\sum_i n_i}$$
 
-    A sample may be more than a point, and the notation says what it is:
+    The notation says what a sample is:
 
     | notation | a sample is | `weights`, `where`, `reduction="none"` |
     | --- | --- | --- |
-    | `"(c),()->()"` | a row of class scores with its target | one a row |
-    | `"(k),(k)->()"` | a list, or the pixels of an image | one a list |
-    | `"(n,d),(n)->(n)"` | a set, each item of which has its own loss | one an item: batch axes, then n |
-    | `"(4),(4)->()"` | an axis of a known length | one a box |
+    | `"(c),()->()"` | a row of class scores with its target | one per row |
+    | `"(k),(k)->()"` | a list, or the pixels of an image | one per list |
+    | `"(n,d),(n)->(n)"` | a set of items, each with its own loss | one per item: batch axes, then n |
+    | `"(4),(4)->()"` | a box with its target: axes of known length | one per box |
 
-    - A loss whose arrays have one core axis takes `axis=`, an integer or a tuple of several, which are flattened.
-    - A kernel may declare the keyword `valid`: which entries of the first core axis of its first array exist, boolean,
-      of the shape of that axis. The kernel is handed booleans whether or not the caller gives them, and 0 stands in
-      every array where an entry does not exist. A sample whose class index is not valid is NaN.
-    - In a loss of a set, an item that is masked by `where` is neither anchor nor candidate. The kernel declares the
-      keyword `where` to be handed which items count, and `**options: Unpack[jaxloss.SetOptions]`; 0 stands in masked
-      items. Weights weigh an item's own loss.
+    - If each array has at most one core axis, the loss takes `axis=`: an integer, or a tuple of axes to flatten.
+    - A kernel may declare the keyword `valid`, a boolean vector that says which entries of the first core axis of its
+      first array exist. The kernel always receives booleans, whether or not the caller gives them. Missing entries are
+      0 in every array. The loss is NaN for a sample with a class index that is not valid.
+    - In a loss of a set, an item masked by `where` is neither anchor nor candidate. The kernel declares the keyword
+      `where`, which says which items are unmasked, and `**options: Unpack[jaxloss.SetOptions]`. Masked items are 0.
+      `weights` multiply each item's own loss.
 
-    Which of the common options the function has, `**options: Unpack[...]` says: `jaxloss.ReductionOptions`,
-    `jaxloss.AxisOptions`, `jaxloss.SetOptions` or, for a function of a sample that is not a loss and has no reductions,
-    `jaxloss.SampleOptions`.
+    `**options: Unpack[...]` declares the common options: `jaxloss.ReductionOptions`, `jaxloss.AxisOptions` or
+    `jaxloss.SetOptions`. A function of a sample that is not a loss has no reductions; it takes `jaxloss.SampleOptions`.
 
-    The other keyword-only parameters of a kernel are the options of the loss. One left at its default reaches the
-    kernel as it is, so that a kernel can leave a term out. Any other number comes as a traced scalar of the dtype of
-    the computation, so that another number does not compile another program. A caller may also give an array with one
-    value a sample.
+    The other keyword-only parameters of a kernel are the options of the loss. An option left at its default reaches the
+    kernel unchanged, so that the kernel can leave out a term. Any other number reaches it as a traced scalar in the
+    dtype of the computation, so that changing the number does not recompile. A caller may also give an array with one
+    value per sample.
 
     Args:
-      notations: what one sample looks like in NumPy's gufunc notation, such as "(c),()->()". Where there are two, an
-        integer array of `indices` selects the first, a floating one the second.
-      indices: which argument holds indices into an axis, and their range, such as {"target": "[0, c)"}. Samples whose
-        index equals the option `ignore_index`, if the kernel declares one, are masked.
-      domains: the interval that an argument has to lie in, such as {"margin": "[0, inf)"}. Python numbers given for
-        options are always checked, arrays under `jaxloss.data_checks`, for which a kernel may also make checks of its
-        own by `jaxloss.require`.
+      notations: the shape of one sample in NumPy's gufunc notation, such as "(c),()->()". If there are two, integer
+        indices select the first and a floating array in their place selects the second.
+      indices: the arguments that hold indices into an axis, with their range, such as {"target": "[0, c)"}. If the
+        kernel declares the option `ignore_index`, samples with that index are masked.
+      domains: the interval in which an argument must lie, such as {"margin": "[0, inf)"}. Options given as Python
+        numbers are always checked. Arrays are checked under `jaxloss.data_checks`, where a kernel can add checks of its
+        own with `jaxloss.require`.
       parameters: options that are arrays shared by all samples, with their axes, such as {"class_weights": "(c)"}.
       per_sample: options that are arrays with axes of a sample, such as {"item_weights": "(k)"}.
-      labels: arguments that are integers compared with each other and never used as indices, of any integer dtype. They
-        reach the kernel as integers, and 64-bit labels of NumPy keep which of them are equal.
-      static: options that decide the structure of the program, compiled in as Python values.
-      split: the axis of classes that may be split over devices. The kernel has the static options `axis_name` and
-        `n_classes`, both None by default, and takes one more argument in front: the class axis of the call, with the
-        methods `exists()` (which columns are possible classes, None where all are), `share(values, index)` (what this
-        device adds to `values[index]`), `maximum` and `sums` (over the devices). `indices` range over the columns of
-        all devices, and columns at or beyond `n_classes` reach the kernel as 0.
+      labels: arguments that are integers of any dtype, compared with each other and never used as indices. They reach
+        the kernel as integers. Narrowing NumPy's 64-bit labels keeps equal labels equal and different ones different.
+      static: options that determine the structure of the program, compiled in as Python values.
+      split: the class axis, which may be split over devices. The kernel has the static options `axis_name` and
+        `n_classes`, both None by default, and takes one more argument in front: the class axis of the call. Its methods
+        are `exists()` (which columns are possible classes; None if all are), `share(values, index)` (what this device
+        adds to `values[index]`), and `maximum` and `sums` over the devices. `indices` range over the columns of all
+        devices. Columns from `n_classes` on reach the kernel as 0.
 
     Returns:
-      A decorator. What it makes of a kernel has the kernel's name, documentation and arguments. Arrays must be
-      floating, except labels, indices and an array named `target`, and are named in the singular. A first array called
-      `prediction`, `logits`, `log_probabilities`, `hidden`, `scores`, `probabilities` or `boxes` has the full size on
-      every batch axis; other arrays broadcast.
+      A decorator. The function it returns has the kernel's name, documentation and arguments. Arrays must be floating,
+      except labels, indices and an array named `target`. A first array with exactly the name `prediction`, `logits`,
+      `log_probabilities`, `hidden`, `scores`, `probabilities` or `boxes` has the full size on every batch axis. Other
+      arrays broadcast.
 
     Raises:
-      ValueError: a notation or an interval that cannot be read.
-      TypeError: a kernel whose signature does not fit what is said of it.
+      ValueError: a notation or an interval is invalid.
+      TypeError: the signature of the kernel does not fit the declaration.
 
     Reference:
       NumPy documentation, "Generalized universal function API" (the notation).
 
     Example:
-      The deviance of Tweedie's distribution for 1 < power < 2, as insurers use it: per unit of exposure, so the
+      The deviance of Tweedie's distribution for 1 < power < 2, as used in insurance. It is per unit of exposure, so the
       exposure is the normaliser.
 
       >>> from typing import Unpack
@@ -139,7 +138,7 @@ def loss(
       >>> print(tweedie_loss(log_rate, claims, years, where=~jnp.isnan(log_rate)))
       5.0
 
-      A list of items, some of which are padding, and pixels on two axes:
+      A list of items, some of them padding, and pixels on two axes:
 
       >>> @jaxloss.loss("(k),(k)->()")
       ... def listwise_loss(scores, target, *, valid=None, **options: Unpack[jaxloss.AxisOptions]):
@@ -150,7 +149,7 @@ def loss(
       >>> print(f"{listwise_loss(jnp.zeros((1, 2, 2)), jnp.ones((1, 2, 2)), axis=(-2, -1)):.4f}")
       5.5452
 
-      A set: how far each item is from the mean of the items that have its label.
+      A set: the squared distance of each item from the mean of the items with its label.
 
       >>> @jaxloss.loss("(n,d),(n)->(n)")
       ... def scatter_loss(embeddings, labels, *, where=None, **options: Unpack[jaxloss.SetOptions]):
@@ -214,11 +213,11 @@ def batch_loss(
     static: Sequence[str] = (),
     split: str | None = None,
 ) -> Any:
-    """`loss` for a kernel that sees the batch as a whole and returns a `BatchLoss`.
+    """`loss` for a kernel that sees the whole batch and returns a `BatchLoss`.
 
-    Its arrays have all batch axes, also options that are numbers, with 0 in masked samples (1 in options, -1 in class
-    indices). `parameters`, which may be arguments here, come as they are, and floating arguments in the dtype that the
-    caller gave them. `structures` are arguments that are pytrees: see `Declaration`.
+    Its arrays keep all batch axes, and numeric options have them too. Masked samples are 0 (1 in options, -1 in class
+    indices). `parameters`, which may be arguments here, are passed unchanged. Floating arguments keep the dtype that
+    the caller gave them. `structures` are arguments that are pytrees: see `Declaration`.
     """
     return _decorator(
         notations,
@@ -245,7 +244,7 @@ def _decorator(
     structures: Mapping[str, type] | None = None,
     sees_batch: bool = False,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """What `loss` and `batch_loss` return; raises a TypeError for arguments of another type than they take."""
+    """What `loss` and `batch_loss` return; raises a TypeError for an argument of the wrong type."""
     if not _are_texts(notations):
         raise TypeError("loss: takes notations such as '(c),()->()' and makes a decorator; write @loss('(c),()->()')")
     texts = {"indices": indices, "domains": domains, "parameters": parameters, "per_sample": per_sample}
@@ -294,5 +293,5 @@ def _are_texts(values: Sequence[Any]) -> bool:
 
 
 def declaration_of(function: Callable[..., Any]) -> Declaration:
-    """What a function made by `loss` was declared to be."""
+    """The declaration of a function made by `loss`."""
     return getattr(function, "__declaration__")  # noqa: B009 (not an attribute that a static type of a function has)

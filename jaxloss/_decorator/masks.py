@@ -1,8 +1,8 @@
-"""Everything about masks: what a kernel sees of samples that do not count, and what is kept of their losses.
+"""Everything about masks: what a kernel sees of masked samples, and what becomes of their losses.
 
-A masked sample must reach neither value nor gradient, whatever stands in it. Two steps keep it out. In front of the
-kernel its inputs are made harmless: cut off from differentiation or, where the kernel combines samples, replaced by
-harmless numbers. Behind the kernel its loss and its normaliser are replaced by 0.
+A masked sample must affect neither value nor gradient, whatever it contains. Two steps keep it out. Before the kernel,
+its inputs are made harmless: cut off from differentiation or, if the kernel combines samples, replaced by harmless
+numbers. After the kernel, its loss and its normaliser are replaced by 0.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from jaxloss.reductions import Samples
 
 @dataclasses.dataclass(frozen=True)
 class Mask:
-    """Which samples count, and which of them can be computed.
+    """Which samples are counted, and which of them can be computed.
 
-    Both are boolean arrays with one entry a sample: scalars where a kernel sees one sample, arrays over the items where
-    it sees a set, over all batch axes where it sees the batch. None stands for all samples.
+    Both are boolean with one entry per sample: a scalar if the kernel sees one sample, an array over the items if it
+    sees a set, and an array over all batch axes if it sees the batch. None means all samples.
 
     Args:
-      counted: where `where` and `ignore_index` let a sample count.
-      usable: where every class index of a sample lies in its range. A sample that does not count is usable, as a NaN
-        that is masked later would be an error under `jax_debug_nans`.
+      counted: which samples are masked neither by `where` nor by `ignore_index`.
+      usable: which samples have all class indices in range. A masked sample is usable, because a NaN that is masked
+        later would be an error under `jax_debug_nans`.
     """
 
     counted: Array | None
@@ -48,9 +48,9 @@ class Mask:
         rank: int,
         is_possible: Callable[[str, Array], Array | None] | None,
     ) -> tuple[Mask, dict[str, Array]]:
-        """The mask of samples along the first `rank` axes, and the class indices moved into their ranges.
+        """The mask of samples along the first `rank` axes, and the class indices clipped to their ranges.
 
-        `is_possible`, of the name of an argument and its indices, says which of their classes are valid.
+        `is_possible` maps the name of an argument and its indices to which of their classes are valid.
         """
         counted, usable, clipped = where, None, {}
         for name, index in indices.items():
@@ -65,26 +65,26 @@ class Mask:
         return Mask(counted, usable if usable is None or counted is None else usable | ~counted), clipped
 
     def harmless(self, values: Mapping[str, Array], fills: Mapping[str, tuple[int, int]]) -> dict[str, Array]:
-        """The values that a kernel may see: filled where it combines samples, and else cut off.
+        """The values that a kernel may see: filled if it combines samples, otherwise cut off from differentiation.
 
-        `fills` has, for every array that is filled, the number that is put in and the axis that samples begin at.
+        `fills` has the number to fill in for each array, and the axis at which samples begin.
         """
         if not fills:
             return jax.tree.map(self.cut, dict(values))
         return {**values, **{name: self.fill(values[name], *fill) for name, fill in fills.items()}}
 
     def cut(self, value: Array) -> Array:
-        """The value of one sample, cut off from differentiation where the sample does not count.
+        """The value of one sample, cut off from differentiation if the sample is masked.
 
-        The selection has equal branches, so it costs the forward pass nothing. Replacing masked logits by harmless ones
-        costs 2.7 times the forward pass of a (2048, 8192) cross-entropy (XLA:CPU, jax 0.10).
+        The selection has equal branches, so it costs nothing in the forward pass. Replacing masked logits by harmless
+        ones costs 2.7 times the forward pass of a (2048, 8192) cross-entropy (XLA:CPU, jax 0.10).
         """
         if self.counted is None or not jnp.issubdtype(value.dtype, jnp.floating):
             return value
         return jnp.where(self.counted, value, lax.stop_gradient(value))
 
     def fill(self, value: Array, number: int, axis: int = 0) -> Array:
-        """The value, whose samples begin at an axis, with this number in those that do not count or are not usable."""
+        """The value with this number in the samples that are masked or not usable. Samples begin at `axis`."""
         harmless = _both(self.counted, self.usable)
         if harmless is None:
             return value
@@ -92,7 +92,7 @@ class Mask:
         return jnp.where(harmless, value, jnp.asarray(number, value.dtype))
 
     def weigh(self, losses: Array, normalisers: Array | None, weights: Array | None) -> Samples:
-        """Weighted losses and their normalisers: 0 where a sample does not count, NaN where it is not usable."""
+        """Weighted losses and their normalisers: 0 for a masked sample, NaN for one that is not usable."""
         losses = self._nan_unless_usable(losses)
         normalisers = None if normalisers is None else self._nan_unless_usable(normalisers)
         weighted_normalisers = None
@@ -107,7 +107,7 @@ class Mask:
         return Samples(losses, normalisers, weighted_normalisers)
 
     def weigh_batch(self, batch: BatchLoss, weights: Array | None, ones: Array, *, is_summed: bool) -> Samples:
-        """The same of a batch as a whole, of which the sum alone may be asked for; `ones` has one number a sample."""
+        """The same for a whole batch, or only the sum if `is_summed`. `ones` has one number per sample."""
         if not is_summed:
             return self.weigh(batch.losses(), batch.normalisers, weights)
         loss_sum = batch.weighted_sum(self.fill(ones if weights is None else weights, 0))
@@ -119,13 +119,13 @@ class Mask:
     def _nan_unless_usable(self, value: Array) -> Array:
         if self.usable is None:
             return value
-        # Without jit this constant, which nobody sees, would be an error under jax_debug_nans.
+        # Without jit, the constant NaN would be an error under jax_debug_nans.
         with jax.debug_nans(False):
             return jnp.where(self.usable, value, jnp.nan)
 
 
 def _both(one: Array | None, other: Array | None) -> Array | None:
-    """Where both conditions hold, None being one that always does."""
+    """Where both conditions hold; None means that a condition always holds."""
     if one is None or other is None:
         return other if one is None else one
     return one & other
@@ -134,7 +134,7 @@ def _both(one: Array | None, other: Array | None) -> Array | None:
 def entries(
     valid: Array | None, valid_core: Core, classes: ClassAxis | None, class_axis: str | None
 ) -> dict[str, Array]:
-    """By axis, which of its entries exist, of those axes of which some may not: valid ones that are not padding."""
+    """For each axis that may have missing entries, which entries exist: those that are valid and not padding."""
     padding = None if classes is None else classes.exists()
     exists = {} if padding is None or class_axis is None else {class_axis: padding}
     if valid is not None:
@@ -146,7 +146,7 @@ def entries(
 def without_missing(
     values: Mapping[str, Array], cores: Mapping[str, Core], exists: Mapping[str, Array]
 ) -> dict[str, Array]:
-    """Every array, its core axes last, with 0 in the entries that do not exist."""
+    """Every array, its core axes last, with 0 in the missing entries."""
 
     def filled(name: str, value: Array) -> Array:
         for axis, there in exists.items():

@@ -1,7 +1,7 @@
 """The shape of one sample in NumPy's gufunc notation, and how the arrays of a call are matched against it.
 
-`"(c),()->()"` says that the first array has one core axis, called c, that the second has none, and that the loss of a
-sample is a number. The axes of an array that are not core axes are its batch axes.
+In `"(c),()->()"`, the first array has one core axis, called c. The second array has none, and the loss of a sample is a
+scalar. All other axes of an array are its batch axes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _GROUP = rf"\(\s*(?:{_AXIS}(?:\s*,\s*{_AXIS})*)?\s*\)"
 _NOTATION = re.compile(rf"\s*{_GROUP}(?:\s*,\s*{_GROUP})*\s*->\s*{_GROUP}\s*")
 
 Core = tuple[str, ...]
-"""Names of core axes. The name of an axis of a known length is that length, such as "4"."""
+"""Names of core axes. An axis of known length has its length as its name, such as "4"."""
 
 Axis = int | tuple[int, ...]
 
@@ -29,9 +29,9 @@ class Pattern:
     """The shapes of one sample.
 
     Args:
-      notation: as it was written.
-      cores: of each array the names of its core axes, which come last in it, but for `axis=`.
-      output: the core axes of the loss: none where a sample has one loss, (n) where each of n items has its own.
+      notation: the notation as written.
+      cores: the names of the core axes of each array. They are its last axes, unless `axis=` says otherwise.
+      output: the core axes of the loss: none if a sample has one loss, (n) if each of n items has its own.
     """
 
     notation: str
@@ -51,25 +51,26 @@ class Pattern:
 
     @property
     def has_axis(self) -> bool:
-        """Whether each array has at most one core axis, and some array has one, which `axis=` can then place."""
+        """Whether `axis=` can place the core axis: each array has at most one, and some array has one."""
         return not self.output and {0} < {0, *map(len, self.cores)} <= {0, 1}
 
 
 @dataclasses.dataclass(frozen=True)
 class Operand:
-    """An array of a call, its axes told apart.
+    """The shape of an array of a call, separated into core axes and batch axes.
 
     Args:
-      name: of the argument.
-      shape: of the array.
+      name: the name of the argument.
+      shape: the shape of the array.
       core: the names of its core axes.
-      core_axes: where they lie. Several for one core axis are flattened into it, in this order.
-      core_shape: their lengths.
-      batch_axes: where the other axes lie.
-      batch_shape: their lengths.
-      role: "prediction" for one that has the full size on every batch axis, "index" for one that has exactly the batch
-        axes of the prediction or none, "parameter" for one without batch axes, shared by all samples.
-      unit: what one sample of it is called in errors.
+      core_axes: the positions of its core axes. If there are several for one core axis, they are flattened in this
+        order.
+      core_shape: the lengths of its core axes.
+      batch_axes: the positions of its batch axes.
+      batch_shape: the lengths of its batch axes.
+      role: "prediction" if it has the full size on every batch axis; "index" if it has exactly the batch axes of the
+        prediction, or none; "parameter" if it has no batch axes and is shared by all samples.
+      unit: what errors call one sample of it.
       hint: what errors about its shape add.
     """
 
@@ -95,7 +96,7 @@ class Operand:
         unit: str = "value",
         hint: str = "",
     ) -> Operand:
-        """Raises a ValueError where the array has too few axes, or the axis does not exist."""
+        """Raises a ValueError if the array has too few axes or the axis does not exist."""
         rank, written = len(shape), f"({', '.join(core)})"
         if role == "parameter" and rank != len(core):
             raise ValueError(f"{function}: {name} has shape {shape} but takes shape {written} exactly")
@@ -113,19 +114,19 @@ class Operand:
         return Operand(name, shape, core, core_axes, core_shape, batch_axes, batch_shape, role, unit, hint)
 
     def flatten(self, value: Array) -> tuple[Operand, Array]:
-        """The same with its core axes last, as one, and its value so."""
+        """The operand and its value with the core axes moved last and flattened into one."""
         shape, rank = (*self.batch_shape, *self.core_shape), len(self.batch_shape)
         flat = dataclasses.replace(self, shape=shape, core_axes=(rank,), batch_axes=tuple(range(rank)))
         return flat, jnp.transpose(value, (*self.batch_axes, *self.core_axes)).reshape(shape)
 
 
 def _placed(function: str, name: str, shape: tuple[int, ...], axis: Axis) -> tuple[int, ...]:
-    """Where `axis` lies in an array that has one core axis."""
+    """The positions, not negative, of `axis` in an array with one core axis."""
     rank, axes = len(shape), axis if isinstance(axis, tuple) else (axis,)
     if not axes or any(type(each) is not int for each in axes):
         raise TypeError(f"{function}: axis is {axis!r} but takes an integer or a tuple of integers")
     if rank == len(axes) and all((each < 0) == (axes[0] < 0) for each in axes):
-        axes = tuple(sorted(axes).index(each) for each in axes)  # one sample, which has no other axes
+        axes = tuple(sorted(axes).index(each) for each in axes)  # one sample without batch axes
     for each in axes:
         if not -rank <= each < rank:
             raise ValueError(f"{function}: axis is {axis} but {name} of shape {shape} has {rank} axes")
@@ -137,14 +138,14 @@ def _placed(function: str, name: str, shape: tuple[int, ...], axis: Axis) -> tup
 
 @dataclasses.dataclass(frozen=True)
 class Match:
-    """What matching found: the shape of the batch and the length of every core axis."""
+    """The result of matching: the shape of the batch and the length of every core axis."""
 
     batch_shape: tuple[int, ...]
     core_sizes: Mapping[str, int]
 
 
 def match(function: str, operands: Sequence[Operand], may_be_empty: Core = ()) -> Match:
-    """Fits the operands together; raises a ValueError that names the two that do not fit."""
+    """Matches the operands to each other; raises a ValueError that names the two that do not fit."""
     core_sizes = _core_sizes(function, operands, may_be_empty)
     first, *others = sorted((o for o in operands if o.role != "parameter"), key=lambda o: o.role != "prediction")
     batched = [operand for operand in (first, *others) if operand.batch_axes]
@@ -202,7 +203,7 @@ def _core_sizes(function: str, operands: Sequence[Operand], may_be_empty: Core) 
 
 
 def _rank_misfit(function: str, first: Operand, other: Operand) -> str:
-    """Blames the operand that a caller is likelier to have shaped wrongly, and says what it should have been."""
+    """Names the operand that is more likely to have the wrong shape, and the shape it should have."""
     if not other.core and first.core:
         what = f"one {other.unit} per row of {first.name} {first.shape} has shape {first.batch_shape}"
     elif first.core == other.core:
@@ -223,7 +224,7 @@ def _never_repeated(function: str, prediction: Operand, larger: Operand, batch_s
 
 
 def _axis_hint(first: Operand, other: Operand) -> str:
-    """Along which axis of the first the classes may lie, if the class indices would fit the other axes."""
+    """Suggests an axis of the first operand for the classes, if the class indices fit the other axes."""
     if len(first.core) == 1 and other.unit == "class index":
         for i in range(len(first.shape)):
             if first.shape[:i] + first.shape[i + 1 :] == other.shape:

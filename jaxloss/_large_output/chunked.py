@@ -2,8 +2,8 @@
 
 A sum of losses over rows is a sum over chunks of rows, and so are its gradients. Both are computed while the logits of
 a chunk are in memory. This needs three matrix products, where recomputation in the backward pass would need four. If
-each loss is returned by itself, the cotangents are not known in the forward pass, and the logits are computed again in
-the backward pass.
+the losses are returned one by one, their cotangents are unknown in the forward pass, and the logits are computed again
+in the backward pass.
 """
 
 import dataclasses

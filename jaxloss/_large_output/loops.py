@@ -1,4 +1,4 @@
-"""Loops over blocks of an axis, whose size need not divide the length of the axis."""
+"""Loops over blocks of an axis. The size of a block need not divide the length of the axis."""
 
 import itertools
 import math

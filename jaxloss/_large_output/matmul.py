@@ -81,7 +81,7 @@ def _sums(x: Array, y: Array, axes: tuple[tuple[int, ...], tuple[int, ...]]) -> 
 
 
 def _unit(x_bound: Array, y_bound: Array, n: int) -> Array:
-    """A power of two, usually 1, by which a factor is multiplied so that no sum is infinity minus infinity.
+    """A power of two, usually 1. If a factor is multiplied by it, no sum is infinity minus infinity.
 
     A sum has n products of entries within the bounds. If the unit would be subnormal, the factors are close to
     overflow, and 0 is as good a result as any.

@@ -129,16 +129,16 @@ def nll_loss(
       log_probabilities: floating `(..., C)`: $\log p$.
       target: integer `(...)`: $y$, the right class in [0, C).
       class_weights: real `(C,)`: $w$, also the normaliser of the mean; 1 if not given.
-      ignore_index: samples with this target do not count.
+      ignore_index: samples with this target are ignored.
       options: `weights`, `where`, `reduction`, `axis`: see `jaxloss.AxisOptions`.
 
     Returns:
-      The reduced loss, a scalar; with `reduction="none"` of the shape of `target`. NaN for a sample whose target is
+      The reduced loss, a scalar; with `reduction="none"`, of the shape of `target`. NaN for a sample whose target is
       out of range.
 
     Raises:
       ValueError: shapes do not fit.
-      TypeError: `log_probabilities` is not floating, or `target` not integer.
+      TypeError: `log_probabilities` is not floating, or `target` is not integer.
 
     Reference:
       Fisher, On the mathematical foundations of theoretical statistics, 1922, section 6.
@@ -175,38 +175,37 @@ def cross_entropy(
     n_classes: int | None = None,
     **options: Unpack[AxisOptions],
 ) -> tuple[Array, Array | None]:
-    r"""Cross-entropy between the softmax of logits and a class, or a distribution over classes.
+    r"""Cross-entropy between the softmax of the logits and the target class or distribution.
 
     $$l = -\sum_c w_c\, q_c \log p_c, \qquad p = \operatorname{softmax}(x), \qquad
     q_c = (1 - \varepsilon)\, t_c + \varepsilon / C, \qquad n = w_y \text{ or } 1$$
 
-    with $t$ one-hot at $y$ for a class index (normaliser $w_y$), or the given distribution (normaliser 1). Sums run
-    over the classes that are possible, and C is how many of these there are.
+    where $t$ is one-hot at $y$ for a class index (normaliser $w_y$), or the given distribution (normaliser 1). Sums run
+    over the possible classes, and C is their number.
 
     Args:
-      logits: floating `(..., C)`: $x$. A class with logit -inf is impossible, and contributes 0 where its target is 0.
-      target: integer `(...)`, the right class in [0, C); or floating `(..., C)`, the probability of each class, under
-        `jaxloss.data_checks` to a sum of 1 within 0.01.
+      logits: floating `(..., C)`: $x$. A class with logit -inf is impossible, and contributes 0 if its target is 0.
+      target: integer `(...)`, the right class in [0, C); or floating `(..., C)`, the probability of each class. Under
+        `jaxloss.data_checks`, the probabilities must sum to 1 within 0.01.
       class_weights: real `(C,)`: $w$; 1 if not given.
-      ignore_index: samples with this class index do not count.
-      label_smoothing: in [0, 1]: $\varepsilon$. A number, or an array with one a sample.
-      valid: boolean `(..., C)` or `(C,)`: which classes are possible. The logits of other classes have no effect, and
-        neither has soft target mass on them; the rest of the mass is not rescaled. None: all classes are.
-      axis_name: inside `shard_map`, the axis (or axes) of the mesh that the classes are split over. `logits`, soft
-        targets, `valid` and `class_weights` are then the columns of this device alone, as many on each, and class
-        indices count over all of them. Devices exchange the maximum of a sample and one message of a few numbers, never
-        logits.
-      n_classes: how many classes there are, if there are more columns: the last ones, over all devices, are padding,
-        and whatever stands there has no effect. None: as many as columns.
+      ignore_index: samples with this class index are ignored.
+      label_smoothing: in [0, 1]: $\varepsilon$. A number, or an array with one value per sample.
+      valid: boolean `(..., C)` or `(C,)`: which classes are possible. The logits and soft targets of other classes have
+        no effect, and the remaining targets are not rescaled. None means that all classes are possible.
+      axis_name: inside `shard_map`, the mesh axis (or axes) over which the classes are split. `logits`, soft targets,
+        `valid` and `class_weights` are then the columns of this device, the same number on each. Class indices count
+        over all devices. Devices exchange the maximum of a sample and one message of a few numbers, never logits.
+      n_classes: the number of classes, if there are more columns. The last columns over all devices are then padding,
+        and their contents have no effect. None means that every column is a class.
       options: `weights`, `where`, `reduction`, `axis`: see `jaxloss.AxisOptions`.
 
     Returns:
-      The reduced loss, a scalar, the same on every device of `axis_name`; with `reduction="none"` one loss a sample.
+      The reduced loss, a scalar, the same on every device of `axis_name`; with `reduction="none"`, one loss per sample.
       NaN for a sample whose class index is out of range or not valid.
 
     Raises:
       ValueError: shapes do not fit, `label_smoothing` is outside [0, 1], `ignore_index` is given with a floating
-        target, no axis is called `axis_name`, or `n_classes` is more than the columns of all devices.
+        target, no axis is called `axis_name`, or `n_classes` exceeds the number of columns of all devices.
       TypeError: `logits` is not floating.
 
     Reference:

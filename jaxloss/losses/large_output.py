@@ -1,4 +1,4 @@
-"""Losses of output layers too large for their logits to be held in memory."""
+"""Losses of output layers whose logits do not fit in memory."""
 
 from __future__ import annotations
 
@@ -56,47 +56,47 @@ def linear_cross_entropy(
     n_classes: int | None = None,
     **options: Unpack[ReductionOptions],
 ) -> BatchLoss:
-    r"""`cross_entropy` of the logits of an output layer, without ever holding them.
+    r"""`cross_entropy` of the logits of an output layer, without materialising the logits.
 
     $$x = h K + b, \qquad x \leftarrow \kappa \tanh(x / \kappa), \qquad
     l = \operatorname{cross\_entropy}(x, y) + \zeta \Bigl(\log \sum_c e^{x_c}\Bigr)^2$$
 
-    The rows are worked through in chunks. Where a scalar is differentiated, a chunk's gradients are formed beside its
-    losses, from the same logits: three matrix products, as many as with all logits in memory. For `reduction="none"` or
-    a callable the logits are computed again in the backward pass.
+    The rows are processed in chunks. If a scalar is differentiated, the gradients of a chunk are computed together with
+    its losses, from the same logits. This needs three matrix products, as many as with all logits in memory. For
+    `reduction="none"` or a callable, the logits are computed again in the backward pass.
 
     Args:
-      hidden: floating `(..., D)`: $h$, what goes into the output layer, features last.
+      hidden: floating `(..., D)`: $h$, the input of the output layer, features last.
       kernel: floating `(D, C)`: $K$.
       target: integer `(...)`, the right class in [0, C); or floating `(..., C)`, the probability of each class.
-      bias: real `(C,)`: $b$; none if not given.
+      bias: real `(C,)`: $b$; 0 if not given.
       class_weights: real `(C,)`, as in `cross_entropy`.
-      ignore_index: samples with this class index do not count.
+      ignore_index: samples with this class index are ignored.
       label_smoothing: in [0, 1], as in `cross_entropy`.
-      z_loss: at least 0: $\zeta$, which keeps the normaliser of the softmax near 1. A number, or an array with one a
-        sample. Neither class weights nor smoothing scale this term.
-      logit_softcap: above 0: $\kappa$, which the logits approach but do not exceed; none if not given.
-      chunk_size: rows worked on at a time, at most, a Python number of at least 1. None takes as many as have 2²²
-        logits but at least 128: temporaries are then twice 16 MiB, or from 32,768 classes on twice 128 rows of logits.
-        Under automatic sharding a chunk spans the devices that rows are split over, so that each has a part of it.
-      axis_name: inside `shard_map`, the axis (or axes) of the mesh that the classes are split over. `kernel`, `bias`,
-        `class_weights` and soft targets are then the columns of this device alone, as many on each; `hidden` is the
-        same on all, and class indices count over all of them. Devices exchange the maximum of a row and one message of
-        a few numbers, and in the backward pass they add up the gradients of `hidden`.
-      n_classes: C, where there are more columns than classes: the last ones, over all devices, are padding and
-        whatever stands there has no effect. None: as many as columns.
+      z_loss: at least 0: $\zeta$, which keeps the normaliser of the softmax near 1. A number, or an array with one
+        value per sample. Class weights and smoothing do not affect this term.
+      logit_softcap: above 0: $\kappa$, which the logits approach but do not exceed; no cap if not given.
+      chunk_size: the maximum number of rows per chunk, a Python number of at least 1. None means as many rows as have
+        2²² logits, but at least 128. Temporaries then take twice 16 MiB or, from 32,768 classes on, twice 128 rows of
+        logits. Under automatic sharding, a chunk has rows of every device over which rows are split.
+      axis_name: inside `shard_map`, the mesh axis (or axes) over which the classes are split. `kernel`, `bias`,
+        `class_weights` and soft targets are then the columns of this device, the same number on each. `hidden` is the
+        same on all devices, and class indices count over all of them. Devices exchange the maximum of a row and one
+        message of a few numbers. In the backward pass, they sum the gradients of `hidden`.
+      n_classes: C, if there are more columns than classes. The last columns over all devices are then padding, and
+        their contents have no effect. None means that every column is a class.
       options: `weights`, `where`, `reduction`: see `jaxloss.ReductionOptions`.
 
     Returns:
-      The reduced loss, a scalar, the same on every device of `axis_name`; with `reduction="none"` one loss a sample.
-      NaN for a sample whose class index is out of range. The products are in the dtype of `hidden` and `kernel` (the
-      wider of the two) and summed up in float32, in which all else is computed.
+      The reduced loss, a scalar, the same on every device of `axis_name`; with `reduction="none"`, one loss per sample.
+      NaN for a sample whose class index is out of range. Products are in the wider dtype of `hidden` and `kernel`.
+      Their sums and everything else are in float32 or wider.
 
     Raises:
       ValueError: shapes do not fit, an option is out of its range, `ignore_index` is given with a floating target, no
-        axis is called `axis_name`, or `n_classes` is more than the columns of all devices.
-      TypeError: `hidden` or `kernel` is not floating; or forward-mode differentiation (`jax.jvp`, `jax.jacfwd`), which
-        would have to hold the logits, is asked for.
+        axis is called `axis_name`, or `n_classes` exceeds the number of columns of all devices.
+      TypeError: `hidden` or `kernel` is not floating, or the loss is differentiated in forward mode (`jax.jvp`,
+        `jax.jacfwd`), which would have to materialise the logits.
 
     Reference:
       Wijmans et al., Cut your losses in large-vocabulary language models, ICLR 2025; Hsu et al., Liger Kernel, 2024,
@@ -149,30 +149,30 @@ def adaptive_log_softmax_with_loss(
     ignore_index: int = -100,
     **options: Unpack[ReductionOptions],
 ) -> BatchLoss:
-    r"""Negative log-likelihood of the right class under an adaptive softmax, at a cost that follows the data.
+    r"""Negative log-likelihood of the right class under an adaptive softmax, which is cheap if most classes are rare.
 
     $$l = -\log p_y$$
 
-    with the probabilities of `jaxloss.AdaptiveSoftmax`. Rows are sorted by the tail of their class, and each tail's
-    product runs over blocks of its own rows alone, as many as there are when the program runs; rows that are masked or
-    ignored take part in none. The gradients are formed beside the losses as in `linear_cross_entropy`.
+    with the probabilities of `jaxloss.AdaptiveSoftmax`. Rows are sorted by the tail of their class. The product of a
+    tail runs only over blocks of its own rows, and their number is determined at run time. Masked or ignored rows are
+    in no product. The gradients are computed together with the losses, as in `linear_cross_entropy`.
 
     Args:
-      hidden: floating `(..., D)`: what goes into the output layer, features last.
+      hidden: floating `(..., D)`: the input of the output layer, features last.
       parameters: an `AdaptiveSoftmax` of D features and C classes.
-      target: integer `(...)`: $y$, the right class in [0, C), 0 being the most frequent.
-      ignore_index: samples with this class index do not count.
+      target: integer `(...)`: $y$, the right class in [0, C); class 0 is the most frequent.
+      ignore_index: samples with this class index are ignored.
       options: `weights`, `where`, `reduction`: see `jaxloss.ReductionOptions`.
 
     Returns:
-      The reduced loss, a scalar; with `reduction="none"` one loss a sample: minus what PyTorch calls `output`. NaN for
-      a sample whose class index is out of range. The products with `hidden` are in its dtype and that of `parameters`
-      (the wider of the two) and summed up in float32, in which all else is computed.
+      The reduced loss, a scalar; with `reduction="none"`, one loss per sample: the negative of PyTorch's `output`. NaN
+      for a sample whose class index is out of range. Products with `hidden` are in the wider dtype of `hidden` and
+      `parameters`. Their sums and everything else are in float32 or wider.
 
     Raises:
       ValueError: shapes do not fit.
-      TypeError: `hidden` is not floating, `parameters` no `AdaptiveSoftmax`, or `target` not integer; or forward-mode
-        differentiation (`jax.jvp`, `jax.jacfwd`) is asked for.
+      TypeError: `hidden` is not floating, `parameters` is not an `AdaptiveSoftmax`, `target` is not integer, or the
+        loss is differentiated in forward mode (`jax.jvp`, `jax.jacfwd`).
 
     Reference:
       Grave et al., Efficient softmax approximation for GPUs, ICML 2017; PyTorch documentation,
@@ -205,12 +205,12 @@ def adaptive_log_softmax_with_loss(
 def _sorted_layers(
     hidden: Array, parameters: AdaptiveSoftmax, target: Array
 ) -> tuple[Array, Array, list[chunks.Layer]]:
-    """The order of the rows by tail, the place of each row in it, and the head and each tail over its span of rows."""
+    """The order of the rows by tail, the position of each row in it, and a layer for the head and for each tail."""
     hidden, target = equally_varying((hidden, target.astype(jnp.int32)))
     dtype = product_dtype(jax.tree.leaves((hidden, parameters)))
     hidden, head, n_tails = hidden.astype(dtype), parameters.head.astype(dtype), len(parameters.tails)
     wide = compute_dtype([hidden])
-    # 0 for the head, 1, 2, ... for the tails, and behind them what does not count.
+    # 0 for the head, 1, 2, ... for the tails, and one more for rows that are masked, ignored or out of range.
     tail = sum(((target >= cutoff).astype(jnp.int32) for cutoff in parameters.cutoffs), jnp.zeros_like(target))
     tail = jnp.where(target < 0, n_tails + 1, tail)
     lengths = [jnp.sum(tail == i, dtype=jnp.int32) for i in range(n_tails + 1)]
@@ -220,7 +220,7 @@ def _sorted_layers(
 
     def layer(span: Span, kernels: tuple[Array, ...], target: Array, bias: Array | None = None) -> chunks.Layer:
         shared = {} if bias is None else {"bias": bias.astype(wide)}
-        own = {"target": jnp.clip(target, 0, kernels[-1].shape[1] - 1)}  # that of others is out of range
+        own = {"target": jnp.clip(target, 0, kernels[-1].shape[1] - 1)}  # rows of other tails are out of range
         return chunks.Layer(hidden, kernels, shared, own, span=span)
 
     first = jnp.zeros_like(lengths[0])
@@ -228,19 +228,19 @@ def _sorted_layers(
     layers = [layer(Span(first, sum(lengths[1:], lengths[0])), (head,), in_head, parameters.head_bias)]
     for i, (cutoff, (down, up)) in enumerate(zip(parameters.cutoffs, parameters.tails, strict=True)):
         first = first + lengths[i]
-        # The projected rows stay in float32, so their product is too; its exponentials cost more than that.
+        # The projected rows stay in float32, and so does their product. Its exponentials cost more than that.
         kernels = (down.astype(dtype), up.astype(wide))
         layers.append(layer(Span(first, lengths[i + 1]), kernels, target - cutoff))
     return order, place, layers
 
 
 def _given(**values: Any) -> chunks.Arrays:
-    """Those that are arrays: an option left at its default leaves out its term."""
+    """The values that are arrays. An option left at its default leaves out its term."""
     return {name: value for name, value in values.items() if is_given(value)}
 
 
 def _row(classes: ClassAxis, logits: Array, shared: chunks.Arrays, own: chunks.Arrays) -> Array:
-    """The loss of one row, without the terms whose options are not given."""
+    """The loss of one row, without the terms of options that are not given."""
     logits = logits + shared["bias"] if "bias" in shared else logits
     if "logit_softcap" in own:
         logits = own["logit_softcap"] * jnp.tanh(logits / own["logit_softcap"])
@@ -251,7 +251,7 @@ def _row(classes: ClassAxis, logits: Array, shared: chunks.Arrays, own: chunks.A
 
 @jax.custom_vjp
 def _permuted(rows: Array, order: Array, inverse: Array) -> Array:
-    """`rows[order]`, whose gradient is gathered as well: XLA:CPU scatters row by row."""
+    """`rows[order]`. The gradient is a gather too, because XLA:CPU scatters row by row."""
     del inverse
     return rows[order]
 

@@ -53,7 +53,7 @@ def hinge_embedding_loss(
       [0.25 0.75 0.  ]
     """
     shortfall = kinks.positive_part(margin - prediction, kink_width)
-    # Selections: products instead take twice as long up to 4 M elements, and are faster only above.
+    # Selections, not products, which take twice as long up to 4 M elements and are faster only above.
     return jnp.where(target == 1, prediction, jnp.where(target == -1, shortfall, jnp.nan))
 
 
@@ -138,8 +138,8 @@ def highest_wrong_score(
 
     $$s = \max_{c \ne y} x_c$$
 
-    A ranking loss between this score and that of the right class trains a classifier. With `margin_ranking_loss`, as in
-    the example, it is the multi-class support vector machine of Crammer and Singer.
+    A ranking loss between `target_score` and this score trains a classifier. With `margin_ranking_loss`, as in the
+    example, it is the multi-class support vector machine of Crammer and Singer.
 
     Args:
       logits: floating `(..., C)`: $x$, a score for each class.

@@ -55,8 +55,8 @@ def l1_loss(
     Args:
       prediction: floating, any shape `(...)`: $x$.
       target: real, the same shape: $y$.
-      kink_width: half-width of the ramp that the derivative follows through the kink at $x = y$, at least 0. None is
-        one machine epsilon. See `jaxloss.kinks`.
+      kink_width: half-width of the ramp that the derivative follows at the kink $x = y$, at least 0. None means one
+        machine epsilon. See `jaxloss.kinks`.
       options: `weights`, `where`, `reduction`: see `jaxloss.ReductionOptions`.
 
     Returns:
@@ -94,7 +94,8 @@ def smooth_l1_loss(
       prediction: floating, any shape `(...)`: $x$.
       target: real, the same shape: $y$.
       beta: at least 0; 0 makes it `l1_loss`. One number for all samples, or an array with one number per sample.
-      kink_width: half-width of the derivative's ramp where `beta` is 0, at least 0. None is one machine epsilon.
+      kink_width: half-width of the ramp that the derivative follows at the kink if `beta` is 0, at least 0. None means
+        one machine epsilon.
       options: `weights`, `where`, `reduction`: see `jaxloss.ReductionOptions`.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Cross-entropy of one softmax, whose classes may be split over devices: the formula that several losses share."""
+"""The cross-entropy of a softmax, a formula that several losses share. The classes may be split over devices."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from jaxloss.options import is_given
 
 
 class SoftmaxCrossEntropy(NamedTuple):
-    """The loss of one sample, its normaliser (None: 1), and log Σ exp of its logits."""
+    """The loss of one sample, its normaliser (None means 1), and log Σ exp of its logits."""
 
     loss: Array
     normaliser: Array | None
@@ -28,7 +28,7 @@ def softmax_cross_entropy(
 
         l = (Σ w q) log Σ exp s - Σ w q s
 
-    Each sum runs over the columns of all devices, and no term is negative, so that none cancels.
+    Each sum runs over the columns of all devices. No term is negative, so none cancels.
     """
     exists, n_possible = classes.exists(), classes.n_classes
     if exists is not None:
@@ -36,10 +36,10 @@ def softmax_cross_entropy(
         if classes.valid is not None:
             (total,) = classes.sums(jnp.sum(exists, dtype=logits.dtype))
             n_possible = jnp.maximum(total, 1)
-            # With no possible class every logit counts as 0, as infinity minus infinity is not a number.
+            # If no class is possible, every logit counts as 0, because infinity minus infinity is NaN.
             impossible = jnp.where(total == 0, 0, -jnp.inf)
         logits = jnp.where(exists, logits, impossible)
-    # The maximum is taken off before anything is added, so that large logits lose no digits.
+    # Subtract the maximum before anything is added, so that large logits keep their digits.
     maximum = classes.maximum(lax.stop_gradient(jnp.max(logits)))
     scores = logits - maximum
 
@@ -48,7 +48,7 @@ def softmax_cross_entropy(
     weight = classes.share(class_weights, target) if is_index and class_weights is not None else None
     weights = [] if weight is None else [weight]
     if is_index and not is_smoothed:
-        # Not the score: to look that up, XLA:CPU writes all scores to memory, which takes 40 % of the time.
+        # Look up the logit, not the score, for which XLA:CPU would write all scores to memory, 40 % of the time.
         normaliser, logit, *weights = classes.sums(normaliser, classes.share(logits, target), *weights)
         log_normaliser = jnp.log(normaliser)
         surprise = log_normaliser - (logit - maximum)

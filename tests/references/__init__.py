@@ -1,4 +1,4 @@
-"""The losses in NumPy's float64 and how to draw valid arguments for them, in modules named as in `jaxloss.losses`."""
+"""The losses in float64 NumPy, and how to draw valid arguments. The modules are named as in `jaxloss.losses`."""
 
 import numpy as np
 
@@ -7,5 +7,5 @@ N_CLASSES = 5
 
 
 def with_ones(losses: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The losses and their normalisers where each of them is 1."""
+    """The losses with normalisers of 1."""
     return losses, np.ones_like(losses)

@@ -26,7 +26,7 @@ def triplet_margin(anchor, positive, negative, *, margin=1.0, p=2.0, eps=1e-6, s
 
 
 def taxicab(x, y):
-    """A distance to be given to `triplet_margin_with_distance_loss`: in NumPy and in JAX."""
+    """A distance for `triplet_margin_with_distance_loss`, in NumPy and in JAX."""
     return abs(x - y).sum(-1)
 
 

@@ -1,4 +1,4 @@
-"""Arrays that hold given numbers, however large or small, and lie in the domain of a loss."""
+"""Arrays in the domain of a loss that hold given numbers, however large or small."""
 
 import numpy as np
 
@@ -44,7 +44,7 @@ def of_pairs(a: np.ndarray, b: np.ndarray, kinds: list[tuple[int, str, bool]]) -
     """One sample for each pair of numbers.
 
     Args:
-      kinds: of each array the number of its core axes, its domain ("" for any number), and whether it holds indices.
+      kinds: for each array, its number of core axes, its domain ("" for any number), and whether it holds indices.
     """
     numbers = iter((a, b, np.roll(b, 1)))
     vectors = iter((rows(a, b), rows(b, a), np.roll(rows(a, -b), 1, axis=-1)))
@@ -83,5 +83,5 @@ def adaptive_layer(a: np.ndarray, b: np.ndarray, options) -> Arrays:
 
 
 def vector_pair(a: np.ndarray, b: np.ndarray, options) -> Arrays:
-    """Vectors that share one of their two entries, and signs."""
+    """Pairs of vectors that have one of their two nonzero entries in common, and signs."""
     return rows(a, b), np.roll(rows(b, a), 1, axis=-1), limited(a, "{-1, 1}")

@@ -30,7 +30,7 @@ def linear_cross_entropy(
 
 
 def draw_adaptive(generator: np.random.Generator, shape: tuple[int, ...]) -> Arrays:
-    """Hidden, head, its bias, (down, up) of two tails which begin at classes 2 and 3, and target."""
+    """Hidden rows, head, head bias, (down, up) of two tails that begin at classes 2 and 3, and targets."""
     shapes = ((*shape, 3), (3, 4), (4,), (3, 2), (2, 1), (3, 1), (1, 2))
     return (*(generator.normal(size=s) for s in shapes), generator.integers(0, N_CLASSES, size=shape))
 

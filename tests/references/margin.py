@@ -1,4 +1,4 @@
-"""Losses of margins."""
+"""Margin losses."""
 
 import numpy as np
 

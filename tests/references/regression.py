@@ -1,4 +1,4 @@
-"""Losses of real numbers."""
+"""Losses of real-valued predictions."""
 
 import numpy as np
 
