@@ -69,37 +69,39 @@ def _has_int64() -> bool:
     return bool(jax.config.read("jax_enable_x64"))
 
 
+_NUMPY = (np.ndarray, np.generic)
 _INT32 = np.iinfo(np.int32)
-IGNORED = _INT32.min
-"""Replaces an `ignore_index` beyond 32 bits in a narrowed array of class indices."""
 
 
 def is_wide(value: Any) -> bool:
     """Whether these are NumPy's 64-bit integers, which JAX would wrap to 32 bits."""
-    is_integer = isinstance(value, np.ndarray | np.generic) and value.dtype.kind in "iu"
+    is_integer = isinstance(value, _NUMPY) and value.dtype.kind in "iu" and not isinstance(value, np.ma.MaskedArray)
     return is_integer and value.dtype.itemsize == 8 and not _has_int64()
 
 
-def is_int32(number: int) -> bool:
-    return _INT32.min <= number <= _INT32.max
+def _is_int32(value: Any) -> bool:
+    """Whether 32 bits hold each of these integers."""
+    return bool(_INT32.min <= np.min(value, initial=0) and np.max(value, initial=0) <= _INT32.max)
 
 
-def narrow_index(index: Any, ignore_index: Any = None) -> Any:
-    """Class indices as 32-bit integers, without wrapping: an index beyond 32 bits stays out of range of every class.
+def narrow_number(value: Any) -> Any:
+    """Integers as 32-bit ones or, if some are beyond 32 bits, as floats."""
+    return value.astype(np.int32 if _is_int32(value) else np.float32) if is_wide(value) else value
 
-    An `ignore_index` beyond 32 bits becomes `IGNORED`.
+
+def narrow_index(index: Any, ignore_index: int | None = None) -> tuple[Any, int | None]:
+    """Class indices as 32-bit integers, and the index to ignore among them.
+
+    An index beyond 32 bits stays beyond every class. If it is to be ignored, another number stands for it.
     """
     if not is_wide(index):
-        return index
-    is_wide_ignored = isinstance(ignore_index, int) and not is_int32(ignore_index)
-    beyond = _INT32.max - (ignore_index == _INT32.max)
-    inside = (index >= _INT32.min + is_wide_ignored) & (index <= _INT32.max)
-    narrow = np.where(inside, index, beyond)
-    return (
-        np.where(index == ignore_index, IGNORED, narrow).astype(np.int32)
-        if is_wide_ignored
-        else narrow.astype(np.int32)
-    )
+        return index, ignore_index
+    inside = (index > _INT32.min) & (index <= _INT32.max)
+    if ignore_index is None:
+        return np.where(inside, index, _INT32.max).astype(np.int32), None
+    ignored = ignore_index if _INT32.min <= ignore_index <= _INT32.max else _INT32.min
+    beyond = _INT32.max - (ignored == _INT32.max)
+    return np.where(index == ignore_index, ignored, np.where(inside, index, beyond)).astype(np.int32), ignored
 
 
 def narrow_labels(labels: Sequence[Any]) -> list[Any]:
@@ -108,9 +110,8 @@ def narrow_labels(labels: Sequence[Any]) -> list[Any]:
     Raises:
       jax.errors.TracerArrayConversionError: some labels are beyond 32 bits and others are traced.
     """
-    wide = [label for label in labels if is_wide(label)]
-    if all(is_int32(np.min(each, initial=0)) and is_int32(np.max(each, initial=0)) for each in wide):
-        return [np.asarray(each, np.int32) if is_wide(each) else each for each in labels]
+    if all(not is_wide(each) or _is_int32(each) for each in labels):
+        return [narrow_number(each) for each in labels]
     arrays = [np.asarray(each) for each in labels]
     dtype = object if len({array.dtype for array in arrays}) > 1 else arrays[0].dtype
     _, ranks = np.unique(np.concatenate([array.astype(dtype).ravel() for array in arrays]), return_inverse=True)

@@ -103,14 +103,17 @@ def require(condition: Boolean, message: str, **values: Real) -> None:
 
 
 def require_inside(function: str, argument: str, value: Real, domain: Interval) -> None:
-    """A data check that every number of `value` lies in the domain. The error names a number that does not."""
+    """A data check that every number of the value lies in the domain. The error names one that does not."""
     if data_checks_enabled():
-        value = jnp.asarray(value)
-        holds = _spared(jnp.asarray(domain.contains(value)))
-        notation = domain.notation.replace("{", "{{").replace("}", "}}")
-        message = f"{function}: {argument} is {{value}} but must lie in {notation}"
-        outside = value.ravel()[jnp.argmin(holds)] if value.size else jnp.zeros((), value.dtype)
-        checkify.debug_check(jnp.all(holds), message, value=outside)
+        require_all(function, argument, jnp.asarray(value), domain, _spared(jnp.asarray(domain.contains(value))))
+
+
+def require_all(function: str, argument: str, value: Array, domain: Interval, holds: Array) -> None:
+    """The same, where `holds` says which numbers do or need not."""
+    notation = domain.notation.replace("{", "{{").replace("}", "}}")
+    message = f"{function}: {argument} is {{value}} but must lie in {notation}"
+    outside = value.ravel()[jnp.argmin(holds)] if value.size else jnp.zeros((), value.dtype)
+    checkify.debug_check(jnp.all(holds), message, value=outside)
 
 
 def _spared(condition: Array) -> Array:

@@ -57,7 +57,7 @@ def class_counts(target: object, n_classes: int) -> Array:
       >>> print(class_counts(jnp.array([0, 2, 2, -100]), 3))
       [1. 0. 2.]
     """
-    labels = as_array("class_counts", "target", narrow_index(target), (jnp.integer,), "integer class indices")
+    labels = as_array("class_counts", "target", narrow_index(target)[0], (jnp.integer,), "integer class indices")
     n_classes = as_integer("class_counts", "n_classes", n_classes, Interval("[1, 2147483648)"))
     classes = as_index(jnp.ravel(labels))
     outside = (classes < 0) | (classes >= n_classes)

@@ -98,7 +98,7 @@ def test_several_axes_are_flattened_into_one_core_axis():
     assert (image.batch_shape, image.core_shape) == ((2,), (12,))
     apart = operand("image", (3, 2, 4), ("p",), axis=(2, 0))
     assert (apart.core_axes, apart.batch_shape, apart.core_shape) == ((2, 0), (2,), (12,))
-    assert operand("image", (3, 4), ("p",), axis=(2, 1)).core_axes == (1, 0)  # one sample, shared by all
+    assert operand("image", (3, 4), ("p",), axis=(2, 1), full_rank=3).core_axes == (1, 0)  # one sample, shared by all
     for axis, message in (
         ((0, 0), "once"),
         ((0, 3), "has 3 axes"),

@@ -406,5 +406,7 @@ def test_a_declaration_of_a_set_that_does_not_fit_raises():
     with pytest.raises(TypeError, match="has notations whose losses differ in shape"):
         jaxloss.loss("(n),(n)->(n)", "(n),(n)->()")(lambda x, y: x)
     per_set = jaxloss.loss("(n,d)->(n)")(lambda embeddings, **options: jnp.sum(embeddings))
-    with pytest.raises(TypeError, match=r"the kernel returned shape \(\) for one sample but takes shape \(5,\)"):
+    with pytest.raises(
+        TypeError, match=r"the kernel returned shape \(\) for one sample but takes a loss of shape \(5,\)"
+    ):
         per_set(EMBEDDINGS)

@@ -16,10 +16,14 @@ from jaxloss._errors import as_number, require_pairwise
 ALWAYS_STATIC = frozenset({"reduction", "axis", "ignore_index"})
 
 
+Plan = tuple[tuple[str, Any], ...]
+"""The options that are compiled in, with their names, sorted."""
+
+
 class Bound(NamedTuple):
     """The options of a call: a hashable plan of what is compiled in, what is traced, and a callable reduction."""
 
-    plan: tuple[tuple[str, Any], ...]
+    plan: Plan
     traced: dict[str, Any]
     reduction: Callable[..., Any] | None
 
@@ -64,7 +68,7 @@ class Binder:
                 value = self._static_value(name, value, default)
                 if value != default:
                     plan.append((name, value))
-            elif isinstance(value, float | int | np.number) and name not in self._arrays:
+            elif isinstance(value, float | int | np.number | np.bool_) and name not in self._arrays:
                 # As an int, 1 would compile a different program from 0.5.
                 value = as_number(self._function, name, value, self._domains.get(name))
                 if value != default:
@@ -96,14 +100,19 @@ class Binder:
 
     def _static_value(self, name: str, value: Any, default: Any) -> Any:
         """A value that is compiled in. It has the type of the default or, if the default is None, an annotated type."""
+        if isinstance(value, tuple):
+            value = tuple(each.item() if isinstance(each, np.bool_ | np.number) else each for each in value)
         value = value.item() if isinstance(value, np.bool_ | np.number) else value
         if isinstance(default, float) and type(value) is int and abs(value) < 2**53:
             value = float(value)
         if callable(default):
             takes, fits = "a callable", callable(value)
         else:
-            types = (*(() if default is None else (type(default),)), *self._static[name])
-            takes, fits = " or ".join(each.__name__ for each in types), not types or type(value) in types
+            types: list[Any] = list(
+                dict.fromkeys([*(() if default is None else (type(default),)), *self._static[name]])
+            )
+            takes = " or ".join(each.__name__ for each in types)
+            fits = not types or type(value) in types or (Callable in types and callable(value))
         if not fits or not _is_hashable(value):
             takes = takes if not fits else "what can be hashed"
             is_traced = isinstance(value, jax.Array)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 from collections.abc import Mapping
@@ -13,7 +14,7 @@ from jax import Array
 from jax.sharding import PartitionSpec
 
 from jaxloss import _data_checks, _errors, reductions
-from jaxloss._arrays import as_index, compute_dtype
+from jaxloss._arrays import ARRAY_TYPES, as_index, compute_dtype
 from jaxloss._class_axis import ClassAxis
 from jaxloss._decorator import masks
 from jaxloss._decorator.batching import BatchLoss, spread_batch, vmap_batch
@@ -77,10 +78,14 @@ class Call:
     def __init__(self, declaration: Declaration, plan: Mapping[str, Any], values: Mapping[str, Array]):
         self.declaration, self.name = declaration, declaration.name
         self.options = declaration.defaults | dict(plan)
-        self.indices = [name for name in declaration.indices if jnp.issubdtype(values[name].dtype, jnp.integer)]
+        given = [name for name in declaration.indices if name in values]
+        self.indices = [name for name in given if jnp.issubdtype(values[name].dtype, jnp.integer)]
         self.pattern = self._pattern(plan)
         self.cores = declaration.cores[self.pattern]
-        self.operands = [self._operand(name, value.shape, values) for name, value in values.items()]
+        rank = max((v.ndim for name, v in values.items() if len(self.cores.get(name, ())) == 1), default=0)
+        self.operands = [
+            self._operand(name, value, values[declaration.inputs[0]], rank) for name, value in values.items()
+        ]
         self.matched = match(self.name, self.operands, self.pattern.output)
         sizes, self.classes = dict(self.matched.core_sizes), None
         if declaration.split is not None:
@@ -90,7 +95,6 @@ class Call:
         self.ranges = {name: declaration.indices[name].at(sizes) for name in self.indices}
         self.output_shape = tuple([self.matched.core_sizes[axis] for axis in self.pattern.output])
         self.shape = self.matched.batch_shape + self.output_shape
-        self.fills = self._fills() if declaration.sees_batch or self.pattern.output else {}
 
     def _pattern(self, plan: Mapping[str, Any]) -> Pattern:
         patterns = self.declaration.patterns
@@ -103,8 +107,8 @@ class Call:
             )
         return patterns[1]
 
-    def _operand(self, name: str, shape: tuple[int, ...], values: Mapping[str, Array]) -> Operand:
-        """The axes of an array, and how errors describe it."""
+    def _operand(self, name: str, value: Array, first: Array, rank: int) -> Operand:
+        """The axes of an array, and how errors describe it. `rank` is that of the arrays that `axis=` refers to."""
         declaration, core = self.declaration, self.cores.get(name, ())
         role, unit, hint = "", "value", ""
         if name in declaration.parameters:
@@ -112,27 +116,18 @@ class Call:
         elif name == declaration.inputs[0] and declaration.is_prediction:
             role = "prediction"
         elif name in self.indices:
-            role, unit = "index", "class index"
-            if len(declaration.patterns) > 1 and shape == values[declaration.inputs[0]].shape:
-                hint = f"; one-hot targets are floats: use {name}.astype(float)"
+            role, unit = "index", "list of class indices" if core else "class index"
+            if not core and value.ndim == first.ndim:
+                to_floats, to_indices = (
+                    f"floats: use {name}.astype(float)",
+                    f"not taken: use jnp.argmax({name}, axis=-1)",
+                )
+                hint = f"; one-hot targets are {to_floats if len(declaration.patterns) > 1 else to_indices}"
         elif name in declaration.indices:
             hint = "; a floating target means class probabilities, class indices are integers"
-        if name in ("weights", "where") and not shape:
+        if name in ("weights", "where") and not value.ndim:
             core = ()  # a scalar applies to all items of a set
-        return Operand.of(self.name, name, shape, core, self.options.get("axis", -1), role, unit, hint)
-
-    def _fills(self) -> dict[str, tuple[int, int]]:
-        """For each array to fill in masked samples: the number to fill in, and the axis at which samples begin."""
-        declaration, fills = self.declaration, dict[str, tuple[int, int]]()
-        for operand in self.operands:
-            name, core = operand.name, self.cores.get(operand.name, ())
-            if operand.role == "parameter" or name == "where":
-                continue
-            if declaration.sees_batch:
-                fills[name] = (1 if name in declaration.own else -1 if name in self.indices else 0), 0
-            elif self.pattern.output[0] in core:
-                fills[name] = 0, core.index(self.pattern.output[0])
-        return fills
+        return Operand.of(self.name, name, value.shape, core, self.options.get("axis", -1), rank, role, unit, hint)
 
     def placement(self, values: Mapping[str, Array]) -> PartitionSpec:
         """The sharding of the batch on a mesh with explicit axes: each axis as in the first array that splits it."""
@@ -149,19 +144,17 @@ class Call:
         for name in promoted.keys() & {"weights", "where"} if self.pattern.output else ():
             if not promoted[name].ndim:  # a scalar applies to all items
                 promoted[name] = jnp.broadcast_to(promoted[name], self.output_shape)
-        if 0 in self.output_shape:
-            return Samples(vary_over(jnp.zeros(self.shape, dtype), varying_axes(promoted)), None)
         operands = self.operands
         if isinstance(self.options.get("axis"), tuple):
             flat = [o.flatten(promoted[o.name]) for o in operands if len(o.core) == 1 and o.role != "parameter"]
             promoted |= {operand.name: value for operand, value in flat}
             operands = [{o.name: o for o, _ in flat}.get(operand.name, operand) for operand in operands]
+        if 0 in self.output_shape:
+            return Samples(vary_over(jnp.zeros(self.shape, dtype), varying_axes(promoted)), None)
         if self.declaration.sees_batch:
-            spread = spread_batch(operands, self.matched, promoted)
-            samples = self._weighed(spread, dtype, len(self.shape), is_summed=is_summed)
+            samples = self._weighed(spread_batch(operands, self.matched, promoted), dtype, is_summed=is_summed)
         else:
-            weighed = functools.partial(self._weighed, dtype=dtype, rank=len(self.output_shape))
-            samples = vmap_batch(weighed, operands, self.matched)(promoted)
+            samples = vmap_batch(functools.partial(self._weighed, dtype=dtype), operands, self.matched)(promoted)
         if 0 in self.shape:
             # Inside shard_map, XLA cannot compile the derivative with respect to an empty batch.
             samples = jax.tree.map(lambda x: vary_over(jnp.zeros(x.shape, x.dtype), varying_axes(x)), samples)
@@ -176,39 +169,85 @@ class Call:
         )
         if declaration.sees_batch:
             kept.update(name for name in declaration.inputs if name != "target")
-        return dtype, {name: value if name in kept else value.astype(dtype) for name, value in values.items()}
+        promoted = {name: value if name in kept else value.astype(dtype) for name, value in values.items()}
+        return dtype, promoted | self._labels(values)
 
-    def _weighed(self, values: Mapping[str, Array], dtype: Any, rank: int, *, is_summed: bool = False) -> Samples:
+    def _labels(self, values: Mapping[str, Array]) -> dict[str, Array]:
+        """Labels in one dtype that holds them all; raises a TypeError if JAX has none."""
+        labels = {name: values[name] for name in self.declaration.labels if name in values}
+        dtypes = {label.dtype for label in labels.values()}
+        if len(dtypes) < 2:
+            return labels
+        common = functools.reduce(jnp.promote_types, dtypes)
+        if any(jnp.iinfo(dtype).max > jnp.iinfo(common).max for dtype in dtypes):
+            got = " and ".join(f"{name} has dtype {label.dtype}" for name, label in labels.items())
+            raise TypeError(f"{self.name}: {got} but labels take a dtype that holds both")
+        return {name: label.astype(common) for name, label in labels.items()}
+
+    def _weighed(self, values: Mapping[str, Array], dtype: Any, *, is_summed: bool = False) -> Samples:
         """Runs the kernel, with masking before and after it.
 
-        Both kinds of kernels run here: one that sees a sample (or a set, with its items masked along the first axis),
-        and one that sees the batch. They differ in how masked values are made harmless, and in what they return.
+        Both kinds of kernels run here: one that sees a sample (or a set, with its items masked along their axis), and
+        one that sees the batch. They differ in how masked values are made harmless, and in what they return.
         """
-        entries = masks.entries(values.get("valid"), self.cores.get("valid", ()), self.classes, self.declaration.split)
-        values = masks.without_missing(values, self.cores, entries) if entries else values
-        indices = {name: values[name] for name in self.indices}
+        exists = masks.existing_entries(
+            values.get("valid"), self.cores.get("valid", ()), self.classes, self.declaration.split
+        )
+        there = (
+            {name: self._without_missing(name, value, exists) for name, value in values.items()} if exists else values
+        )
+        shape = self.shape if self.declaration.sees_batch else self.output_shape
+        indices = {name: there[name] for name in self.indices}
         is_possible = functools.partial(self._is_possible, values["valid"]) if "valid" in values else None
         mask, clipped = Mask.of(
-            values.get("where"), indices, self.ranges, self.options.get("ignore_index"), rank, is_possible
+            values.get("where"), indices, self.ranges, self.options.get("ignore_index"), shape, is_possible
         )
-        harmless = mask.harmless({**values, **clipped}, self.fills)
-        if _data_checks.data_checks_enabled():
-            with _data_checks.sparing(mask.counted):
-                self._check_data(values)
-                result = self._call_kernel(harmless, mask, entries)
-        else:
-            result = self._call_kernel(harmless, mask, entries)
+        harmless = self._harmless(mask, {**there, **clipped})
+        with _data_checks.sparing(mask.counted) if _data_checks.data_checks_enabled() else contextlib.nullcontext():
+            self._check_data(values, exists, mask.counted)
+            result = self._call_kernel(harmless, mask, exists)
         if isinstance(result, BatchLoss):
             ones = jnp.ones(self.shape, dtype)
             return mask.weigh_batch(result, harmless.get("weights"), ones, is_summed=is_summed)
-        parts = [jnp.asarray(part) for part in (result if isinstance(result, tuple) else (result,)) if part is not None]
-        shape = self.output_shape if rank else ()
-        for part in parts:
-            if part.shape != shape:
-                takes = f"takes shape {shape}, one loss an item" if shape else "takes a scalar"
-                raise TypeError(f"{self.name}: the kernel returned shape {part.shape} for one sample but {takes}")
-        losses, *normalisers = (part.astype(dtype) for part in parts)
-        return mask.weigh(losses, normalisers[0] if normalisers else None, harmless.get("weights"))
+        loss, normaliser = result if isinstance(result, tuple) and len(result) == 2 else (result, None)
+        normaliser = None if normaliser is None else self._as_returned(normaliser, "normaliser", dtype)
+        return mask.weigh(self._as_returned(loss, "loss", dtype), normaliser, harmless.get("weights"))
+
+    def _without_missing(self, name: str, value: Array, exists: Mapping[str, Array]) -> Array:
+        """The array with 0 in the entries that do not exist."""
+        for axis, flags in exists.items() if name != "valid" else ():
+            value = masks.zero_unless(flags, value, self.cores.get(name, ()), axis)
+        return value
+
+    def _harmless(self, mask: Mask, values: dict[str, Array]) -> dict[str, Array]:
+        """The values that the kernel may see: cut off from differentiation, or replaced if it combines samples."""
+        declaration, output = self.declaration, self.pattern.output
+        if not (declaration.sees_batch or output):
+            return jax.tree.map(mask.cut, values)
+        harmless = dict(values)
+        for name, value in values.items() if mask.harmless is not None else ():
+            core = self.cores.get(name, ())
+            if name == "where" or (declaration.sees_batch and name in declaration.parameters):
+                continue
+            if declaration.sees_batch:
+                harmless[name] = mask.fill(value, 1 if name in declaration.own else -1 if name in self.indices else 0)
+            elif output[0] in core:
+                harmless[name] = mask.fill_items(value, core, output[0])
+            else:
+                harmless[name] = mask.of_set().cut(value)
+        return harmless
+
+    def _as_returned(self, value: Any, what: str, dtype: Any) -> Array:
+        """What a kernel returned, as an array of the dtype of the computation."""
+        takes = f"a {what} of shape {self.output_shape}" + (", one number per item" if self.output_shape else "")
+        if not isinstance(value, ARRAY_TYPES) or jnp.iscomplexobj(value):
+            got = f"{type(value).__name__}" if not isinstance(value, ARRAY_TYPES) else "complex numbers"
+            raise TypeError(f"{self.name}: the kernel returned {got} but takes {takes}, or the pair (loss, normaliser)")
+        if jnp.shape(value) != self.output_shape:
+            raise TypeError(
+                f"{self.name}: the kernel returned shape {jnp.shape(value)} for one sample but takes {takes}"
+            )
+        return jnp.asarray(value).astype(dtype)
 
     def _is_possible(self, valid: Array, name: str, index: Array) -> Array | None:
         """Whether the class of an index is valid; None for an index into another axis."""
@@ -219,21 +258,34 @@ class Call:
         (is_possible,) = classes.sums(classes.share(valid.astype(jnp.int32), index))
         return is_possible > 0
 
-    def _call_kernel(self, values: Mapping[str, Any], mask: Mask, entries: Mapping[str, Array]) -> Any:
+    def _call_kernel(self, values: Mapping[str, Any], mask: Mask, exists: Mapping[str, Array]) -> Any:
         declaration = self.declaration
         arguments = [values[name] for name in declaration.inputs]
         options = {name: values.get(name, self.options[name]) for name in declaration.own}
         for name, axes in (("valid", self.cores.get("valid", ())), ("where", self.pattern.output)):
             if name in options:
-                there = entries.get(axes[0]) if name == "valid" else mask.counted
-                length = self.matched.core_sizes[axes[0]]
-                options[name] = jnp.ones(length, bool) if there is None else jnp.broadcast_to(there, length)
+                flags = exists.get(axes[0]) if name == "valid" else mask.harmless
+                options[name] = jnp.ones(self.matched.core_sizes[axes[0]], bool) if flags is None else flags
         if self.classes is not None:
             arguments = [dataclasses.replace(self.classes, valid=values.get("valid")), *arguments]
         return declaration.kernel(*arguments, **options)
 
-    def _check_data(self, values: Mapping[str, Array]) -> None:
+    def _check_data(self, values: Mapping[str, Array], exists: Mapping[str, Array], counted: Array | None) -> None:
+        """Checks the domains and ranges of what exists, of samples that are not masked."""
+        if not _data_checks.data_checks_enabled():
+            return
         for name, domain in (self.declaration.domains | self.ranges).items():
-            if name in values:
-                value = as_index(values[name]) if name in self.indices else values[name]
-                _data_checks.require_inside(self.name, name, value, domain)
+            if name not in values:
+                continue
+            value, core = values[name], self.cores.get(name, ())
+            holds = domain.contains(as_index(value) if name in self.indices else value)
+            for axis, flags in exists.items():
+                for there in masks.along(flags, core, axis):
+                    holds = holds | ~there
+            if counted is not None and self.declaration.sees_batch and name not in self.declaration.parameters:
+                holds = holds | ~jnp.expand_dims(counted, range(counted.ndim, value.ndim))
+            elif counted is not None:
+                items = [there for axis in self.pattern.output for there in masks.along(counted, core, axis)]
+                for there in items or [jnp.any(counted)]:
+                    holds = holds | ~there
+            _data_checks.require_all(self.name, name, value, domain, holds)

@@ -48,25 +48,30 @@ class Declaration:
         domains: Mapping[str, str],
         parameters: Mapping[str, str],
         per_sample: Mapping[str, str],
-        labels: Sequence[str],
+        labels: Sequence[str] | None,
         static: Sequence[str],
         split: str | None,
         structures: Mapping[str, type],
         sees_batch: bool,
     ):
         declared = list(inspect.signature(kernel).parameters.values())[1 if split else 0 :]
-        self.kernel, self.name, self.patterns = kernel, kernel.__name__, patterns
+        self.kernel, self.name, self.patterns = kernel, getattr(kernel, "__name__", type(kernel).__name__), patterns
         self.split, self.sees_batch = split, sees_batch
-        self.inputs = tuple(p.name for p in declared if p.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        by_position = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        self.inputs = tuple(p.name for p in declared if p.kind in by_position)
         self.own = {p.name: p.default for p in declared if p.kind is inspect.Parameter.KEYWORD_ONLY}
         self.structures, self.parameters, self.per_sample = dict(structures), _cores(parameters), _cores(per_sample)
         self.indices = {argument: Interval(text) for argument, text in indices.items()}
         self.domains = {argument: Interval(text) for argument, text in domains.items()}
-        self.labels = tuple(name for name in labels if name in self.inputs or name != "labels")
-        self.static = {option: _types(kernel, option) for option in static}
+        if labels is None:  # of a set, an array with this name
+            labels = ("labels",) if "labels" in self.inputs and self.patterns[0].output else ()
+        self.labels = tuple(labels)
+        split_options = ("axis_name", "n_classes") if split else ()
+        self.static = {option: _types(kernel, option) for option in (*static, *split_options)}
+        if split:
+            self.domains.setdefault("n_classes", Interval("[1, inf)"))
         named = {*self.indices, *self.domains, *self.parameters, *self.per_sample, *self.structures, *self.labels}
-        split_options = {"axis_name", "n_classes"} if split else set[str]()
-        self._check(named | {*static} | split_options, declared)
+        self._check(named | {*self.static}, declared)
         self.cores = {pattern: self._all_cores(pattern) for pattern in self.patterns}
         common = _common_options(kernel, self.patterns, self.own)
         self.defaults = self.own | {option: COMMON[option] for option in common}
@@ -127,6 +132,13 @@ class Declaration:
             unknown = interval.axes - (axes if argument in self.indices else set())
             if unknown:
                 self._fail(f"has {argument} in {interval.notation}, but no axis is called {min(unknown)}")
+        for argument in self.indices.keys() & self.inputs if "ignore_index" in self.own else ():
+            if any(pattern.cores[self.inputs.index(argument)] not in ((), output) for pattern in self.patterns[:1]):
+                self._fail(f"has ignore_index, but a sample has several indices in {argument}")
+        if self.sees_batch and (output or "valid" in self.own):
+            self._fail("sees the batch, and so takes neither sets nor valid")
+        if {*self.labels} & {*self.indices}:
+            self._fail(f"has {min({*self.labels} & {*self.indices})} as labels and as indices")
         if self.split and self.split not in axes:
             self._fail(f"splits the axis {self.split}, but no axis is called that")
         unknown = named - {*self.inputs, *self.own}
@@ -143,20 +155,33 @@ def _cores(texts: Mapping[str, str]) -> dict[str, Core]:
 
 def _types(kernel: Callable[..., Any], option: str) -> tuple[type, ...]:
     """The types in the annotation of an option, except None; empty if there is no annotation."""
-    hint = typing.get_type_hints(kernel).get(option)
+    hint = _hint(kernel, option)
     hints = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
     named = (typing.get_origin(each) or each for each in hints)
     return tuple(each for each in named if isinstance(each, type) and each is not type(None))
+
+
+def _hint(kernel: Callable[..., Any], name: str) -> Any:
+    """The annotation of a parameter; None if it is missing, or names something that only type checkers import."""
+    hint = kernel.__annotations__.get(name)
+    try:
+        return eval(hint, kernel.__globals__) if isinstance(hint, str) else hint
+    except NameError:
+        return None
 
 
 def _common_options(kernel: Callable[..., Any], patterns: Sequence[Pattern], own: Iterable[str]) -> dict[str, str]:
     """The common options with their types: those that `**options: Unpack[...]` declares, by default all that apply."""
     declared = AxisOptions if any(pattern.has_axis for pattern in patterns) else ReductionOptions
     for parameter in inspect.signature(kernel).parameters.values():
-        hint = parameter.kind is parameter.VAR_KEYWORD and typing.get_type_hints(kernel).get(parameter.name)
+        hint = parameter.kind is parameter.VAR_KEYWORD and _hint(kernel, parameter.name)
         if hint:
             declared = next(iter(typing.get_args(hint)), None)
             if declared not in (ReductionOptions, AxisOptions, SampleOptions, SetOptions):
                 takes = "Unpack[] of jaxloss.ReductionOptions, AxisOptions, SampleOptions or SetOptions"
                 raise TypeError(f"loss: {kernel.__name__} has **{parameter.name} of type {hint} but takes {takes}")
+            if "axis" in declared.__annotations__ and not any(pattern.has_axis for pattern in patterns):
+                raise TypeError(
+                    f"loss: {kernel.__name__} has the option axis, but no array with one core axis to place"
+                )
     return {option: hint.__forward_arg__ for option, hint in declared.__annotations__.items() if option not in own}

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from jaxloss import _arrays
 from jaxloss._decorator import call
-from jaxloss._decorator.binding import Binder
+from jaxloss._decorator.binding import Binder, Plan
 from jaxloss._decorator.declaration import Declaration
 
 
@@ -19,7 +20,7 @@ class Lifted:
         self._declaration = declaration
         self._binder = Binder(declaration)
 
-        def run(plan: tuple[tuple[str, Any], ...], arrays: tuple[Any, ...], traced: dict[str, Any]) -> Any:
+        def run(plan: Plan, arrays: tuple[Any, ...], traced: dict[str, Any]) -> Any:
             return call.run(declaration, dict(plan), dict(zip(declaration.inputs, arrays, strict=True)) | traced)
 
         run.__name__ = run.__qualname__ = declaration.name  # the name in profiles and HLO
@@ -29,9 +30,9 @@ class Lifted:
         declaration = self._declaration
         if len(arrays) != len(declaration.inputs):
             arrays, options = self._binder.arrays(arrays, options)
-        if (declaration.indices or declaration.labels) and any(map(_arrays.is_wide, arrays)):
-            arrays, options = self._narrowed(arrays, options)
         plan, traced, reduction = self._binder.bind(options) if options else ((), options, None)
+        if any(map(_arrays.is_wide, (*arrays, *traced.values()) if traced else arrays)):
+            plan, arrays, traced = self._narrowed(plan, arrays, traced)
         try:
             result = self._jitted(plan, arrays, traced)
         except Exception:
@@ -45,20 +46,27 @@ class Lifted:
             result = self._jitted(plan, arrays, traced)
         return result if reduction is None else reduction(*result)
 
-    def _narrowed(self, arrays: tuple[Any, ...], options: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Replaces NumPy's 64-bit integers, which JAX would wrap, by 32-bit integers with the same meaning."""
-        declaration, values = self._declaration, dict(zip(self._declaration.inputs, arrays, strict=True))
-        ignored = options.get("ignore_index", declaration.own.get("ignore_index"))
+    def _narrowed(
+        self, plan: Plan, arrays: tuple[Any, ...], traced: dict[str, Any]
+    ) -> tuple[Plan, tuple[Any, ...], Any]:
+        """Replaces NumPy's 64-bit integers, which JAX would wrap, by 32-bit numbers with the same meaning."""
+        declaration, options = self._declaration, dict(plan)
+        values = dict(zip(declaration.inputs, arrays, strict=True)) | traced
+        labels = [name for name in declaration.labels if name in values]
+        if all(jnp.issubdtype(getattr(values[name], "dtype", bool), jnp.integer) for name in labels):
+            try:
+                values |= zip(labels, _arrays.narrow_labels([values[name] for name in labels]), strict=True)
+            except jax.errors.TracerArrayConversionError:
+                names = " and ".join(labels)
+                raise TypeError(
+                    f"{declaration.name}: {names} has 64-bit integers of NumPy beside a traced array but takes labels "
+                    "of 32 bits there; number them anew by np.unique(labels, return_inverse=True)[1]"
+                ) from None
+        ignore_index = options.get("ignore_index", declaration.own.get("ignore_index"))
         for name in declaration.indices:
-            values[name] = _arrays.narrow_index(values[name], ignored)
-        if isinstance(ignored, int) and not _arrays.is_int32(ignored):
-            options = options | {"ignore_index": _arrays.IGNORED}
-        try:
-            narrow = _arrays.narrow_labels([values[name] for name in declaration.labels])
-        except jax.errors.TracerArrayConversionError:
-            names = " and ".join(declaration.labels)
-            raise TypeError(
-                f"{declaration.name}: {names} has 64-bit integers of NumPy beside a traced array but takes labels of 32"
-                " bits there; number them anew by np.unique(labels, return_inverse=True)[1]"
-            ) from None
-        return tuple((values | dict(zip(declaration.labels, narrow, strict=True))).values()), options
+            values[name], ignored = _arrays.narrow_index(values.get(name), ignore_index)
+            if ignored != ignore_index:
+                options["ignore_index"] = ignored
+        values = {name: _arrays.narrow_number(value) for name, value in values.items()}
+        arrays = tuple(values[name] for name in declaration.inputs)
+        return tuple(sorted(options.items())), arrays, {name: values[name] for name in traced}

@@ -26,7 +26,7 @@ def loss(
     domains: Mapping[str, str] | None = None,
     parameters: Mapping[str, str] | None = None,
     per_sample: Mapping[str, str] | None = None,
-    labels: Sequence[str] = ...,
+    labels: Sequence[str] | None = None,
     static: Sequence[str] = (),
     split: None = None,
 ) -> Callable[[Callable[P, Returned]], Loss[P]]: ...
@@ -39,7 +39,7 @@ def loss(
     domains: Mapping[str, str] | None = None,
     parameters: Mapping[str, str] | None = None,
     per_sample: Mapping[str, str] | None = None,
-    labels: Sequence[str] = ...,
+    labels: Sequence[str] | None = None,
     static: Sequence[str] = (),
     split: str,
 ) -> Callable[[Callable[Concatenate[ClassAxis, P], Returned]], Loss[P]]: ...
@@ -51,7 +51,7 @@ def loss(
     domains: Mapping[str, str] | None = None,
     parameters: Mapping[str, str] | None = None,
     per_sample: Mapping[str, str] | None = None,
-    labels: Sequence[str] = ("labels",),
+    labels: Sequence[str] | None = None,
     static: Sequence[str] = (),
     split: str | None = None,
 ) -> Any:
@@ -240,7 +240,7 @@ def _decorator(
     static: Sequence[str],
     split: str | None,
     per_sample: Mapping[str, str] | None = None,
-    labels: Sequence[str] = ("labels",),
+    labels: Sequence[str] | None = None,
     structures: Mapping[str, type] | None = None,
     sees_batch: bool = False,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -253,7 +253,7 @@ def _decorator(
             takes = "a dict of texts such as {'target': '[0, c)'}"
             raise TypeError(f"loss: {name} is {value!r:.60} but takes {takes}")
     for name, value in {"static": static, "labels": labels}.items():
-        if not isinstance(cast("Any", value), list | tuple) or not _are_texts(value):
+        if value is not None and (not isinstance(cast("Any", value), list | tuple) or not _are_texts(value)):
             raise TypeError(f"loss: {name} is {value!r:.60} but takes a sequence of the names of arguments")
     if split is not None and not _are_texts([split]):
         raise TypeError(f"loss: split is {split!r:.60} but takes the name of an axis")

@@ -8,7 +8,7 @@ numbers. After the kernel, its loss and its normaliser are replaced by 0.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -45,10 +45,10 @@ class Mask:
         indices: Mapping[str, Array],
         ranges: Mapping[str, Interval],
         ignore_index: int | None,
-        rank: int,
+        shape: tuple[int, ...],
         is_possible: Callable[[str, Array], Array | None] | None,
     ) -> tuple[Mask, dict[str, Array]]:
-        """The mask of samples along the first `rank` axes, and the class indices clipped to their ranges.
+        """The mask of samples along axes of this shape, and the class indices clipped to their ranges.
 
         `is_possible` maps the name of an argument and its indices to which of their classes are valid.
         """
@@ -58,20 +58,22 @@ class Mask:
                 counted = _both(counted, differs(index, ignore_index))
             index = as_index(index)
             inside = ranges[name].contains(index)
-            usable = _both(usable, jnp.all(inside, axis=tuple(range(rank, inside.ndim))))
+            usable = _both(usable, jnp.all(inside, axis=tuple(range(len(shape), inside.ndim))))
             clipped[name] = ranges[name].clip_index(index)
             if is_possible is not None:
                 usable = _both(usable, is_possible(name, clipped[name]))
-        return Mask(counted, usable if usable is None or counted is None else usable | ~counted), clipped
+        usable = usable if usable is None or counted is None else usable | ~counted
+        counted, usable = (None if flags is None else jnp.broadcast_to(flags, shape) for flags in (counted, usable))
+        return Mask(counted, usable), clipped
 
-    def harmless(self, values: Mapping[str, Array], fills: Mapping[str, tuple[int, int]]) -> dict[str, Array]:
-        """The values that a kernel may see: filled if it combines samples, otherwise cut off from differentiation.
+    @property
+    def harmless(self) -> Array | None:
+        """The samples that a kernel may combine with others: neither masked nor unusable."""
+        return _both(self.counted, self.usable)
 
-        `fills` has the number to fill in for each array, and the axis at which samples begin.
-        """
-        if not fills:
-            return jax.tree.map(self.cut, dict(values))
-        return {**values, **{name: self.fill(values[name], *fill) for name, fill in fills.items()}}
+    def of_set(self) -> Mask:
+        """Whether the set counts at all, as the mask of what belongs to the set and not to an item."""
+        return Mask(None if self.counted is None else jnp.any(self.counted), None)
 
     def cut(self, value: Array) -> Array:
         """The value of one sample, cut off from differentiation if the sample is masked.
@@ -83,13 +85,16 @@ class Mask:
             return value
         return jnp.where(self.counted, value, lax.stop_gradient(value))
 
-    def fill(self, value: Array, number: int, axis: int = 0) -> Array:
-        """The value with this number in the samples that are masked or not usable. Samples begin at `axis`."""
-        harmless = _both(self.counted, self.usable)
-        if harmless is None:
+    def fill(self, value: Array, number: int) -> Array:
+        """The value, which begins with the axes of the mask, with this number in samples that are not harmless."""
+        if self.harmless is None:
             return value
-        harmless = jnp.expand_dims(harmless, range(harmless.ndim, value.ndim - axis))
+        harmless = jnp.expand_dims(self.harmless, range(self.harmless.ndim, value.ndim))
         return jnp.where(harmless, value, jnp.asarray(number, value.dtype))
+
+    def fill_items(self, value: Array, core: Core, axis: str) -> Array:
+        """The value with 0 in items that are not harmless, along each of its core axes that is the axis of items."""
+        return value if self.harmless is None else zero_unless(self.harmless, value, core, axis)
 
     def weigh(self, losses: Array, normalisers: Array | None, weights: Array | None) -> Samples:
         """Weighted losses and their normalisers: 0 for a masked sample, NaN for one that is not usable."""
@@ -113,7 +118,8 @@ class Mask:
         loss_sum = batch.weighted_sum(self.fill(ones if weights is None else weights, 0))
         if self.usable is not None:
             bad = ~self.usable if self.counted is None else self.counted & ~self.usable
-            loss_sum += jnp.where(jnp.any(bad), jnp.nan, 0)  # added, so that other samples keep their gradients
+            with jax.debug_nans(False):
+                loss_sum += jnp.where(jnp.any(bad), jnp.nan, 0)  # added, so that other samples keep their gradients
         return dataclasses.replace(self.weigh(0 * ones, batch.normalisers, weights), loss_sum=loss_sum)
 
     def _nan_unless_usable(self, value: Array) -> Array:
@@ -131,7 +137,7 @@ def _both(one: Array | None, other: Array | None) -> Array | None:
     return one & other
 
 
-def entries(
+def existing_entries(
     valid: Array | None, valid_core: Core, classes: ClassAxis | None, class_axis: str | None
 ) -> dict[str, Array]:
     """For each axis that may have missing entries, which entries exist: those that are valid and not padding."""
@@ -143,16 +149,15 @@ def entries(
     return exists
 
 
-def without_missing(
-    values: Mapping[str, Array], cores: Mapping[str, Core], exists: Mapping[str, Array]
-) -> dict[str, Array]:
-    """Every array, its core axes last, with 0 in the missing entries."""
+def along(flags: Array, core: Core, axis: str) -> Iterator[Array]:
+    """Flags of the entries of an axis, shaped to broadcast against an array, once for each core axis that it is."""
+    for i, each in enumerate(core):
+        if each == axis:
+            yield jnp.expand_dims(flags, range(i + 1 - len(core), 0))
 
-    def filled(name: str, value: Array) -> Array:
-        for axis, there in exists.items():
-            if axis in cores.get(name, ()) and name != "valid":
-                behind = len(cores[name]) - 1 - cores[name].index(axis)
-                value = jnp.where(jnp.expand_dims(there, range(-behind, 0)), value, jnp.zeros((), value.dtype))
-        return value
 
-    return {name: filled(name, value) for name, value in values.items()}
+def zero_unless(flags: Array, value: Array, core: Core, axis: str) -> Array:
+    """The value, its core axes last, with 0 in the entries of an axis that are not flagged."""
+    for there in along(flags, core, axis):
+        value = jnp.where(there, value, jnp.zeros((), value.dtype))
+    return value

@@ -92,6 +92,7 @@ class Operand:
         shape: tuple[int, ...],
         core: Core = (),
         axis: Axis = -1,
+        full_rank: int = 0,
         role: str = "",
         unit: str = "value",
         hint: str = "",
@@ -106,7 +107,7 @@ class Operand:
             takes = f"shape {written}" if n_core == len(core) else f"the {n_core} axes of axis={axis}"
             raise ValueError(f"{function}: {name} has shape {shape} but one sample of it alone has {takes}")
         is_last = not is_placed or axis == -1
-        core_axes = tuple(range(rank - n_core, rank)) if is_last else _placed(function, name, shape, axis)
+        core_axes = tuple(range(rank - n_core, rank)) if is_last else _placed(function, name, shape, axis, full_rank)
         batch_axes = tuple([i for i in range(rank) if i not in core_axes])
         core_shape = tuple([shape[i] for i in core_axes])
         core_shape = (math.prod(core_shape),) if n_core > len(core) else core_shape
@@ -120,20 +121,19 @@ class Operand:
         return flat, jnp.transpose(value, (*self.batch_axes, *self.core_axes)).reshape(shape)
 
 
-def _placed(function: str, name: str, shape: tuple[int, ...], axis: Axis) -> tuple[int, ...]:
-    """The positions, not negative, of `axis` in an array with one core axis."""
-    rank, axes = len(shape), axis if isinstance(axis, tuple) else (axis,)
+def _placed(function: str, name: str, shape: tuple[int, ...], axis: Axis, full_rank: int) -> tuple[int, ...]:
+    """The position of `axis` in an array with one core axis."""
+    rank, axes = max(len(shape), full_rank), axis if isinstance(axis, tuple) else (axis,)
     if not axes or any(type(each) is not int for each in axes):
         raise TypeError(f"{function}: axis is {axis!r} but takes an integer or a tuple of integers")
-    if rank == len(axes) and all((each < 0) == (axes[0] < 0) for each in axes):
-        axes = tuple(sorted(axes).index(each) for each in axes)  # one sample without batch axes
     for each in axes:
         if not -rank <= each < rank:
             raise ValueError(f"{function}: axis is {axis} but {name} of shape {shape} has {rank} axes")
     placed = tuple(each % rank for each in axes)
     if len(set(placed)) < len(placed):
         raise ValueError(f"{function}: axis is {axis} but must name each axis of {name} of shape {shape} once")
-    return placed
+    # An array of one sample has no other axes than these, in the order that they have elsewhere.
+    return placed if len(shape) > len(axes) else tuple(sorted(placed).index(each) for each in placed)
 
 
 @dataclasses.dataclass(frozen=True)
