@@ -42,7 +42,9 @@ def test_the_axis_option(row):
             [jnp.moveaxis(a, -1, axis) if core else a for a, core in zip(arrays, row.cores, strict=True)]
             for axis in (0, 1, -2)
         ]
-        return [row.loss(*each, axis=axis, reduction="none") for each, axis in zip(moved, (0, 1, -2), strict=True)]
+        losses = [row.loss(*each, axis=axis, reduction="none") for each, axis in zip(moved, (0, 1, -2), strict=True)]
+        apart = [a[None] if core else a for a, core in zip(arrays, row.cores, strict=True)]
+        return [*losses, row.loss(*apart, axis=(0, -1), reduction="none")]
 
     for losses in run(*arrays):
         np.testing.assert_allclose(losses, expected, rtol=1e-6)
@@ -118,3 +120,27 @@ def test_traces_are_counted():
     with traces() as seen:
         jax.jit(lambda x: x + 1)(jnp.ones(3))
     assert seen
+
+
+class Variable:
+    """Wraps an array, as the variables of neural network libraries do."""
+
+    def __init__(self, value):
+        self.value = value
+
+    def __jax_array__(self):
+        return jnp.asarray(self.value)
+
+
+@each_row
+def test_variables_are_taken_as_their_values(row):
+    arguments = row.pack(*draw(row))
+    weights = np.linspace(0.5, 2, np.prod(SHAPE), dtype=np.float32).reshape(SHAPE)
+    where = weights > 1
+    expected = row.call(*arguments, weights=weights, where=where)
+    wrapped = [Variable(argument) if isinstance(argument, np.ndarray) else argument for argument in arguments]
+    assert row.call(*wrapped, weights=Variable(weights), where=Variable(where)) == expected
+    if row.options[0] == {}:
+        for option, number in ((name, TEN[0]) for name in row.numbers):
+            given = row.call(*wrapped, **{option: Variable(np.float32(number))})
+            assert given == row.call(*arguments, **{option: np.float32(number)})

@@ -68,7 +68,7 @@ def test_derivatives(row, variant):
 
 def mean(losses_and_normalisers):
     losses, normalisers = losses_and_normalisers
-    return losses.sum() / normalisers.sum()
+    return losses.sum() / (normalisers.sum() or 1)
 
 
 @each_row

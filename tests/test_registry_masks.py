@@ -30,11 +30,13 @@ from tests.references import N_CLASSES
 ZERO_OVER_ZERO = ("mean", "weighted_mean", "batchmean", "sum")
 
 
-@functools.cache
-def differentiated(row, variant=0):
+def differentiated(row, variant=0, compiler_options=()):
     """The mean of a batch and its gradients with respect to floating arrays, weights and array options."""
+    return _differentiated(row, variant, compiler_options)
 
-    @functools.partial(jax.jit, compiler_options=IF_FULL)
+
+@functools.cache
+def _differentiated(row, variant, compiler_options):
     def run(arrays, weights, where, extra):
         floats = Floats(arrays)
 
@@ -44,7 +46,7 @@ def differentiated(row, variant=0):
 
         return jax.value_and_grad(mean, (0, 1, 2))(floats.values, weights, extra)
 
-    return run
+    return jax.jit(run, compiler_options=dict(compiler_options))
 
 
 def array_options(row, variant):
@@ -61,7 +63,7 @@ def array_options(row, variant):
     ids=str,
 )
 def test_values_in_masked_samples_have_no_effect(row, variant, poison):
-    arrays, extra, run = draw(row), array_options(row, variant), differentiated(row, variant)
+    arrays, extra, run = draw(row), array_options(row, variant), differentiated(row, variant, tuple(IF_FULL.items()))
     weights, where = weights_and_mask()
     clean = run(arrays, weights, where, extra)
     bad_arrays = row.batched(lambda a: corrupt(a, ~where, poison), arrays)
@@ -176,5 +178,4 @@ def test_export(row, variant):
     run = differentiated(row, variant)
     arguments = draw(row), *weights_and_mask(), array_options(row, variant)
     exported = jax.export.deserialize(jax.export.export(run)(*arguments).serialize())
-    again = jax.jit(exported.call, compiler_options=IF_FULL)
-    chex.assert_trees_all_close(again(*arguments), run(*arguments), rtol=1e-6)
+    chex.assert_trees_all_close(exported.call(*arguments), run(*arguments), rtol=1e-6)

@@ -1,5 +1,7 @@
 """Norms, distances and cosines, also where other libraries fail: equal, zero, tiny and huge vectors."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -124,24 +126,28 @@ TRIPLETS = {
 }
 
 
+@functools.cache
+def triplet_derivatives(swap, p):
+    """(triplet) to the loss, its gradients and its Hessian, in one program."""
+
+    def loss(*triplet):
+        return jaxloss.triplet_margin_loss(*triplet, p=p, swap=swap, eps=0.0)
+
+    by = (0, 1, 2)
+    return jax.jit(lambda *triplet: (*jax.value_and_grad(loss, by)(*triplet), jax.hessian(loss, by)(*triplet)))
+
+
 @pytest.mark.parametrize("case", TRIPLETS)
 @pytest.mark.parametrize("swap", [False, True])
 @each_power
 def test_triplets_of_equal_zero_and_huge_vectors(case, swap, p):
-    def loss(*triplet):
-        return jaxloss.triplet_margin_loss(*triplet, p=p, swap=swap, eps=0.0)
-
     anchor, positive, negative = (v.astype(np.float64) for v in TRIPLETS[case])
     farther = np.linalg.norm(anchor - negative, p)
     if swap:
         farther = min(farther, np.linalg.norm(positive - negative, p))
     expected = max(np.linalg.norm(anchor - positive, p) - farther + 1, 0)
 
-    @jax.jit
-    def derivatives(*triplet):
-        return jax.value_and_grad(loss, (0, 1, 2))(*triplet), jax.hessian(loss, (0, 1, 2))(*triplet)
-
-    (value, gradients), hessian = derivatives(*TRIPLETS[case])
+    value, gradients, hessian = triplet_derivatives(swap, p)(*TRIPLETS[case])
     np.testing.assert_allclose(value, expected, rtol=1e-6, atol=1e-6 * np.abs(anchor).max())
     assert np.isfinite(gradients).all()
     assert np.isfinite(hessian).all()

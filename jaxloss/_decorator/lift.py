@@ -1,7 +1,4 @@
-"""`@loss`: from the formula for one sample to a library function.
-
-`README.md` in this folder follows one call step by step.
-"""
+"""`@loss`: from the formula for one sample to a library function. `README.md` here follows one call step by step."""
 
 from __future__ import annotations
 
@@ -162,6 +159,14 @@ def loss(
       >>> embeddings, labels = jnp.array([[0.0], [2.0], [5.0], [jnp.nan]]), jnp.array([7, 7, -1, 7])
       >>> print(scatter_loss(embeddings, labels, where=jnp.array([True, True, True, False]), reduction="none"))
       [1. 1. 0. 0.]
+
+      A box, which has four numbers:
+
+      >>> @jaxloss.loss("(4),(4)->()")
+      ... def corner_loss(boxes, target, **options: Unpack[jaxloss.ReductionOptions]):
+      ...     return jnp.max(jnp.abs(boxes - target))
+      >>> print(corner_loss(jnp.zeros((3, 4)), jnp.array([0.0, 0.0, 2.0, 1.0])))
+      2.0
     """
     return _decorator(
         notations,

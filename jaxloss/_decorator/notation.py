@@ -153,9 +153,10 @@ def match(function: str, operands: Sequence[Operand], may_be_empty: Core = ()) -
         return Match((), core_sizes)
     if first.role != "prediction":
         first = batched[0]
-    rank = len(first.batch_axes)
+    elif not first.batch_axes:
+        raise ValueError(_never_repeated(function, first, batched[0], batched[0].batch_shape))
     for operand in batched:
-        if len(operand.batch_axes) != rank:
+        if len(operand.batch_axes) != len(first.batch_axes):
             raise ValueError(_rank_misfit(function, first, operand))
     batch_shape: list[int] = []
     for lengths in zip(*(operand.batch_shape for operand in batched), strict=True):
@@ -167,10 +168,15 @@ def match(function: str, operands: Sequence[Operand], may_be_empty: Core = ()) -
                 f"axes {other.batch_shape} and {one.batch_shape} do not broadcast{_axis_hint(one, other)}"
             )
         batch_shape.append(stretched[0] if stretched else 1)
+    full = tuple(batch_shape)
     for operand in batched:
-        if operand.role in ("prediction", "index") and operand.batch_shape != tuple(batch_shape):
-            raise ValueError(_size_misfit(function, first, operand, batched, tuple(batch_shape)))
-    return Match(tuple(batch_shape), core_sizes)
+        if operand.role == "prediction" and operand.batch_shape != full:
+            larger = next(o for o in batched if o.batch_shape != operand.batch_shape)
+            raise ValueError(_never_repeated(function, operand, larger, full))
+        if operand.role == "index" and operand.batch_shape != full:
+            what = f"one {operand.unit} per row of {first.name} {first.shape} has shape {full}"
+            raise ValueError(f"{function}: {operand.name} has shape {operand.shape} but {what}")
+    return Match(full, core_sizes)
 
 
 def _core_sizes(function: str, operands: Sequence[Operand], may_be_empty: Core) -> dict[str, int]:
@@ -204,20 +210,16 @@ def _rank_misfit(function: str, first: Operand, other: Operand) -> str:
         what = f"{first.name} has shape {first.shape}"
     else:
         what = f"{first.name} has shape {first.shape}, and both take the same number of batch axes"
-    return f"{function}: {other.name} has shape {other.shape} but {what}{_squeeze_hint(first, other)}{other.hint}"
+    never = "; broadcasting these against each other is never done silently"
+    hint = _squeeze_hint(first, other) or other.hint or never
+    return f"{function}: {other.name} has shape {other.shape} but {what}{hint}"
 
 
-def _size_misfit(
-    function: str, first: Operand, operand: Operand, batched: Sequence[Operand], batch_shape: tuple[int, ...]
-) -> str:
-    """The error for an array that would have to be repeated to fit."""
-    if operand.role == "index":
-        what = f"one {operand.unit} per row of {first.name} {first.shape} has shape {batch_shape}"
-        return f"{function}: {operand.name} has shape {operand.shape} but {what}"
-    larger = next(o for o in batched if any(a > b for a, b in zip(o.batch_shape, operand.batch_shape, strict=True)))
+def _never_repeated(function: str, prediction: Operand, larger: Operand, batch_shape: tuple[int, ...]) -> str:
+    name, full = prediction.name, (*batch_shape, *prediction.core_shape)
     return (
-        f"{function}: {operand.name} has shape {operand.shape} but {larger.name} has shape {larger.shape}, and "
-        f"{operand.name} is never repeated; use jnp.broadcast_to({operand.name}, {(*batch_shape, *operand.core_shape)})"
+        f"{function}: {name} has shape {prediction.shape} but {larger.name} has shape {larger.shape}, and {name} is "
+        f"never repeated; use jnp.broadcast_to({name}, {full})"
     )
 
 
@@ -231,15 +233,15 @@ def _axis_hint(first: Operand, other: Operand) -> str:
 
 
 def _squeeze_hint(first: Operand, other: Operand) -> str:
+    """How to add or remove the one axis that is too few or too many; empty where that would not help."""
     longer, shorter = (other, first) if len(other.batch_axes) > len(first.batch_axes) else (first, other)
     if longer is first and not other.core and other.shape == first.batch_shape[1:] and set(other.shape) != {1}:
         return f"; for one value a column use {other.name}[None]"
-    if len(longer.batch_axes) != len(shorter.batch_axes) + 1 or longer.core:
-        return "; broadcasting these against each other is never done silently"
-    for i in reversed(range(len(longer.shape))):
-        squeezed = longer.shape[:i] + longer.shape[i + 1 :]
-        fits = all(a == b or 1 in (a, b) for a, b in zip(squeezed, shorter.batch_shape, strict=True))
-        if longer.shape[i] == 1 and fits:
-            index = ", ".join([":"] * i + ["0"])
-            return f"; use {longer.name}[{index}]"
-    return "; broadcasting these against each other is never done silently"
+    if len(longer.batch_axes) == len(shorter.batch_axes) + 1 and not longer.core:
+        for i in reversed(range(len(longer.shape))):
+            squeezed = longer.shape[:i] + longer.shape[i + 1 :]
+            fits = all(a == b or 1 in (a, b) for a, b in zip(squeezed, shorter.batch_shape, strict=True))
+            if longer.shape[i] == 1 and fits:
+                index = ", ".join([":"] * i + ["0"])
+                return f"; use {longer.name}[{index}]"
+    return ""
