@@ -1,4 +1,4 @@
-"""For every row of the registry: a loss gives the same result however it is called and transformed, compiled once."""
+"""For every row of the registry: a loss gives the same result however it is called or transformed. It compiles once."""
 
 import inspect
 
