@@ -98,7 +98,7 @@ class _Traced:
     """The loss of one micro-batch as a traced program, with the arrays it closes over as an additional argument."""
 
     def __init__(self, loss: Callable[[Any, Any], Any], parameters: Any, batches: Any):
-        from jax.extend import core  # here, as it takes a fifth of the time that importing jaxloss takes
+        from jax.extend import core  # here, because at the top it would be a fifth of the import time
 
         first = jax.tree.map(lambda leaf: leaf[0], batches)
         program, structure = jax.make_jaxpr(functools.partial(_wide_total, loss), return_shape=True)(parameters, first)

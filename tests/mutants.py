@@ -26,7 +26,7 @@ TESTS = PACKAGE.with_name("tests")
 EQUIVALENT = TESTS / "equivalent_mutants.toml"
 SECONDS = 600  # a mutant that takes longer hangs, and counts as killed
 LEAST_KILLED = 0.95
-FAILED, INTERRUPTED, NO_TEST = 1, 2, 5  # pytest's exit codes; the second is that of errors at import
+FAILED, INTERRUPTED, NO_TEST = 1, 2, 5  # pytest's exit codes; the second is for errors at import
 
 OF_VECTORS = "triplet_margin or cosine_embedding"
 OF_LAYERS = "linear_cross_entropy or adaptive_log_softmax"

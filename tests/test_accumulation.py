@@ -43,8 +43,8 @@ def whole(batches):
     return {name: array.reshape(-1, *array.shape[2:]) for name, array in batches.items()}
 
 
-def with_floats(function):
-    """Differentiates with respect to the kernel and the class weights, on which the normaliser depends."""
+def value_and_gradients(function):
+    """With respect to the kernel and the class weights, on which the normaliser depends."""
 
     def of(kernel, class_weights, batches):
         return function({**parameters(), "kernel": kernel, "class_weights": class_weights}, batches)
@@ -62,10 +62,10 @@ def assert_close(got, expected, rtol=1e-6):
 @pytest.mark.parametrize("jit", [True, False], ids=["jit", "eager"])
 def test_accumulated_matches_the_whole_batch_unlike_a_mean_of_means(k, jit):
     batches = micro_batches(k)
-    expected = with_floats(lambda p, b: loss(p, whole(b), "mean"))(batches)
-    mean = with_floats(lambda p, b: jaxloss.accumulated(loss)(p, b).mean())
+    expected = value_and_gradients(lambda p, b: loss(p, whole(b), "mean"))(batches)
+    mean = value_and_gradients(lambda p, b: jaxloss.accumulated(loss)(p, b).mean())
     assert_close((jax.jit(mean) if jit else mean)(batches), expected)
-    means = with_floats(lambda p, b: jax.vmap(lambda b: loss(p, b, "mean"))(b).mean())(batches)
+    means = value_and_gradients(lambda p, b: jax.vmap(lambda b: loss(p, b, "mean"))(b).mean())(batches)
     assert abs(means[0] - expected[0]) > 0.005 * expected[0]
 
 
@@ -151,7 +151,7 @@ def test_temporaries_are_those_of_one_micro_batch_and_two_gradients():
     accumulate = jax.value_and_grad(lambda w, x: jaxloss.accumulated(of)(w, x).mean())
     used = compiling.temporaries(accumulate, weights, x)
     gradient, activations = 4 * width * width, 4 * 64 * width
-    assert used <= 2.1 * gradient + 8 * activations  # two: the sum, and the term added to it
+    assert used <= 2.1 * gradient + 8 * activations  # two gradients: the sum, and the term added to it
 
 
 def test_gradients_of_half_precision_parameters_are_summed_in_float32():

@@ -68,7 +68,7 @@ def test_rows_with_the_same_label_and_different_units_are_kept_apart(tmp_path):
     assert list(moved(both, Results({"jax": "2"}, both.headings, both.rows))) == ["jax was 1 and is 2"]
 
 
-HANGS = 600  # seconds; far beyond what a busy machine takes
+HANGS = 600  # seconds; a busy machine takes far less
 
 
 def run(*arguments):

@@ -167,8 +167,8 @@ def test_subtracting_the_adjustment_leaves_the_likelihoods():
 
 
 BALANCED, NATURAL, LOG_LOSS = range(3)
-N_CLASSES, N_RARE, N_OFTEN, SEEDS, BATCH, NOISE = 10, 8, 110, 8, 60, 0.3
-COUNTS = np.array([N_RARE] * 5 + [N_OFTEN] * 5)
+N_CLASSES, N_RARE, N_FREQUENT, SEEDS, BATCH, NOISE = 10, 8, 110, 8, 60, 0.3
+COUNTS = np.array([N_RARE] * 5 + [N_FREQUENT] * 5)
 
 
 @functools.cache
@@ -180,7 +180,7 @@ def digits():
         generator = np.random.default_rng(seed)
         by_class = [generator.permutation(np.flatnonzero(targets == c)) for c in range(N_CLASSES)]
         train = np.concatenate([rows[:n] for rows, n in zip(by_class, COUNTS, strict=True)])
-        test = np.concatenate([rows[N_OFTEN : N_OFTEN + 60] for rows in by_class])
+        test = np.concatenate([rows[N_FREQUENT : N_FREQUENT + 60] for rows in by_class])
         sets.append((images[train] / 16, targets[train], images[test] / 16, targets[test]))
     train_images, train_targets, test_images, test_targets = (np.stack(part) for part in zip(*sets, strict=True))
     return jnp.float32(train_images), jnp.int32(train_targets), jnp.float32(test_images), jnp.int32(test_targets)
@@ -190,7 +190,7 @@ def logits_of(parameters, images):
     return jax.nn.relu(images @ parameters["hidden"]) @ parameters["output"] + parameters["bias"]
 
 
-def blurred(key, images):
+def with_noise(key, images):
     """The images with enough noise that classes overlap. Otherwise the network would memorise all training data."""
     return images + NOISE * jax.random.normal(key, images.shape)
 
@@ -200,7 +200,7 @@ def train(key, parameters, images, targets, batches, loss):
 
     def step(carry, numbered):
         (parameters, state), (i, batch) = carry, numbered
-        noisy = blurred(jax.random.fold_in(key, i), images[batch])
+        noisy = with_noise(jax.random.fold_in(key, i), images[batch])
         gradient = jax.grad(lambda p: loss(logits_of(p, noisy), targets[batch]))(parameters)
         updates, state = optimiser.update(gradient, state)
         return (optax.apply_updates(parameters, updates), state), None
@@ -260,7 +260,7 @@ def results():
         balanced = run(parameters, batches=rounds.reshape(-1, BATCH), loss=plain)
         tuned = run(balanced, batches=natural_batches(late_order, len(targets), 10), loss=plain)
         trained |= {"balanced sampling": balanced, "balanced, then true frequencies": tuned}
-        test_images = blurred(noise, test_images)
+        test_images = with_noise(noise, test_images)
         return {name: scores(logits_of(p, test_images), test_targets) for name, p in trained.items()}
 
     keys = jax.random.split(jax.random.key(0), SEEDS)
@@ -273,9 +273,9 @@ def results():
     return {name: np.stack(columns, -1) for name, columns in measured.items()}
 
 
-def rise(better, worse, column):
+def excess(one, other, column):
     """How much higher one method scores than another on the same seeds, in standard errors of the difference."""
-    difference = results()[better][:, column] - results()[worse][:, column]
+    difference = results()[one][:, column] - results()[other][:, column]
     return difference.mean() / standard_error(difference)
 
 
@@ -287,15 +287,15 @@ def test_every_remedy_improves_balanced_accuracy():
     remedies = set(results()) - {"cross-entropy", "ranking", "balanced, then true frequencies"}
     assert len(remedies) == 4
     for remedy in remedies:
-        assert rise(remedy, "cross-entropy", BALANCED) > 4
+        assert excess(remedy, "cross-entropy", BALANCED) > 4
 
 
 def test_fine_tuning_on_true_frequencies_recovers_accuracy_and_calibration():
     tuned = "balanced, then true frequencies"
-    assert rise(tuned, "balanced sampling", NATURAL) > 2.5
-    assert rise(tuned, "balanced sampling", LOG_LOSS) < -2.5
-    assert rise(tuned, "cross-entropy", BALANCED) > 0
-    assert rise("balanced sampling", tuned, BALANCED) > 4
+    assert excess(tuned, "balanced sampling", NATURAL) > 2.5
+    assert excess(tuned, "balanced sampling", LOG_LOSS) < -2.5
+    assert excess(tuned, "cross-entropy", BALANCED) > 0
+    assert excess("balanced sampling", tuned, BALANCED) > 4
 
 
 def test_a_ranking_loss_trains_a_classifier():

@@ -236,7 +236,7 @@ def test_losses_run_without_jit():
     np.testing.assert_allclose(got, expected, rtol=1e-6)
 
 
-def test_a_masked_and_weighted_loss_has_the_temporaries_of_a_handwritten_line():
+def test_masks_and_weights_need_no_more_temporaries_than_a_handwritten_line():
     x, weights, where = jnp.ones((512, 256)), jnp.ones((512, 1)), jnp.ones((512, 1), bool)
 
     def by_hand(x, w, m):

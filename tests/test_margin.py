@@ -116,7 +116,7 @@ def test_a_squared_hinge_has_no_kink_to_smooth():
 
 
 def test_a_squared_margin_overflows_only_where_its_mean_does():
-    logits = jnp.zeros(4).at[1].set(3e19)  # its square is beyond float32, a quarter of the square is not
+    logits = jnp.zeros(4).at[1].set(3e19)  # its square is beyond float32, but a quarter of the square is not
     value, gradient = jax.value_and_grad(jaxloss.multi_margin_loss)(logits, jnp.array(0), p=2)
     np.testing.assert_allclose(value, 9e38 / 4, rtol=1e-6)
     np.testing.assert_allclose(gradient, [-1.5e19, 1.5e19, 0.5, 0.5], rtol=1e-6)

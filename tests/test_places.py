@@ -126,7 +126,7 @@ def places(name):
 
 
 @pytest.mark.parametrize("name", DECLARED)
-def test_every_place_knows(name):
+def test_every_place_lists_the_function(name):
     lacking = [place for place, has in places(name).items() if not has]
     if lacking:
         pytest.fail("\n".join(lacking), pytrace=False)
@@ -161,7 +161,7 @@ def public():
     return found | methods
 
 
-def lacks(name, docstring):
+def missing_parts(name, docstring):
     """The parts that a docstring lacks."""
     if name.endswith("Options"):
         return [] if "Args:" in docstring else ["Args"]
@@ -175,7 +175,7 @@ def lacks(name, docstring):
 
 @pytest.mark.parametrize("name", public())
 def test_docstring_has_all_its_parts(name):
-    parts = lacks(name, inspect.getdoc(public()[name]) or "")
+    parts = missing_parts(name, inspect.getdoc(public()[name]) or "")
     assert not parts, f"the docstring of {name} lacks {', '.join(parts)}"
 
 
@@ -183,11 +183,11 @@ def test_the_skeleton_for_contributors_is_complete():
     (skeleton,) = re.findall(r"```python\n(.*?)```", section("CONTRIBUTING.md", "## A new loss"), re.DOTALL)
     namespace = {}
     exec(skeleton, namespace)
-    assert lacks("my_loss", inspect.getdoc(namespace["my_loss"])) == []
+    assert missing_parts("my_loss", inspect.getdoc(namespace["my_loss"])) == []
 
 
 @pytest.mark.parametrize("name", public())
-def test_the_reference_lists(name):
+def test_the_reference_lists_the_name(name):
     owner = name.rpartition(".")[0]
     assert name in REFERENCE or owner in REFERENCE, f"docs/reference/*.md lacks ::: jaxloss.{name}"
 

@@ -1,4 +1,4 @@
-"""For every row of the registry: a loss gives the same result however it is called and transformed, compiled once."""
+"""For every row of the registry: a loss gives the same result however it is called or transformed. It compiles once."""
 
 import inspect
 
@@ -133,7 +133,7 @@ class Variable:
 
 
 @each_row
-def test_variables_are_taken_as_their_values(row):
+def test_variables_of_neural_network_libraries_are_accepted(row):
     arguments = row.pack(*draw(row))
     weights = np.linspace(0.5, 2, np.prod(SHAPE), dtype=np.float32).reshape(SHAPE)
     where = weights > 1

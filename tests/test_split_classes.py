@@ -83,13 +83,13 @@ def pair(losses, normalisers):
 
 
 REDUCTIONS = ("none", "sum", "mean", "weighted_mean", "batchmean", "total", "pair")
-OF_EVERY_RUN = ("none", "mean")
+IN_EVERY_RUN = ("none", "mean")
 
 
 @pytest.mark.parametrize("fused", [True, False], ids=["linear_cross_entropy", "cross_entropy"])
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize(
-    "reduction", [pytest.param(name, marks=[] if name in OF_EVERY_RUN else [full_only]) for name in REDUCTIONS]
+    "reduction", [pytest.param(name, marks=[] if name in IN_EVERY_RUN else [full_only]) for name in REDUCTIONS]
 )
 def test_every_reduction_with_rows_sharded_automatically_and_classes_by_hand(fused, target, reduction):
     def local(hidden, *arguments):

@@ -126,12 +126,12 @@ def compare(torch, name, sample, arrays, options):
     (_, losses), gradients = jax.value_and_grad(total, has_aux=True)([arrays[i] for i in floating])
     exact = arrays[0].dtype == np.float64
     wanted = expected.detach().numpy()
-    of_nothing = expected.ndim == 0 and np.isnan(wanted)  # a mean over no samples: NaN in PyTorch and 0 here
-    if of_nothing:
+    is_empty_mean = expected.ndim == 0 and np.isnan(wanted)  # a mean over no samples: NaN in PyTorch and 0 here
+    if is_empty_mean:
         wanted = np.zeros_like(wanted)
     np.testing.assert_allclose(losses, wanted, rtol=1e-12 if exact else 2e-6, atol=1e-12 if exact else 2e-6)
     for i, gradient in zip(floating, gradients, strict=True):
-        slope = np.zeros_like(arrays[i]) if of_nothing else tensors[i].grad.numpy()
+        slope = np.zeros_like(arrays[i]) if is_empty_mean else tensors[i].grad.numpy()
         slope = slope.T if name in LAYERS and i == 1 else slope
         np.testing.assert_allclose(gradient, slope, rtol=1e-10 if exact else 1e-5, atol=1e-12 if exact else 1e-5)
 

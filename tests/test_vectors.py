@@ -128,7 +128,7 @@ TRIPLETS = {
 
 @functools.cache
 def triplet_derivatives(swap, p):
-    """(triplet) to the loss, its gradients and its Hessian, in one program."""
+    """Maps a triplet to the loss, its gradients and its Hessian, in one program."""
 
     def loss(*triplet):
         return jaxloss.triplet_margin_loss(*triplet, p=p, swap=swap, eps=0.0)

@@ -75,7 +75,7 @@ def loss(
     | `"(n,d),(n)->(n)"` | a set of items, each with its own loss | one per item: batch axes, then n |
     | `"(4),(4)->()"` | a box with its target: axes of known length | one per box |
 
-    - If each array has at most one core axis, the loss takes `axis=`: an integer, or a tuple of axes to flatten.
+    - A loss of vectors, where no array has two core axes, takes `axis=`: an integer, or a tuple of axes to flatten.
     - A kernel may declare the keyword `valid`, a boolean vector that says which entries of the first core axis of its
       first array exist. The kernel always receives booleans, whether or not the caller gives them. Missing entries are
       0 in every array. The loss is NaN for a sample with a class index that is not valid.

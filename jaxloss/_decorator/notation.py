@@ -233,7 +233,7 @@ def _axis_hint(first: Operand, other: Operand) -> str:
 
 
 def _squeeze_hint(first: Operand, other: Operand) -> str:
-    """How to add or remove the one axis that is too few or too many; empty where that would not help."""
+    """How to add the missing axis or remove the extra one; empty if that would not help."""
     longer, shorter = (other, first) if len(other.batch_axes) > len(first.batch_axes) else (first, other)
     if longer is first and not other.core and other.shape == first.batch_shape[1:] and set(other.shape) != {1}:
         return f"; for one value a column use {other.name}[None]"
