@@ -1,5 +1,6 @@
 """Samples that are sets, lists, images, boxes or labels, tested with small losses defined here."""
 
+from collections.abc import Callable
 from typing import Unpack
 
 import chex
@@ -7,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import Array
 from jax.experimental import checkify
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
@@ -410,3 +412,202 @@ def test_a_declaration_of_a_set_that_does_not_fit_raises():
         TypeError, match=r"the kernel returned shape \(\) for one sample but takes a loss of shape \(5,\)"
     ):
         per_set(EMBEDDINGS)
+
+
+def test_several_indices_per_sample_cannot_be_ignored():
+    def segment(logits, target, *, ignore_index=-100, **options):
+        return jnp.mean(logits)
+
+    with pytest.raises(TypeError, match="segment has ignore_index, but a sample has several indices in target"):
+        jaxloss.loss("(c,p),(p)->()", indices={"target": "[0, c)"})(segment)
+
+
+@jaxloss.loss("(n),()->(n)", indices={"target": "[0, n)"})
+def below_loss(scores, target, *, ignore_index=-100, where=None, **options: Unpack[jaxloss.SetOptions]):
+    """How far each item is below the one that is right."""
+    return scores[target] - scores
+
+
+@pytest.mark.nans
+def test_an_index_of_a_whole_set_masks_or_spoils_all_its_items():
+    scores, target = EMBEDDINGS[..., 0], np.array([1, -100])
+    losses = below_loss(scores, target, reduction="none")
+    np.testing.assert_array_equal(losses[1], 0)
+    np.testing.assert_allclose(below_loss(scores, target), losses[0].mean(), rtol=1e-6)
+    pair = below_loss(scores, target, reduction=lambda losses, normalisers: (losses, normalisers))
+    np.testing.assert_array_equal(pair[1], [[1] * 5, [0] * 5])
+    assert np.isnan(below_loss(scores, np.array([1, 5]), reduction="none")).tolist() == [[False] * 5, [True] * 5]
+
+
+@jaxloss.loss("(n,d),(c,d),(n)->(n)", indices={"target": "[0, c)"}, parameters={"proxies": "(c,d)"})
+def proxy_loss(embeddings, proxies, target, *, where=None, **options: Unpack[jaxloss.SetOptions]):
+    others = jnp.sum(jnp.where(where, embeddings @ embeddings.T, 0), axis=1)
+    return others - jnp.sum(embeddings * proxies[target], axis=1)
+
+
+@pytest.mark.nans
+def test_an_item_with_an_index_out_of_range_is_nan_and_no_candidate():
+    proxies, target = EMBEDDINGS[1, :3], np.array([0, 1, 2, 9, 0])
+    losses = proxy_loss(EMBEDDINGS[0], proxies, target, reduction="none")
+    without = proxy_loss(EMBEDDINGS[0], proxies, np.where(target == 9, 0, target), where=target != 9, reduction="none")
+    np.testing.assert_array_equal(np.isnan(losses), target == 9)
+    np.testing.assert_allclose(losses[target != 9], without[target != 9], rtol=1e-6)
+    with jaxloss.data_checks(True):
+        check = checkify.checkify(lambda where: proxy_loss(EMBEDDINGS[0], proxies, target, where=where))
+        assert "proxy_loss: target is 9 but must lie in [0, 3)" in check(np.ones(5, bool))[0].get()
+        assert check(target != 9)[0].get() is None
+
+
+@jaxloss.loss("(n,d),(d)->(n)", domains={"centre": "[-9, 9]"})
+def centre_loss(embeddings, centre, *, scale=1.0, where=None, **options: Unpack[jaxloss.SetOptions]):
+    return scale * jnp.sum((embeddings - centre) ** 2, axis=1)
+
+
+@pytest.mark.nans
+def test_nan_beside_a_set_that_is_masked_completely_has_no_effect():
+    centre, where = EMBEDDINGS[:, 0].copy(), np.array([[True] * 5, [False] * 5])
+    centre[1] = np.nan
+    scale = np.array([1.0, np.nan], np.float32)
+
+    def loss(embeddings, centre, scale):
+        return centre_loss(embeddings, centre, scale=scale, where=where)
+
+    gradients = jax.grad(loss, (0, 1, 2))(EMBEDDINGS, centre, scale)
+    expected = jax.grad(lambda x, c, s: centre_loss(x, c, scale=s), (0, 1, 2))(EMBEDDINGS[0], centre[0], scale[0])
+    for gradient, other in zip(gradients, expected, strict=True):
+        np.testing.assert_allclose(gradient[0], other, rtol=1e-6)
+        np.testing.assert_array_equal(gradient[1], 0)
+
+
+@pytest.mark.nans
+def test_items_are_masked_along_each_axis_that_they_have():
+    @jaxloss.loss("(n,n)->(n)")
+    def row_loss(similarities, *, where=None, **options: Unpack[jaxloss.SetOptions]):
+        return jnp.sum(similarities, axis=1)
+
+    where, similarities = np.array([True, False, True]), np.arange(9, dtype=np.float32).reshape(3, 3)
+    poisoned = similarities.copy()
+    poisoned[1], poisoned[:, 1] = np.nan, np.nan
+    losses = row_loss(poisoned, where=where, reduction="none")
+    np.testing.assert_array_equal(losses, [2, 0, 14])
+    gradient = jax.grad(lambda x: row_loss(x, where=where, reduction="sum"))(poisoned)
+    np.testing.assert_array_equal(gradient, [[1, 0, 1], [0, 0, 0], [1, 0, 1]])
+
+
+@pytest.mark.nans
+def test_data_checks_spare_what_is_not_valid():
+    @jaxloss.loss("(k),(k)->()", domains={"target": "{-1, 1}"})
+    def signed_loss(scores, target, *, valid=None, **options):
+        return jnp.sum(jnp.where(valid, target * scores, 0))
+
+    signs = np.array([[1, -1, 1, 0], [1, 1, 0, 1]], np.float32)
+    with jaxloss.data_checks(True):
+        assert checkify.checkify(lambda: signed_loss(SCORES, signs, valid=VALID))()[0].get() is None
+        error = checkify.checkify(lambda: signed_loss(SCORES, signs))()[0].get()
+    assert "signed_loss: target is 0.0 but must lie in {-1, 1}" in error
+
+
+def test_the_options_of_split_classes_are_static():
+    @jaxloss.loss("(c),()->()", indices={"target": "[0, c)"}, split="c")
+    def score(classes, logits, target, *, axis_name=None, n_classes=None, **options):
+        assert classes.n_classes == (n_classes or 6)
+        return classes.share(logits, target)
+
+    assert score(LOGITS[0], 1, n_classes=4) == LOGITS[0, 1]
+    with pytest.raises(ValueError, match="score: axis_name is 'x' but shard_map maps over no such axis here"):
+        score(LOGITS[0], 1, axis_name="x")
+    with pytest.raises(ValueError, match="score: n_classes is 0 but must lie in"):
+        score(LOGITS[0], 1, n_classes=0)
+
+
+def test_labels_of_two_dtypes_are_compared_in_one_that_holds_both():
+    @jaxloss.loss("(n),(n),(n)->(n)", labels=("first", "second"))
+    def match_loss(scores, first, second, *, where=None, **options):
+        return jnp.where(first == second, scores, 0)
+
+    scores, small = np.ones(2, np.float32), np.array([-1, 200], np.int32)
+    got = match_loss(scores, np.array([255, 200], np.uint8), small, reduction="none")
+    np.testing.assert_array_equal(got, [0, 1])
+    with pytest.raises(TypeError, match="first has dtype uint32 and second has dtype int32 but labels take"):
+        match_loss(scores, np.array([2**32 - 1, 200], np.uint32), small)
+    wide = np.array([2**40, 200])
+    for odd, message in (
+        ([1, 2], "second is a list but"),
+        (None, "second is of type NoneType but"),
+        (scores, "float32"),
+    ):
+        with pytest.raises(TypeError, match=f"match_loss: .*{message}"):
+            match_loss(scores, wide, odd)
+
+
+def test_labels_are_those_of_sets_by_default():
+    @jaxloss.loss("(c),(c)->()")
+    def loss_by_optax(logits, labels, **options):
+        return -jnp.sum(labels * logits)
+
+    assert loss_by_optax(LOGITS, np.asarray(jax.nn.softmax(LOGITS))).shape == ()
+
+
+@pytest.mark.nans
+def test_64_bit_integers_of_numpy_do_not_wrap():
+    np.testing.assert_allclose(jaxloss.mse_loss(jnp.zeros(1), np.array([2**32])), 2.0**64)
+    np.testing.assert_allclose(jaxloss.mse_loss(jnp.ones(2), 0.0, weights=np.array([2**32, 0]), reduction="sum"), 2**32)
+    assert jaxloss.mse_loss(jnp.ones(2), np.array([1, 3])) == 2
+    target = np.array([0, 2**40, 5, 3])
+    expected = jaxloss.cross_entropy(LOGITS, target, ignore_index=2**40)
+    assert jaxloss.cross_entropy(LOGITS, target, ignore_index=np.int64(2**40)) == expected
+    with pytest.raises(TypeError, match="cross_entropy: target is a MaskedArray but takes an array"):
+        jaxloss.cross_entropy(LOGITS, np.ma.masked_array(TARGET, TARGET == 3))
+    for index in (np.array([1, 2]), jnp.arange(2)):
+        with pytest.raises(TypeError, match="cross_entropy: ignore_index is compiled into the program and takes int"):
+            jaxloss.cross_entropy(LOGITS, target, ignore_index=index)
+
+
+def test_an_axis_of_a_single_sample_has_to_exist():
+    for axis in (1, -2, (0, 1)):
+        with pytest.raises(ValueError, match="cross_entropy: "):
+            jaxloss.cross_entropy(LOGITS[0], 1, axis=axis)
+    shared = jaxloss.cross_entropy(IMAGES[0], np.full((4, 5), 0.05, np.float32), axis=(1, -1), reduction="none")
+    each = jaxloss.cross_entropy(IMAGES[0].reshape(3, 20), np.full(20, 0.05, np.float32), reduction="none")
+    np.testing.assert_allclose(shared, each, rtol=1e-6)
+
+
+@pytest.mark.parametrize("returned", [None, "text", (1.0, 2.0, 3.0), (None, 1.0), 1j, [1.0]])
+def test_a_kernel_returns_a_loss_or_a_pair(returned):
+    odd_loss = jaxloss.loss("()->()")(lambda prediction, **options: returned)
+    with pytest.raises(TypeError, match=r"<lambda>: the kernel returned .* but takes a loss of shape"):
+        odd_loss(1.0)
+
+
+def test_indices_and_labels_may_be_options():
+    @jaxloss.loss("(t),(n)->(n)", indices={"length": "[0, t]"}, labels=("groups",), per_sample={"groups": "(n)"})
+    def prefix_loss(frames, scores, *, length=None, groups=None, where=None, **options: Unpack[jaxloss.SetOptions]):
+        return scores if length is None else scores * length.astype(scores.dtype)
+
+    frames, scores = np.zeros(4, np.float32), np.ones(3, np.float32)
+    assert prefix_loss(frames, scores, reduction="sum") == 3
+    assert prefix_loss(frames, scores, length=np.array(2), groups=np.array([2**40, 1, 1]), reduction="sum") == 6
+
+
+def test_annotations_that_only_type_checkers_import():
+    script = """
+from __future__ import annotations
+import jaxloss
+@jaxloss.loss("()->()", static=("power",))
+def odd(prediction: NotThere, *, power: AlsoNotThere = 2, **options: NeitherIsThis):
+    return prediction**power
+assert odd(3.0) == 9
+"""
+    exec(script, {"__name__": "scratch"})
+
+
+def test_a_callable_that_is_compiled_in_may_be_annotated():
+    @jaxloss.loss("(k)->()", static=("pair_weights",))
+    def pair_loss(
+        scores, *, pair_weights: Callable[[Array], Array] | None = None, **options: Unpack[jaxloss.AxisOptions]
+    ):
+        return jnp.sum(scores if pair_weights is None else pair_weights(scores))
+
+    assert pair_loss(np.ones(3, np.float32), pair_weights=jnp.square) == 3
+    with pytest.raises(TypeError, match="pair_loss: pair_weights is compiled into the program and takes Callable"):
+        pair_loss(np.ones(3, np.float32), pair_weights=3)

@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.sharding import PartitionSpec
 
@@ -178,8 +179,8 @@ class Call:
         dtypes = {label.dtype for label in labels.values()}
         if len(dtypes) < 2:
             return labels
-        common = functools.reduce(jnp.promote_types, dtypes)
-        if any(jnp.iinfo(dtype).max > jnp.iinfo(common).max for dtype in dtypes):
+        common = functools.reduce(np.promote_types, dtypes)
+        if common.kind not in "iu" or jax.dtypes.canonicalize_dtype(common) != common:
             got = " and ".join(f"{name} has dtype {label.dtype}" for name, label in labels.items())
             raise TypeError(f"{self.name}: {got} but labels take a dtype that holds both")
         return {name: label.astype(common) for name, label in labels.items()}
