@@ -75,8 +75,15 @@ _INT32 = np.iinfo(np.int32)
 
 def is_wide(value: Any) -> bool:
     """Whether these are NumPy's 64-bit integers, which JAX would wrap to 32 bits."""
-    is_integer = isinstance(value, _NUMPY) and value.dtype.kind in "iu" and not isinstance(value, np.ma.MaskedArray)
-    return is_integer and value.dtype.itemsize == 8 and not _has_int64()
+    return isinstance(value, _NUMPY) and value.dtype.kind in "iu" and value.dtype.itemsize == 8 and not _has_int64()
+
+
+def is_misread(value: Any) -> bool:
+    """Whether a compiled function might read this value as another one.
+
+    JAX wraps wide integers. It rejects masked arrays, but not where it has compiled a program for their data.
+    """
+    return isinstance(value, _NUMPY) and (is_wide(value) or isinstance(value, np.ma.MaskedArray))
 
 
 def _is_int32(value: Any) -> bool:

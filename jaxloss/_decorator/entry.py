@@ -31,7 +31,7 @@ class Lifted:
         if len(arrays) != len(declaration.inputs):
             arrays, options = self._binder.arrays(arrays, options)
         plan, traced, reduction = self._binder.bind(options) if options else ((), options, None)
-        if any(map(_arrays.is_wide, (*arrays, *traced.values()) if traced else arrays)):
+        if any(map(_arrays.is_misread, (*arrays, *traced.values()) if traced else arrays)):
             plan, arrays, traced = self._narrowed(plan, arrays, traced)
         try:
             result = self._jitted(plan, arrays, traced)
@@ -52,6 +52,8 @@ class Lifted:
         """Replaces NumPy's 64-bit integers, which JAX would wrap, by 32-bit numbers with the same meaning."""
         declaration, options = self._declaration, dict(plan)
         values = dict(zip(declaration.inputs, arrays, strict=True)) | traced
+        for name, value in values.items():
+            call.require_array(declaration, name, value)
         labels = [name for name in declaration.labels if name in values]
         if all(jnp.issubdtype(getattr(values[name], "dtype", bool), jnp.integer) for name in labels):
             try:

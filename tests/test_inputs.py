@@ -1,0 +1,144 @@
+"""What a caller may hand over: wide integers, variables of neural network libraries, and kernels of any kind."""
+
+from collections.abc import Callable
+from typing import Unpack
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import Array
+
+import jaxloss
+
+GENERATOR = np.random.default_rng(0)
+
+
+LOGITS = GENERATOR.normal(size=(4, 6)).astype(np.float32)
+
+
+TARGET = np.array([0, 3, 5, 3])
+
+
+@pytest.mark.nans
+def test_an_ignored_index_may_be_beyond_32_bits():
+    expected = jaxloss.cross_entropy(LOGITS, np.array([0, -100, 5, 3]), reduction="none")
+    for ignored, dtype in ((2**32 - 1, np.uint32), (2**40, np.int64), (-(2**40), np.int64), (2**63, np.uint64)):
+        target = np.array([0, ignored, 5, 3], dtype)
+        got = jaxloss.cross_entropy(LOGITS, target, ignore_index=ignored, reduction="none")
+        np.testing.assert_array_equal(got, expected)
+        one_off = np.array([0, ignored, ignored - 1, 3], dtype)
+        losses = jaxloss.cross_entropy(LOGITS, one_off, ignore_index=ignored, reduction="none")
+        np.testing.assert_array_equal(np.isnan(losses), [False, False, True, False])
+        assert jaxloss.cross_entropy(LOGITS, TARGET, ignore_index=ignored) == jaxloss.cross_entropy(LOGITS, TARGET)
+    for ignored in (2**31 - 1, -(2**31), -(2**31) + 1):
+        target = np.array([0, ignored, 2**40, -(2**40)])
+        losses = jaxloss.cross_entropy(LOGITS, target, ignore_index=ignored, reduction="none")
+        np.testing.assert_array_equal(np.isnan(losses), [False, False, True, True])
+
+
+@pytest.mark.nans
+def test_64_bit_integers_of_numpy_do_not_wrap():
+    np.testing.assert_allclose(jaxloss.mse_loss(jnp.zeros(1), np.array([2**32])), 2.0**64)
+    np.testing.assert_allclose(jaxloss.mse_loss(jnp.ones(2), 0.0, weights=np.array([2**32, 0]), reduction="sum"), 2**32)
+    assert jaxloss.mse_loss(jnp.ones(2), np.array([1, 3])) == 2
+    target = np.array([0, 2**40, 5, 3])
+    expected = jaxloss.cross_entropy(LOGITS, target, ignore_index=2**40)
+    assert jaxloss.cross_entropy(LOGITS, target, ignore_index=np.int64(2**40)) == expected
+    for index in (np.array([1, 2]), jnp.arange(2)):
+        with pytest.raises(TypeError, match="cross_entropy: ignore_index is compiled into the program and takes int"):
+            jaxloss.cross_entropy(LOGITS, target, ignore_index=index)
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.int64])
+def test_a_masked_array_is_an_error_also_where_its_data_have_been_taken(dtype):
+    target = TARGET.astype(dtype)
+    jaxloss.cross_entropy(LOGITS, target)
+    with pytest.raises(TypeError, match="cross_entropy: target is a MaskedArray but takes an array"):
+        jaxloss.cross_entropy(LOGITS, np.ma.masked_array(target, target == 3))
+    with pytest.raises(TypeError, match="cross_entropy: weights is a MaskedArray but takes an array"):
+        jaxloss.cross_entropy(LOGITS, target, weights=np.ma.masked_array(LOGITS[:, 0], target == 3))
+
+
+class Variable:
+    """A wrapper around an array, like the variables of neural network libraries."""
+
+    def __init__(self, value):
+        self.value = value
+
+    def __jax_array__(self):
+        return jnp.asarray(self.value)
+
+
+class Parameter(Variable):
+    """A variable that is also a pytree, like `flax.nnx.Param`."""
+
+
+jax.tree_util.register_pytree_node(Parameter, lambda p: ((p.value,), None), lambda _, children: Parameter(*children))
+
+
+@pytest.mark.parametrize("kind", [Variable, Parameter])
+def test_a_variable_of_a_neural_network_library_is_unwrapped(kind):
+    expected = jaxloss.cross_entropy(LOGITS, TARGET, class_weights=np.arange(6.0, dtype=np.float32))
+    got = jaxloss.cross_entropy(kind(LOGITS), kind(TARGET), class_weights=kind(np.arange(6.0, dtype=np.float32)))
+    assert got == expected
+    assert jaxloss.l1_loss(kind(LOGITS), 0.0, where=kind(LOGITS > 0)) == jaxloss.l1_loss(LOGITS, 0.0, where=LOGITS > 0)
+    gradient = jax.grad(lambda x: jaxloss.cross_entropy(kind(x), TARGET))(LOGITS)
+    np.testing.assert_array_equal(gradient, jax.grad(jaxloss.cross_entropy)(LOGITS, TARGET))
+    if kind is Parameter:
+        by_parameter = jax.grad(jaxloss.cross_entropy)(Parameter(LOGITS), TARGET)
+        np.testing.assert_array_equal(by_parameter.value, gradient)
+    with pytest.raises(TypeError, match="cross_entropy: logits has dtype int32 but takes floating numbers"):
+        jaxloss.cross_entropy(kind(TARGET), TARGET)
+
+
+def test_several_indices_per_sample_cannot_be_ignored():
+    def segment(logits, target, *, ignore_index=-100, **options):
+        return jnp.mean(logits)
+
+    with pytest.raises(TypeError, match="segment has ignore_index, but a sample has several indices in target"):
+        jaxloss.loss("(c,p),(p)->()", indices={"target": "[0, c)"})(segment)
+
+
+def test_the_options_of_split_classes_are_static():
+    @jaxloss.loss("(c),()->()", indices={"target": "[0, c)"}, split="c")
+    def score(classes, logits, target, *, axis_name=None, n_classes=None, **options):
+        assert classes.n_classes == (n_classes or 6)
+        return classes.share(logits, target)
+
+    assert score(LOGITS[0], 1, n_classes=4) == LOGITS[0, 1]
+    with pytest.raises(ValueError, match="score: axis_name is 'x' but shard_map maps over no such axis here"):
+        score(LOGITS[0], 1, axis_name="x")
+    with pytest.raises(ValueError, match="score: n_classes is 0 but must lie in"):
+        score(LOGITS[0], 1, n_classes=0)
+
+
+@pytest.mark.parametrize("returned", [None, "text", (1.0, 2.0, 3.0), (None, 1.0), 1j, [1.0]])
+def test_a_kernel_returns_a_loss_or_a_pair(returned):
+    odd_loss = jaxloss.loss("()->()")(lambda prediction, **options: returned)
+    with pytest.raises(TypeError, match=r"<lambda>: the kernel returned .* but takes a loss of shape"):
+        odd_loss(1.0)
+
+
+def test_annotations_that_only_type_checkers_import():
+    script = """
+from __future__ import annotations
+import jaxloss
+@jaxloss.loss("()->()", static=("power",))
+def odd(prediction: NotThere, *, power: AlsoNotThere = 2, **options: NeitherIsThis):
+    return prediction**power
+assert odd(3.0) == 9
+"""
+    exec(script, {"__name__": "scratch"})
+
+
+def test_a_callable_that_is_compiled_in_may_be_annotated():
+    @jaxloss.loss("(k)->()", static=("pair_weights",))
+    def pair_loss(
+        scores, *, pair_weights: Callable[[Array], Array] | None = None, **options: Unpack[jaxloss.AxisOptions]
+    ):
+        return jnp.sum(scores if pair_weights is None else pair_weights(scores))
+
+    assert pair_loss(np.ones(3, np.float32), pair_weights=jnp.square) == 3
+    with pytest.raises(TypeError, match="pair_loss: pair_weights is compiled into the program and takes Callable"):
+        pair_loss(np.ones(3, np.float32), pair_weights=3)
