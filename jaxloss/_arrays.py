@@ -79,11 +79,14 @@ def is_wide(value: Any) -> bool:
 
 
 def is_misread(value: Any) -> bool:
-    """Whether a compiled function might read this value as another one.
+    """Whether a compiled function might read this value as another one; its type is one of `MISREAD_TYPES`.
 
     JAX wraps wide integers. It rejects masked arrays, but not where it has compiled a program for their data.
     """
-    return isinstance(value, _NUMPY) and (is_wide(value) or isinstance(value, np.ma.MaskedArray))
+    return is_wide(value) or isinstance(value, np.ma.MaskedArray)
+
+
+MISREAD_TYPES = frozenset({np.ndarray, np.ma.MaskedArray, np.int64, np.uint64})
 
 
 def _is_int32(value: Any) -> bool:

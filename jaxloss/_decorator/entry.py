@@ -31,7 +31,9 @@ class Lifted:
         if len(arrays) != len(declaration.inputs):
             arrays, options = self._binder.arrays(arrays, options)
         plan, traced, reduction = self._binder.bind(options) if options else ((), options, None)
-        if any(map(_arrays.is_misread, (*arrays, *traced.values()) if traced else arrays)):
+        given = (*arrays, *traced.values()) if traced else arrays
+        # The types first, which takes a tenth of a microsecond where they are JAX's.
+        if not _arrays.MISREAD_TYPES.isdisjoint(map(type, given)) and any(map(_arrays.is_misread, given)):
             plan, arrays, traced = self._narrowed(plan, arrays, traced)
         try:
             result = self._jitted(plan, arrays, traced)
