@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Concatenate, ParamSpec, cast, overload
+from typing import Any, Concatenate, ParamSpec, TypedDict, Unpack, cast, overload
 
 from jax import Array
 
@@ -19,29 +19,33 @@ Returned = Array | tuple[Array, Array | None]
 Loss = Callable[P, Array | Any]
 
 
+class Declared(TypedDict, total=False):
+    """What `loss` and `batch_loss` are told of a kernel, beside its notation and `split`."""
+
+    indices: Mapping[str, str] | None
+    domains: Mapping[str, str] | None
+    parameters: Mapping[str, str] | None
+    static: Sequence[str]
+
+
+class SampleDeclared(Declared, total=False):
+    per_sample: Mapping[str, str] | None
+    labels: Sequence[str] | None
+
+
+class BatchDeclared(Declared, total=False):
+    structures: Mapping[str, type] | None
+
+
 @overload
 def loss(
-    *notations: str,
-    indices: Mapping[str, str] | None = None,
-    domains: Mapping[str, str] | None = None,
-    parameters: Mapping[str, str] | None = None,
-    per_sample: Mapping[str, str] | None = None,
-    labels: Sequence[str] | None = None,
-    static: Sequence[str] = (),
-    split: None = None,
+    *notations: str, split: None = None, **declared: Unpack[SampleDeclared]
 ) -> Callable[[Callable[P, Returned]], Loss[P]]: ...
 
 
 @overload
 def loss(
-    *notations: str,
-    indices: Mapping[str, str] | None = None,
-    domains: Mapping[str, str] | None = None,
-    parameters: Mapping[str, str] | None = None,
-    per_sample: Mapping[str, str] | None = None,
-    labels: Sequence[str] | None = None,
-    static: Sequence[str] = (),
-    split: str,
+    *notations: str, split: str, **declared: Unpack[SampleDeclared]
 ) -> Callable[[Callable[Concatenate[ClassAxis, P], Returned]], Loss[P]]: ...
 
 
@@ -182,63 +186,34 @@ def loss(
 
 @overload
 def batch_loss(
-    *notations: str,
-    indices: Mapping[str, str] | None = None,
-    domains: Mapping[str, str] | None = None,
-    parameters: Mapping[str, str] | None = None,
-    structures: Mapping[str, type] | None = None,
-    static: Sequence[str] = (),
-    split: None = None,
+    *notations: str, split: None = None, **declared: Unpack[BatchDeclared]
 ) -> Callable[[Callable[P, BatchLoss]], Loss[P]]: ...
 
 
 @overload
 def batch_loss(
-    *notations: str,
-    indices: Mapping[str, str] | None = None,
-    domains: Mapping[str, str] | None = None,
-    parameters: Mapping[str, str] | None = None,
-    structures: Mapping[str, type] | None = None,
-    static: Sequence[str] = (),
-    split: str,
+    *notations: str, split: str, **declared: Unpack[BatchDeclared]
 ) -> Callable[[Callable[Concatenate[ClassAxis, P], BatchLoss]], Loss[P]]: ...
 
 
-def batch_loss(
-    *notations: str,
-    indices: Mapping[str, str] | None = None,
-    domains: Mapping[str, str] | None = None,
-    parameters: Mapping[str, str] | None = None,
-    structures: Mapping[str, type] | None = None,
-    static: Sequence[str] = (),
-    split: str | None = None,
-) -> Any:
+def batch_loss(*notations: str, split: str | None = None, **declared: Unpack[BatchDeclared]) -> Any:
     """`loss` for a kernel that sees the whole batch and returns a `BatchLoss`.
 
     Its arrays keep all batch axes, and numeric options have them too. Masked samples are 0 (1 in options, -1 in class
     indices). `parameters`, which may be arguments here, are passed unchanged. Floating arguments keep the dtype that
     the caller gave them. `structures` are arguments that are pytrees: see `Declaration`.
     """
-    return _decorator(
-        notations,
-        indices=indices,
-        domains=domains,
-        parameters=parameters,
-        static=static,
-        split=split,
-        structures=structures,
-        sees_batch=True,
-    )
+    return _decorator(notations, split=split, sees_batch=True, **declared)
 
 
 def _decorator(
     notations: Sequence[str],
     *,
-    indices: Mapping[str, str] | None,
-    domains: Mapping[str, str] | None,
-    parameters: Mapping[str, str] | None,
-    static: Sequence[str],
     split: str | None,
+    indices: Mapping[str, str] | None = None,
+    domains: Mapping[str, str] | None = None,
+    parameters: Mapping[str, str] | None = None,
+    static: Sequence[str] = (),
     per_sample: Mapping[str, str] | None = None,
     labels: Sequence[str] | None = None,
     structures: Mapping[str, type] | None = None,
@@ -269,7 +244,7 @@ def _decorator(
             parameters=parameters or {},
             per_sample=per_sample or {},
             labels=labels,
-            static=static,
+            static=static or (),
             split=split,
             structures=structures or {},
             sees_batch=sees_batch,
