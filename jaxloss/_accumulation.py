@@ -22,8 +22,8 @@ def accumulated(loss: Loss) -> Callable[[Any, Any], Total]:
     r"""Makes a loss that processes one micro-batch at a time and has the gradients of the whole batch.
 
     The gradient of a mean over all micro-batches needs its normaliser, which is known only after the last micro-batch.
-    Until then, two sums are kept: of the gradients of the losses, and of the gradients of the normalisers. The chain
-    rule of the function of the total, such as the mean, combines them:
+    Until then, two sums are kept: of the gradients of the losses, and of the gradients of the normalisers. The
+    backward pass combines them by the chain rule. For the mean:
 
     $$\nabla \frac{L}{N} = \frac{\sum_i \nabla L_i - \frac{L}{N} \sum_i \nabla N_i}{N}, \qquad
     L = \sum_i L_i, \quad N = \sum_i N_i$$
@@ -79,8 +79,8 @@ def accumulated(loss: Loss) -> Callable[[Any, Any], Total]:
         if len(lengths) != 1 or lengths <= {(), (0,)}:
             shapes = ", ".join(str(jnp.shape(leaf)) for leaf in jax.tree.leaves(batches))
             raise ValueError(
-                "accumulated: batches take arrays with one leading axis over micro-batches, at least one of them and "
-                f"as many for all, got shapes {shapes or 'of no array'}"
+                "accumulated: every array of batches takes the same leading axis, over at least one micro-batch, got "
+                f"{f'shapes {shapes}' if shapes else 'no array'}"
             )
         parameters, batches = jax.tree.map(jnp.asarray, (parameters, batches))
         traced = _Traced(loss, parameters, batches)

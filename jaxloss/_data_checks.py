@@ -109,7 +109,7 @@ def require_inside(function: str, argument: str, value: Real, domain: Interval) 
 
 
 def require_all(function: str, argument: str, value: Array, domain: Interval, holds: Array) -> None:
-    """The same, where `holds` says which numbers do or need not."""
+    """The same, where `holds` is true for each number that lies in the domain or is exempt from the check."""
     notation = domain.notation.replace("{", "{{").replace("}", "}}")
     message = f"{function}: {argument} is {{value}} but must lie in {notation}"
     outside = value.ravel()[jnp.argmin(holds)] if value.size else jnp.zeros((), value.dtype)

@@ -126,7 +126,7 @@ def effective_number_weights(counts: Vector, *, beta: Real = 0.999) -> Array:
         as_number("effective_number_weights", "beta", beta, Interval("[0, 1)"))
         log_beta = math.log(beta) if beta else -math.inf  # in float64, because float32 has few numbers just below 1
     else:
-        log_beta = jnp.log(_as_number("effective_number_weights", "beta", beta, counts))
+        log_beta = jnp.log(_one_per_class("effective_number_weights", "beta", beta, counts))
     # expm1, because 1 - beta^n is the difference of two numbers near 1 if beta is near 1.
     weights = jnp.where(present, -1 / jnp.expm1(jnp.where(present, counts, 1) * log_beta), 0)
     total = weights.sum()
@@ -166,7 +166,7 @@ def logit_adjustment(counts: Vector, *, temperature: Real = 1.0) -> Array:
     if not isinstance(temperature, Array | np.ndarray):
         as_number("logit_adjustment", "temperature", temperature, Interval("(-inf, inf)"))
     return jnp.asarray(
-        _as_number("logit_adjustment", "temperature", temperature, counts) * jnp.log(counts / counts.sum())
+        _one_per_class("logit_adjustment", "temperature", temperature, counts) * jnp.log(counts / counts.sum())
     )
 
 
@@ -178,7 +178,7 @@ def _counts(function: str, counts: Vector) -> tuple[Array, Array]:
     return counts, counts != 0
 
 
-def _as_number(function: str, name: str, value: Real, counts: Array) -> Array:
+def _one_per_class(function: str, name: str, value: Real, counts: Array) -> Array:
     """The option in the dtype of the counts: one number, or one per class."""
     number = as_real(function, name, value, counts.dtype)
     if number.ndim and number.shape != counts.shape:

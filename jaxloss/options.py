@@ -30,10 +30,10 @@ class ReductionOptions(SetOptions, total=False):
       where: booleans, true for the samples to include. Masked samples affect neither value nor gradient, even if they
         contain NaN or infinities.
       reduction: "mean" (the default: the sum of the losses divided by the sum of their normalisers, which is the number
-        of samples except in losses with class weights), "sum", "none" (one loss per sample, 0 where masked),
-        "weighted_mean" (a mean with weighted normalisers), "batchmean" (the sum divided by the length of the leading
-        axis), "total" (a `jaxloss.Total`, for exact means over several batches), or a callable that takes the two
-        arguments (weighted losses, normalisers).
+        of samples or, in some losses with class weights, the sum of these), "sum", "none" (one loss per sample, 0
+        where masked), "weighted_mean" (a mean with weighted normalisers), "batchmean" (the sum divided by the length of
+        the leading axis), "total" (a `jaxloss.Total`, for exact means over several batches), or a callable that takes
+        the two arguments (weighted losses, normalisers).
     """
 
     where: Boolean | None
@@ -66,8 +66,8 @@ COMMON: Mapping[str, Any] = {"weights": None, "where": None, "reduction": "mean"
 
 
 def is_given(option: Any) -> bool:
-    """For a kernel: whether the caller gave this option. If not, the kernel can leave out the term.
+    """For a kernel: whether this option differs from its default. If not, the kernel can leave out the term.
 
-    An option left at its default reaches the kernel as that Python value, and any other number as a traced array.
+    An option at its default reaches the kernel as that Python value, and any other number as a traced array.
     """
     return isinstance(option, Array)

@@ -69,14 +69,12 @@ def profile(
       ['value', 'gradient', 'curvature']
     """
     if not -np.inf < low < high < np.inf:
-        raise ValueError(f"profile: low is {low} and high is {high}, but low < high, both finite, are needed")
+        raise ValueError(f"profile: low is {low} and high is {high} but must be finite, with low < high")
     # Spaced in float64, so that a point falls on a kink at a round number. jnp.linspace from -2 to 2 misses 0 by 2e-8.
     points = jnp.asarray(np.linspace(low, high, N_POINTS), float)
     shape = getattr(jax.eval_shape(function, points[0]), "shape", "of a pytree")
     if shape != ():
-        raise ValueError(
-            f"profile: function gives shape {shape} for one number, but a loss of one number, (), is drawn"
-        )
+        raise ValueError(f"profile: function returns shape {shape} but takes one number to one number")
     gradient = jax.grad(function)
     derivatives = (function, gradient, jax.grad(gradient))
     lines = jax.jit(jax.vmap(lambda x: [derivative(x) for derivative in derivatives]))(points)

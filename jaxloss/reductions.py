@@ -7,7 +7,7 @@ is. A mean of means is not.
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +19,7 @@ from jaxloss._errors import as_any_array, require_broadcast
 
 Name = Literal["none", "sum", "mean", "weighted_mean", "batchmean", "total"]
 Reduction = Name | Callable[[Array, Array], Any]
-NAMES: tuple[str, ...] = ("none", "sum", "mean", "weighted_mean", "batchmean", "total")
+NAMES: tuple[str, ...] = get_args(Name)
 
 
 @jax.tree_util.register_dataclass

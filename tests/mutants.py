@@ -130,7 +130,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Whether the tests notice each change of the package.")
     parser.add_argument("modules", nargs="*", default=MODULES, metavar="module", help=", ".join(MODULES))
     parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--sample", type=int, help="so many mutants a module, drawn at random")
+    parser.add_argument("--sample", type=int, help="check this many mutants per module, drawn at random")
     parser.add_argument("--list", action="store_true", help="only say what the mutants are")
     options = parser.parse_args()
     unknown = {name for name in options.modules if not named(name)}

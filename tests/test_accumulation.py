@@ -237,9 +237,9 @@ def test_errors():
     for error, message, of, batches in (
         (TypeError, "the loss returned an array but takes a jaxloss.Total; use reduction='total'",
          lambda p, b: jaxloss.l1_loss(p, b), np.ones(3)),
-        (ValueError, r"at least one of them and as many for all, got shapes \(3,\), \(2,\)",
+        (ValueError, r"over at least one micro-batch, got shapes \(3,\), \(2,\)",
          lambda p, b: jaxloss.l1_loss(p, b[0], reduction="total"), (np.ones(3), np.ones(2))),
-        (ValueError, "got shapes of no array", lambda p, b: jaxloss.l1_loss(p, 0.0, reduction="total"), ()),
+        (ValueError, "got no array", lambda p, b: jaxloss.l1_loss(p, 0.0, reduction="total"), ()),
         (ValueError, r"got shapes \(0, 3\)", lambda p, b: jaxloss.l1_loss(p, b, reduction="total"), np.ones((0, 3))),
         (ValueError, r"got shapes \(\)", lambda p, b: jaxloss.l1_loss(p, b, reduction="total"), 1.0),
     ):  # fmt: skip

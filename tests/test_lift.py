@@ -137,14 +137,14 @@ def test_errors_help_with_common_mistakes():
     with pytest.raises(ValueError, match=r"mse_loss: target has shape \(32, 1\) but prediction has shape \(32,\)"):
         jaxloss.mse_loss(jnp.zeros(32), jnp.zeros((32, 1)))
     with pytest.raises(
-        ValueError, match=r"pos_weight has shape \(10,\) .*for one value a column use pos_weight\[None\]"
+        ValueError, match=r"pos_weight has shape \(10,\) .*for one value per column use pos_weight\[None\]"
     ):
         jaxloss.binary_cross_entropy_with_logits(logits, logits, pos_weight=np.ones(10))
     with pytest.raises(ValueError, match="ignore_index is 3 but is for integer class indices"):
         jaxloss.cross_entropy(logits, logits, ignore_index=3)
     with pytest.raises(TypeError, match="nll_loss: target has dtype float32 but takes integer class indices"):
         jaxloss.nll_loss(logits, jnp.zeros(32))
-    with pytest.raises(TypeError, match="no option weight; did you mean class_weights, one a class, or weights, one"):
+    with pytest.raises(TypeError, match="no option weight; did you mean class_weights, one per class, or weights, one"):
         jaxloss.cross_entropy(logits, jnp.zeros(32, int), weight=logits[0])
     with pytest.raises(TypeError, match="mse_loss: prediction has dtype <U1 but takes numbers in a dtype that JAX has"):
         jaxloss.mse_loss(np.array(["a"]), 0.0)

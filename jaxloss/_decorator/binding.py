@@ -37,9 +37,9 @@ class Binder:
         # The options that are compiled in, with the types that each takes besides the type of its default.
         self._static = dict.fromkeys(ALWAYS_STATIC, ()) | {"axis": (tuple,)} | flags | declaration.static
         self._function, self._inputs, self._defaults = declaration.name, declaration.inputs, defaults
-        self._arrays, self._domains = declaration.arrays, declaration.domains
+        self._arrays, self._domains = declaration.array_options, declaration.domains
 
-    def arrays(self, given: tuple[Any, ...], options: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def by_position(self, given: tuple[Any, ...], options: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The arrays of a call that passes some of them by name, and its options; a TypeError for a wrong number."""
         takes = f"{self._function}: takes the arrays {', '.join(self._inputs)}"
         if len(given) > len(self._inputs):
@@ -82,7 +82,7 @@ class Binder:
             return f"{self._function}: {name} is given twice, by position and by name"
         close = difflib.get_close_matches(name, self._defaults, n=1)
         if name == "weight" and "class_weights" in self._defaults:
-            close = ["class_weights, one a class, or weights, one a sample"]
+            close = ["class_weights, one per class, or weights, one per sample"]
         elif name == "dim" and "axis" in self._defaults:
             close = ["axis"]
         meant = f"did you mean {close[0]}?" if close else f"it takes {', '.join(self._defaults)}"

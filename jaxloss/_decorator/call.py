@@ -153,9 +153,9 @@ class Call:
         if 0 in self.output_shape:
             return Samples(vary_over(jnp.zeros(self.shape, dtype), varying_axes(promoted)), None)
         if self.declaration.sees_batch:
-            samples = self._weighed(spread_batch(operands, self.matched, promoted), dtype, is_summed=is_summed)
+            samples = self._masked_kernel(spread_batch(operands, self.matched, promoted), dtype, is_summed=is_summed)
         else:
-            samples = vmap_batch(functools.partial(self._weighed, dtype=dtype), operands, self.matched)(promoted)
+            samples = vmap_batch(functools.partial(self._masked_kernel, dtype=dtype), operands, self.matched)(promoted)
         if 0 in self.shape:
             # Inside shard_map, XLA cannot compile the derivative with respect to an empty batch.
             samples = jax.tree.map(lambda x: vary_over(jnp.zeros(x.shape, x.dtype), varying_axes(x)), samples)
@@ -185,7 +185,7 @@ class Call:
             raise TypeError(f"{self.name}: {got} but labels take a dtype that holds both")
         return {name: label.astype(common) for name, label in labels.items()}
 
-    def _weighed(self, values: Mapping[str, Array], dtype: Any, *, is_summed: bool = False) -> Samples:
+    def _masked_kernel(self, values: Mapping[str, Array], dtype: Any, *, is_summed: bool = False) -> Samples:
         """Runs the kernel, with masking before and after it.
 
         Both kinds of kernels run here: one that sees a sample (or a set, with its items masked along their axis), and

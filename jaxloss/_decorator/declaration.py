@@ -89,7 +89,7 @@ class Declaration:
         )
 
     @property
-    def arrays(self) -> frozenset[str]:
+    def array_options(self) -> frozenset[str]:
         """The options that are arrays even if a Python number is given."""
         return frozenset({"weights", "where", "valid", *self.parameters, *self.per_sample})
 

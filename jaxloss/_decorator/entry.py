@@ -29,7 +29,7 @@ class Lifted:
     def __call__(self, arrays: tuple[Any, ...], options: dict[str, Any]) -> Any:
         declaration = self._declaration
         if len(arrays) != len(declaration.inputs):
-            arrays, options = self._binder.arrays(arrays, options)
+            arrays, options = self._binder.by_position(arrays, options)
         plan, traced, reduction = self._binder.bind(options) if options else ((), options, None)
         given = (*arrays, *traced.values()) if traced else arrays
         # The types first, which takes a tenth of a microsecond where they are JAX's.
@@ -63,8 +63,8 @@ class Lifted:
             except jax.errors.TracerArrayConversionError:
                 names = " and ".join(labels)
                 raise TypeError(
-                    f"{declaration.name}: {names} has 64-bit integers of NumPy beside a traced array but takes labels "
-                    "of 32 bits there; number them anew by np.unique(labels, return_inverse=True)[1]"
+                    f"{declaration.name}: {names} has 64-bit integers of NumPy beside a traced array but takes 32-bit "
+                    "integers there; renumber them by np.unique(labels, return_inverse=True)[1]"
                 ) from None
         ignore_index = options.get("ignore_index", declaration.own.get("ignore_index"))
         for name in declaration.indices:

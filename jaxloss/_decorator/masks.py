@@ -72,7 +72,7 @@ class Mask:
         return _both(self.counted, self.usable)
 
     def of_set(self) -> Mask:
-        """Whether the set counts at all, as the mask of what belongs to the set and not to an item."""
+        """The mask for arrays that belong to a set as a whole: true if any item counts."""
         return Mask(None if self.counted is None else jnp.any(self.counted), None)
 
     def cut(self, value: Array) -> Array:
@@ -150,7 +150,7 @@ def existing_entries(
 
 
 def along(flags: Array, core: Core, axis: str) -> Iterator[Array]:
-    """Flags of the entries of an axis, shaped to broadcast against an array, once for each core axis that it is."""
+    """Yields the flags once for each core axis with this name, reshaped to broadcast along it."""
     for i, each in enumerate(core):
         if each == axis:
             yield jnp.expand_dims(flags, range(i + 1 - len(core), 0))

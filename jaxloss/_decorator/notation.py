@@ -41,7 +41,7 @@ class Pattern:
     @staticmethod
     def parse(notation: str) -> Pattern:
         if not _NOTATION.fullmatch(notation):
-            raise ValueError(f"loss: takes a notation such as '(c),()->()', one group an array, got {notation!r}")
+            raise ValueError(f"loss: takes a notation such as '(c),()->()', one group per array, got {notation!r}")
         *cores, output = (tuple(re.findall(r"\w+", group)) for group in re.findall(_GROUP, notation))
         axes = {axis for core in cores for axis in core}
         if len(output) > 1 or not axes.issuperset(output):
@@ -236,7 +236,7 @@ def _squeeze_hint(first: Operand, other: Operand) -> str:
     """How to add the missing axis or remove the extra one; empty if that would not help."""
     longer, shorter = (other, first) if len(other.batch_axes) > len(first.batch_axes) else (first, other)
     if longer is first and not other.core and other.shape == first.batch_shape[1:] and set(other.shape) != {1}:
-        return f"; for one value a column use {other.name}[None]"
+        return f"; for one value per column use {other.name}[None]"
     if len(longer.batch_axes) == len(shorter.batch_axes) + 1 and not longer.core:
         for i in reversed(range(len(longer.shape))):
             squeezed = longer.shape[:i] + longer.shape[i + 1 :]

@@ -157,9 +157,9 @@ def nll_loss(
     "(c),()->()",
     "(c),(c)->()",
     indices={"target": "[0, c)"},
-    domains={"target": "[0, 1]", "label_smoothing": "[0, 1]", "n_classes": "[1, inf)"},
+    domains={"target": "[0, 1]", "label_smoothing": "[0, 1]"},
     parameters={"class_weights": "(c)"},
-    static=("ignore_index", "axis_name", "n_classes"),
+    static=("ignore_index",),
     split="c",
 )
 def cross_entropy(

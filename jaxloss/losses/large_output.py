@@ -33,10 +33,9 @@ from jaxloss.options import ReductionOptions, is_given
         "z_loss": "[0, inf)",
         "logit_softcap": "(0, inf)",
         "chunk_size": "[1, inf)",
-        "n_classes": "[1, inf)",
     },
     parameters={"kernel": "(d,c)", "bias": "(c)", "class_weights": "(c)"},
-    static=("ignore_index", "chunk_size", "axis_name", "n_classes"),
+    static=("ignore_index", "chunk_size"),
     split="c",
 )
 def linear_cross_entropy(
@@ -118,6 +117,7 @@ def linear_cross_entropy(
         hidden.astype(dtype),
         (kernel.astype(dtype),),
         shared,
+        # The cap is the same on all devices, but its gradient belongs to the columns of each.
         own=_given(label_smoothing=label_smoothing, z_loss=z_loss, target=target if is_index else None),
         split=_given(logit_softcap=logit_softcap, target=None if is_index else target),
         axis_name=axis_name,
