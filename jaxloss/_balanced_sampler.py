@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxloss._arrays import Vector
+from jaxloss._arrays import Vector, unwrapped
 from jaxloss._errors import as_integer, as_vector, require_key
 from jaxloss._interval import Interval
 
@@ -97,7 +97,7 @@ class BalancedSampler:
         require_key("BalancedSampler.init", key)
         as_vector("BalancedSampler.init", "target", target, (np.integer,), "one integer class index per sample")
         try:
-            classes = np.asarray(target)
+            classes = np.asarray(unwrapped(target))
         except (jax.errors.TracerArrayConversionError, jax.errors.ConcretizationTypeError):
             takes = "target is traced but its counts determine shapes; create the sampler outside jit"
             raise TypeError(f"BalancedSampler.init: {takes}") from None

@@ -75,11 +75,11 @@ def as_vector(function: str, name: str, value: Any, kinds: tuple[Any, ...], take
     return array
 
 
-def as_real(function: str, name: str, value: Any, dtype: Any) -> Array:
+def as_real(function: str, name: str, value: Any, dtype: Any, domain: Interval = REAL) -> Array:
     """The argument, integer or floating, as an array of that dtype."""
     value = _arrays.unwrapped(value)
     if not isinstance(value, Array | np.ndarray):
-        return jnp.asarray(as_number(function, name, value, REAL), dtype)
+        return jnp.asarray(as_number(function, name, value, domain), dtype)
     return as_array(function, name, value, (jnp.integer, jnp.floating), "real numbers").astype(dtype)
 
 

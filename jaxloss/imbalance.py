@@ -26,9 +26,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxloss._arrays import Real, Vector, as_index, compute_dtype, narrow_index
+from jaxloss._arrays import Real, Vector, as_index, compute_dtype, narrow_index, unwrapped
 from jaxloss._balanced_sampler import BalancedSampler as BalancedSampler
-from jaxloss._errors import as_array, as_integer, as_number, as_real, as_vector
+from jaxloss._errors import REAL, as_array, as_integer, as_number, as_real, as_vector
 from jaxloss._interval import Interval
 
 
@@ -122,6 +122,7 @@ def effective_number_weights(counts: Vector, *, beta: Real = 0.999) -> Array:
       [0.7889, 1.2111]
     """
     counts, present = _counts("effective_number_weights", counts)
+    beta = unwrapped(beta)
     if not isinstance(beta, Array | np.ndarray):
         as_number("effective_number_weights", "beta", beta, Interval("[0, 1)"))
         log_beta = math.log(beta) if beta else -math.inf  # in float64, because float32 has few numbers just below 1
@@ -163,11 +164,8 @@ def logit_adjustment(counts: Vector, *, temperature: Real = 1.0) -> Array:
       [-0.1054 -2.3026]
     """
     counts, _ = _counts("logit_adjustment", counts)
-    if not isinstance(temperature, Array | np.ndarray):
-        as_number("logit_adjustment", "temperature", temperature, Interval("(-inf, inf)"))
-    return jnp.asarray(
-        _one_per_class("logit_adjustment", "temperature", temperature, counts) * jnp.log(counts / counts.sum())
-    )
+    tau = _one_per_class("logit_adjustment", "temperature", temperature, counts, Interval("(-inf, inf)"))
+    return jnp.asarray(tau * jnp.log(counts / counts.sum()))
 
 
 def _counts(function: str, counts: Vector) -> tuple[Array, Array]:
@@ -178,9 +176,9 @@ def _counts(function: str, counts: Vector) -> tuple[Array, Array]:
     return counts, counts != 0
 
 
-def _one_per_class(function: str, name: str, value: Real, counts: Array) -> Array:
+def _one_per_class(function: str, name: str, value: Real, counts: Array, domain: Interval = REAL) -> Array:
     """The option in the dtype of the counts: one number, or one per class."""
-    number = as_real(function, name, value, counts.dtype)
+    number = as_real(function, name, value, counts.dtype, domain)
     if number.ndim and number.shape != counts.shape:
         takes = f"a number or shape {counts.shape}, one per class"
         raise ValueError(f"{function}: {name} has shape {number.shape} but takes {takes}")

@@ -11,12 +11,11 @@ kink itself. Outside the ramp, the derivative is exact.
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array, lax
 
 from jaxloss import _numerics as numerics
 from jaxloss._arrays import Real, Vector
-from jaxloss._errors import as_floating, as_number, as_real, as_vectors, require_broadcast
+from jaxloss._errors import as_floating, as_real, as_vectors, require_broadcast
 from jaxloss._interval import Interval
 
 _WIDTHS = Interval("[0, inf)")
@@ -144,10 +143,7 @@ def max(x: Vector, kink_width: Real | None = None) -> Array:
       >>> print(jax.grad(kinks.max)(jnp.array([2.0, 1.0, 2.0])))
       [0.5 0.  0.5]
     """
-    x = as_vectors("kinks.max", "x", x)
-    width = resolve_width("kinks.max", x, kink_width)
-    require_broadcast("kinks.max", x=x, kink_width=width)
-    return _max(x, width)
+    return _max(*_broadcast_to_width("kinks.max", as_vectors("kinks.max", "x", x), kink_width))
 
 
 def ramp(x: Array, width: Array) -> Array:
@@ -212,9 +208,7 @@ def resolve_width(function: str, x: Real, kink_width: Real | None) -> Array:
     dtype = as_floating(function, "x", x).dtype
     if kink_width is None:
         return jnp.asarray(jnp.finfo(dtype).eps, dtype)
-    if not isinstance(kink_width, Array | np.ndarray):
-        as_number(function, "kink_width", kink_width, _WIDTHS)
-    return as_real(function, "kink_width", kink_width, dtype)
+    return as_real(function, "kink_width", kink_width, dtype, _WIDTHS)
 
 
 def _broadcast_to_width(function: str, x: Real, kink_width: Real | None) -> tuple[Array, Array]:

@@ -10,6 +10,7 @@ import pytest
 from jax import Array
 
 import jaxloss
+from jaxloss import imbalance, kinks, vectors
 
 GENERATOR = np.random.default_rng(0)
 
@@ -142,3 +143,24 @@ def test_a_callable_that_is_compiled_in_may_be_annotated():
     assert pair_loss(np.ones(3, np.float32), pair_weights=jnp.square) == 3
     with pytest.raises(TypeError, match="pair_loss: pair_weights is compiled into the program and takes Callable"):
         pair_loss(np.ones(3, np.float32), pair_weights=3)
+
+
+def test_variables_in_the_other_public_functions():
+    x, counts = LOGITS, np.array([3.0, 1.0, 2.0], np.float32)
+    width, beta = np.float32(0.1), np.float32(0.9)
+    for function, *arguments in (
+        (kinks.abs, x, width),
+        (kinks.maximum, x, -x, width),
+        (kinks.max, x, width),
+        (lambda x: vectors.norm(x, 2.0), x),
+        (lambda x, y, eps: vectors.distance(x, y, eps=eps), x, -x, width),
+        (vectors.cosine_similarity, x, 2 * x),
+        (lambda target: imbalance.class_counts(target, 6), TARGET),
+        (imbalance.inverse_frequency_weights, counts),
+        (lambda counts, beta: imbalance.effective_number_weights(counts, beta=beta), counts, beta),
+        (lambda counts, beta: imbalance.logit_adjustment(counts, temperature=beta), counts, beta),
+        (lambda loss: jaxloss.Total(loss, loss).mean(), width),
+    ):
+        np.testing.assert_array_equal(function(*map(Variable, arguments)), function(*arguments))
+    sampler = imbalance.BalancedSampler.init(jax.random.key(0), Variable(np.array([0, 1, 1])))
+    assert sampler.length.tolist() == [1, 2]

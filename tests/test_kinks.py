@@ -111,3 +111,11 @@ def test_errors():
         kinks.abs(1.0, -1)
     with pytest.raises(TypeError, match=r"kinks\.maximum: y has dtype int32 but takes floating numbers"):
         kinks.maximum(jnp.array(1.0), jnp.array(1))
+
+
+def test_the_width_of_a_maximum_broadcasts_as_those_of_other_kinks():
+    x, width = np.arange(3, dtype=np.float32), np.linspace(0.1, 4, 4, dtype=np.float32)[:, None]
+    assert kinks.abs(x, width).shape == (4, 3)
+    values, slopes = kinks.max(x, width), jax.vmap(jax.grad(kinks.max), (None, 0))(x, width)
+    np.testing.assert_array_equal(values, [2] * 4)
+    np.testing.assert_allclose(jax.jacobian(kinks.max)(x, width), slopes, rtol=1e-6)
