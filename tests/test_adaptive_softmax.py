@@ -305,6 +305,8 @@ def test_errors():
          lambda: of(good, hidden[:, :7])),
         (TypeError, f"{where}: head has dtype int32 but takes a floating array",
          lambda: of(AdaptiveSoftmax(np.ones((D, 3), np.int32), None, ()))),
+        (TypeError, f"{where}: head has dtype >f4 but takes numbers in a dtype that JAX has",
+         lambda: of(AdaptiveSoftmax(np.ones((D, 3), ">f4"), None, ()))),
         (TypeError, f"{where}: head is of type str but takes a floating array",
          lambda: of(AdaptiveSoftmax("head", None, ()))),
         (TypeError, rf"{where}: tails\[0\] is of type ndarray but takes a pair",

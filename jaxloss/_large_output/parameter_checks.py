@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
-from jaxloss._errors import COUNT, as_integer
+from jaxloss._errors import COUNT, as_integer, require_array
 
 
 def check_parameters(head: Array, head_bias: Array | None, tails: tuple[tuple[Array, Array], ...]) -> None:
@@ -27,6 +28,8 @@ def check_parameters(head: Array, head_bias: Array | None, tails: tuple[tuple[Ar
         if not hasattr(leaf, "dtype") or not jnp.issubdtype(leaf.dtype, jnp.floating):
             got = f"has dtype {leaf.dtype}" if hasattr(leaf, "dtype") else f"is of type {type(leaf).__name__}"
             raise TypeError(f"AdaptiveSoftmax: {name} {got} but takes a floating array")
+        if isinstance(leaf, np.ndarray):
+            require_array("AdaptiveSoftmax", name, leaf)
         rank = 1 if name == "head_bias" else 2
         if len(leaf.shape) != rank or 0 in leaf.shape:
             takes = "a matrix" if rank == 2 else "a vector"
