@@ -131,6 +131,7 @@ def main() -> int:
     parser.add_argument("modules", nargs="*", default=MODULES, metavar="module", help=", ".join(MODULES))
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--sample", type=int, help="check this many mutants per module, drawn at random")
+    parser.add_argument("--function", help="only the mutants of this function, its rules included")
     parser.add_argument("--list", action="store_true", help="only say what the mutants are")
     options = parser.parse_args()
     unknown = {name for name in options.modules if not named(name)}
@@ -152,6 +153,8 @@ def main() -> int:
             for before, after in equivalent - {(m.before, m.after) for m in every}:
                 say(f"{module}: no longer a mutant: {before}  ->  {after}")
             chosen = [m for m in every if (m.before, m.after) not in equivalent]
+            if options.function:
+                chosen = [m for m in chosen if m.function.strip("_").startswith(options.function.strip("_"))]
             if options.sample is not None:
                 chosen = random.Random(0).sample(chosen, min(options.sample, len(chosen)))
             if options.list:
@@ -166,7 +169,7 @@ def main() -> int:
                     say(str(mutant))
                 progress.advance(task)
             if not survivors and not passes(context, unchanged(module)):
-                raise RuntimeError(f"{module}: its tests fail without a change as well")
+                raise RuntimeError(f"{module}: its tests fail without a change as well: {stages(unchanged(module))}")
             killed, total = killed + len(chosen) - survivors, total + len(chosen)
             say(f"{module}: {len(chosen) - survivors} of {len(chosen)} killed, {len(equivalent)} more are equivalent")
     return int(killed < LEAST_KILLED * total)

@@ -50,8 +50,9 @@ def _differentiated(row, variant, compiler_options):
 
 
 def array_options(row, variant):
-    """The array options of a variant, and each numeric option as an array with one value per sample."""
-    own = {name: value for name, value in row.options[variant].items() if isinstance(value, np.ndarray)}
+    """The floating array options of a variant, and each numeric option as an array with one value per sample."""
+    arrays = {name: value for name, value in row.options[variant].items() if isinstance(value, np.ndarray)}
+    own = {name: value for name, value in arrays.items() if value.dtype.kind == "f"}
     return own | {name: np.full(SHAPE, 0.11, np.float32) for name in row.numbers}
 
 

@@ -81,6 +81,8 @@ def test_lists_have_masks_weights_options_and_axes():
     np.testing.assert_allclose(for_all, -RELEVANCE[:, 0] * np.asarray(jax.nn.log_softmax(SCORES))[:, 0], rtol=1e-6)
     warm = list_loss(SCORES, RELEVANCE, temperature=np.array([1.0, 2.0]), reduction="none")
     np.testing.assert_allclose(warm[1], list_loss(SCORES[1], RELEVANCE[1], temperature=2.0), rtol=1e-6)
+    with pytest.raises(ValueError, match=r"where has shape .*; to leave out entries of a sample, use valid="):
+        list_loss(SCORES, RELEVANCE, where=VALID)
     with pytest.raises(TypeError, match="list_loss: valid has dtype int32 but takes booleans"):
         list_loss(SCORES, RELEVANCE, valid=np.ones((2, 4), np.int32))
     with pytest.raises(ValueError, match=r"list_loss: axis k has length 3 in valid of shape \(2, 3\) but 4 in scores"):
@@ -115,6 +117,9 @@ def test_several_axes_make_one_sample():
     np.testing.assert_allclose(shared[1, 2], overlap_loss(IMAGES[1, 2].ravel(), MASKS[0, 0].ravel()), rtol=1e-6)
     gradient = jax.grad(lambda x: overlap_loss(x, MASKS, axis=(3, 1), where=np.ones((2, 4), bool)))(IMAGES)
     assert gradient.shape == IMAGES.shape
+    for axis in ((-2, -1), (2, 3), (-1, 0)):
+        with pytest.raises(ValueError, match="overlap_loss: "):
+            overlap_loss(IMAGES, MASKS[..., None], axis=axis)
     with pytest.raises(ValueError, match=r"overlap_loss: axis is \(1, 1\) but must name each axis of probabilities"):
         overlap_loss(IMAGES, MASKS, axis=(1, 1))
     with pytest.raises(TypeError, match="overlap_loss: axis is compiled into the program and takes int or tuple, got"):

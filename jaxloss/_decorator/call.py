@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 from collections.abc import Mapping
@@ -126,6 +125,8 @@ class Call:
                 hint = f"; one-hot targets are {to_floats if len(declaration.patterns) > 1 else to_indices}"
         elif name in declaration.indices:
             hint = "; a floating target means class probabilities, class indices are integers"
+        elif name == "where" and "valid" in declaration.own:
+            hint = "; to leave out entries of a sample, use valid="
         if name in ("weights", "where") and not value.ndim:
             core = ()  # a scalar applies to all items of a set
         return Operand.of(self.name, name, value.shape, core, self.options.get("axis", -1), rank, role, unit, hint)
@@ -194,18 +195,17 @@ class Call:
         exists = masks.existing_entries(
             values.get("valid"), self.cores.get("valid", ()), self.classes, self.declaration.split
         )
-        there = (
-            {name: self._without_missing(name, value, exists) for name, value in values.items()} if exists else values
-        )
+        existing = {name: self._without_missing(name, value, exists) for name, value in values.items()}
         shape = self.shape if self.declaration.sees_batch else self.output_shape
-        indices = {name: there[name] for name in self.indices}
+        indices = {name: existing[name] for name in self.indices}
         is_possible = functools.partial(self._is_possible, values["valid"]) if "valid" in values else None
         mask, clipped = Mask.of(
             values.get("where"), indices, self.ranges, self.options.get("ignore_index"), shape, is_possible
         )
-        harmless = self._harmless(mask, {**there, **clipped})
-        with _data_checks.sparing(mask.counted) if _data_checks.data_checks_enabled() else contextlib.nullcontext():
-            self._check_data(values, exists, mask.counted)
+        harmless = self._harmless(mask, {**existing, **clipped})
+        with _data_checks.sparing(mask.counted):
+            if _data_checks.data_checks_enabled():
+                self._check_data(values, exists, mask.counted)
             result = self._call_kernel(harmless, mask, exists)
         if isinstance(result, BatchLoss):
             ones = jnp.ones(self.shape, dtype)
@@ -273,8 +273,6 @@ class Call:
 
     def _check_data(self, values: Mapping[str, Array], exists: Mapping[str, Array], counted: Array | None) -> None:
         """Checks the domains and ranges of what exists, of samples that are not masked."""
-        if not _data_checks.data_checks_enabled():
-            return
         for name, domain in (self.declaration.domains | self.ranges).items():
             if name not in values:
                 continue

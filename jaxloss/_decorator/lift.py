@@ -107,6 +107,7 @@ def loss(
       per_sample: options that are arrays with axes of a sample, such as {"item_weights": "(k)"}.
       labels: arguments that are integers of any dtype, compared with each other and never used as indices. They reach
         the kernel as integers. Narrowing NumPy's 64-bit labels keeps equal labels equal and different ones different.
+        None means the array named `labels`, in a loss of a set that has one.
       static: options that determine the structure of the program, compiled in as Python values.
       split: the class axis, which may be split over devices. The kernel has the static options `axis_name` and
         `n_classes`, both None by default, and takes one more argument in front: the class axis of the call. Its methods

@@ -123,7 +123,8 @@ class Operand:
 
 def _placed(function: str, name: str, shape: tuple[int, ...], axis: Axis, full_rank: int) -> tuple[int, ...]:
     """The position of `axis` in an array with one core axis."""
-    rank, axes = max(len(shape), full_rank), axis if isinstance(axis, tuple) else (axis,)
+    axes = axis if isinstance(axis, tuple) else (axis,)
+    rank = len(shape) if len(shape) > len(axes) else max(len(shape), full_rank)
     if not axes or any(type(each) is not int for each in axes):
         raise TypeError(f"{function}: axis is {axis!r} but takes an integer or a tuple of integers")
     for each in axes:

@@ -31,8 +31,11 @@ def classes(a: np.ndarray) -> np.ndarray:
     return (np.arange(len(a)) % N_CLASSES).astype(np.int32)
 
 
-def one_hot(a: np.ndarray) -> np.ndarray:
-    return np.eye(N_CLASSES, dtype=a.dtype)[classes(a)]
+def zeros_and_ones(a: np.ndarray) -> np.ndarray:
+    """A vector for each number: a one among zeros, zeros alone, or ones alone."""
+    vectors = np.eye(N_CLASSES, dtype=a.dtype)[classes(a)]
+    vectors[6::9], vectors[7::9] = 0, 1
+    return vectors
 
 
 def lists_of_classes(a: np.ndarray) -> np.ndarray:
@@ -58,7 +61,7 @@ def of_pairs(a: np.ndarray, b: np.ndarray, kinds: list[tuple[int, str, bool]]) -
             case 0, False:
                 return limited(next(numbers), domain)
             case 1, False:
-                return one_hot(a) if domain == "[0, 1]" else limited(next(vectors), domain)
+                return zeros_and_ones(a) if domain == "[0, 1]" else limited(next(vectors), domain)
         raise ValueError(f"there are no extreme arrays of {n_core} core axes; the row takes a function `extremes`")
 
     return tuple(array(*kind) for kind in kinds)
@@ -73,7 +76,7 @@ def layer(a: np.ndarray, b: np.ndarray, options) -> Arrays:
 
 
 def soft_layer(a: np.ndarray, b: np.ndarray, options) -> Arrays:
-    return *layer(a, b, options)[:2], one_hot(a)
+    return *layer(a, b, options)[:2], zeros_and_ones(a)
 
 
 def adaptive_layer(a: np.ndarray, b: np.ndarray, options) -> Arrays:
