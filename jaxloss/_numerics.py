@@ -180,7 +180,8 @@ def _logistic_residual(logits: Array, target: Array) -> Array:
     zero, one = unshared(0.0), unshared(1.0)
     # The sigmoids are up / (1 + smaller) and down / (1 + smaller): one exponential, which cannot overflow.
     smaller = jnp.exp(-jnp.abs(one * logits))
-    up, down = jnp.where(logits > zero, one, smaller), jnp.where(logits > zero, smaller, one)
+    is_positive = logits > zero
+    up, down = jnp.where(is_positive, one, smaller), jnp.where(is_positive, smaller, one)
     return ((one - target) * up - target * down) / (one + smaller)
 
 
