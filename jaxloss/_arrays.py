@@ -86,7 +86,7 @@ def is_misread(value: Any) -> bool:
     return is_wide(value) or isinstance(value, np.ma.MaskedArray)
 
 
-MISREAD_TYPES = frozenset({np.ndarray, np.ma.MaskedArray, np.int64, np.uint64})
+MISREAD_TYPES = frozenset({np.ndarray, np.ma.MaskedArray, np.int64, np.uint64, np.longlong, np.ulonglong})
 
 
 def _is_int32(value: Any) -> bool:

@@ -26,6 +26,7 @@ COUNT = Interval("[1, inf)")
 def as_array(function: str, name: str, value: Any, kinds: tuple[Any, ...], takes: str) -> Array:
     """The argument as an array; raises a TypeError if its dtype is of none of these kinds."""
     array = value if isinstance(value, Array) else as_any_array(function, name, value)
+    # The dtype that the caller gave, which JAX may have narrowed.
     dtype = value.dtype if isinstance(value, np.ndarray | np.generic) else array.dtype
     for kind in kinds:
         if jnp.issubdtype(dtype, kind):

@@ -127,3 +127,13 @@ PREDICTIONS = ("prediction", "logits", "log_probabilities", "hidden", "scores", 
 def is_prediction(row):
     """Whether the first array is a prediction, which has the full size on every batch axis."""
     return row.inputs[0] in PREDICTIONS
+
+
+class Variable:
+    """A wrapper around an array, like the variables of neural network libraries."""
+
+    def __init__(self, value):
+        self.value = value
+
+    def __jax_array__(self):
+        return jnp.asarray(self.value)

@@ -83,7 +83,7 @@ def named(name: str) -> str | None:
 
 def stages(mutant: Mutant) -> list[tuple[str, ...]]:
     """Arguments of pytest: first the tests of the module itself, then the rows that use it, last the full matrix."""
-    module, public = mutant.module, re.sub(r"^_|(_by_where)?(_jvp|_forward|_backward)?$", "", mutant.function)
+    module, public = mutant.module, re.sub(r"^_|(_jvp|_forward|_backward)?$", "", mutant.function)
     names = (f"{module}:{mutant.function}", f"{module}:{public.removesuffix('_loss')}", f"{module}:{public}", module)
     own, losses = CHOSEN[next(name for name in names if name in CHOSEN)]
     if module in ("losses.margin", "losses.likelihood") and mutant.function.endswith(("_loss", "_div")):

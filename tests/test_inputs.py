@@ -11,6 +11,7 @@ from jax import Array
 
 import jaxloss
 from jaxloss import imbalance, kinks, vectors
+from tests.drawing import Variable
 
 GENERATOR = np.random.default_rng(0)
 
@@ -59,16 +60,6 @@ def test_a_masked_array_is_an_error_also_where_its_data_have_been_taken(dtype):
         jaxloss.cross_entropy(LOGITS, np.ma.masked_array(target, target == 3))
     with pytest.raises(TypeError, match="cross_entropy: weights is a MaskedArray but takes an array"):
         jaxloss.cross_entropy(LOGITS, target, weights=np.ma.masked_array(LOGITS[:, 0], target == 3))
-
-
-class Variable:
-    """A wrapper around an array, like the variables of neural network libraries."""
-
-    def __init__(self, value):
-        self.value = value
-
-    def __jax_array__(self):
-        return jnp.asarray(self.value)
 
 
 class Parameter(Variable):

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.drawing import SHAPE, draw, each_row, full_only, is_prediction, traces, widened
+from tests.drawing import SHAPE, Variable, draw, each_row, full_only, is_prediction, traces, widened
 from tests.test_registry_values import TEN
 
 
@@ -120,16 +120,6 @@ def test_traces_are_counted():
     with traces() as seen:
         jax.jit(lambda x: x + 1)(jnp.ones(3))
     assert seen
-
-
-class Variable:
-    """Wraps an array, as the variables of neural network libraries do."""
-
-    def __init__(self, value):
-        self.value = value
-
-    def __jax_array__(self):
-        return jnp.asarray(self.value)
 
 
 @each_row

@@ -52,6 +52,7 @@ def vmap_batch(
             first = 0 if is_mapped and operand.batch_axes[i] == i else len(operand.core)
             in_axes[operand.name] = first if is_mapped else None
         function = jax.vmap(function, in_axes=(in_axes,))
+    # Not strict, as an array that all samples share has no batch axes.
     stretched = {
         operand.name: [
             place

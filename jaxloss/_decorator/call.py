@@ -241,8 +241,9 @@ class Call:
     def _as_returned(self, value: Any, what: str, dtype: Any) -> Array:
         """What a kernel returned, as an array of the dtype of the computation."""
         takes = f"a {what} of shape {self.output_shape}" + (", one number per item" if self.output_shape else "")
-        if not isinstance(value, ARRAY_TYPES) or jnp.iscomplexobj(value):
-            got = f"{type(value).__name__}" if not isinstance(value, ARRAY_TYPES) else "complex numbers"
+        is_array = isinstance(value, ARRAY_TYPES)
+        if not is_array or jnp.iscomplexobj(value):
+            got = "complex numbers" if is_array else type(value).__name__
             raise TypeError(f"{self.name}: the kernel returned {got} but takes {takes}, or the pair (loss, normaliser)")
         if jnp.shape(value) != self.output_shape:
             raise TypeError(

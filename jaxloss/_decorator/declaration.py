@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxloss._decorator.notation import Core, Pattern
+from jaxloss._errors import COUNT
 from jaxloss._interval import Interval
 from jaxloss.options import COMMON, AxisOptions, ReductionOptions, SampleOptions, SetOptions
 
@@ -69,7 +70,7 @@ class Declaration:
         split_options = ("axis_name", "n_classes") if split else ()
         self.static = {option: _types(kernel, option) for option in (*static, *split_options)}
         if split:
-            self.domains.setdefault("n_classes", Interval("[1, inf)"))
+            self.domains.setdefault("n_classes", COUNT)
         named = {*self.indices, *self.domains, *self.parameters, *self.per_sample, *self.structures, *self.labels}
         self._check(named | {*self.static}, declared)
         self.cores = {pattern: self._all_cores(pattern) for pattern in self.patterns}

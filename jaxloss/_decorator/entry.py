@@ -67,8 +67,8 @@ class Lifted:
                     "integers there; renumber them by np.unique(labels, return_inverse=True)[1]"
                 ) from None
         ignore_index = options.get("ignore_index", declaration.own.get("ignore_index"))
-        for name in declaration.indices:
-            values[name], ignored = _arrays.narrow_index(values.get(name), ignore_index)
+        for name in declaration.indices.keys() & values:
+            values[name], ignored = _arrays.narrow_index(values[name], ignore_index)
             if ignored != ignore_index:
                 options["ignore_index"] = ignored
         values = {name: _arrays.narrow_number(value) for name, value in values.items()}
