@@ -6,6 +6,7 @@ loop, or in every step of it.
 """
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -47,9 +48,18 @@ def wide_zeros(shape: tuple[int, ...], like: Array, axes: set[Any]) -> Array:
     return vary_over(jnp.zeros(shape, compute_dtype([like])), axes)
 
 
-def wide_zeros_like(array: Array) -> Array:
-    """Zeros in float32 or wider that vary over the same axes as the array."""
-    return wide_zeros(array.shape, array, varying_axes(array))
+def wide_zeros_like(array: Array, *first: int) -> Array:
+    """Zeros in float32 or wider that vary over the same axes as the array, with these axes before those of the array."""
+    return wide_zeros((*first, *array.shape), array, varying_axes(array))
+
+
+def automatic_devices(tree: Any) -> int:
+    """The number of devices over which XLA may split the arrays by itself."""
+    meshes = [jax.sharding.get_abstract_mesh(), *(jax.typeof(leaf).sharding.mesh for leaf in jax.tree.leaves(tree))]
+    mesh = next((mesh for mesh in meshes if not mesh.empty), None)
+    if mesh is None:
+        return 1
+    return math.prod(mesh.shape[axis] for axis in mesh.axis_names if axis not in mesh.manual_axes)
 
 
 def explicit_mesh(tree: Any) -> AbstractMesh | None:

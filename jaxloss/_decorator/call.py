@@ -169,9 +169,13 @@ class Call:
         dtype = compute_dtype(
             jax.tree.leaves([v for name, v in values.items() if name not in kept and v.dtype != bool])
         )
-        if declaration.sees_batch:
+        if declaration.sees_batch and dtype != jnp.float64:
             kept.update(name for name in declaration.inputs if name != "target")
-        promoted = {name: value if name in kept else value.astype(dtype) for name, value in values.items()}
+
+        def converted(value: Any) -> Any:
+            return jax.tree.map(lambda leaf: leaf.astype(dtype), value)
+
+        promoted = {name: value if name in kept else converted(value) for name, value in values.items()}
         return dtype, promoted | self._labels(values)
 
     def _labels(self, values: Mapping[str, Array]) -> dict[str, Array]:

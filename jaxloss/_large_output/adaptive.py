@@ -16,10 +16,10 @@ from jax import Array, lax
 
 from jaxloss._arrays import Vector, compute_dtype, product_dtype
 from jaxloss._errors import COUNT, as_floating, as_integer, as_number, require_key
-from jaxloss._large_output import chunked as chunks
-from jaxloss._large_output import matmul as products
 from jaxloss._large_output.cutoffs import tail_features
+from jaxloss._large_output.matmul import Chain
 from jaxloss._large_output.parameter_checks import check_parameters, class_bounds
+from jaxloss._large_output.tiling import Tiling, Tilings
 from jaxloss._sharding import equally_varying
 
 
@@ -222,8 +222,8 @@ def _scores(hidden: Array, *kernels: Array) -> Array:
     first = product_dtype([hidden, *kernels])
     hidden = hidden.astype(first)
     wide = compute_dtype([hidden])
-    chain = (kernels[0].astype(first), *(kernel.astype(wide) for kernel in kernels[1:]))
-    return products.chain(hidden, chain, products.bounds(chain))[-1]
+    chain = Chain.of(hidden, (kernels[0].astype(first), *(kernel.astype(wide) for kernel in kernels[1:])))
+    return chain.factors(hidden, chain.row_units)[-1]
 
 
 def _head_scores(parameters: AdaptiveSoftmax, hidden: Array) -> tuple[Array, list[Array]]:
@@ -246,8 +246,11 @@ def _log_prob(parameters: AdaptiveSoftmax, hidden: Array) -> Array:
 
 @jax.jit
 def _predict(parameters: AdaptiveSoftmax, hidden: Array) -> Array:
-    parameters, hidden = equally_varying((parameters, hidden))
+    widest = max(up.shape[1] for up in (parameters.head, *(up for _, up in parameters.tails)))
+    return Tilings.of_tail(widest).per_platform(_predict_in_blocks, *equally_varying((parameters, hidden)))
 
+
+def _predict_in_blocks(tiling: Tiling, parameters: AdaptiveSoftmax, hidden: Array) -> Array:
     def one_block(hidden: Array) -> Array:
         scores, tails = _head_scores(parameters, hidden)
         best, best_class = jnp.max(scores, axis=-1), jnp.argmax(scores, axis=-1).astype(jnp.int32)
@@ -265,8 +268,7 @@ def _predict(parameters: AdaptiveSoftmax, hidden: Array) -> Array:
             best, best_class = lax.cond(jnp.any(score > best), score_tail, lambda *same: same, best, best_class)
         return best_class
 
-    widest = max(up.shape[1] for up in (parameters.head, *(up for _, up in parameters.tails)))
     n = len(hidden)
-    size = min(chunks.default_block_size(widest), max(n, 1))
+    size = min(tiling.rows, max(n, 1))
     blocks = jnp.pad(hidden, ((0, -n % size), (0, 0))).reshape(-1, size, hidden.shape[1])
     return lax.map(one_block, blocks).reshape(-1)[:n]

@@ -8,6 +8,7 @@ in the backward pass.
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -16,15 +17,23 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxloss import _numerics as numerics
-from jaxloss._large_output import matmul as products
-from jaxloss._large_output.loops import Span, over_rows
-from jaxloss._sharding import AxisName, equally_varying, mesh_axes, vary_over, varying_axes, wide_zeros, wide_zeros_like
+from jaxloss._large_output.loops import Blocks, Groups, Span, in_parts, over_rows, put_at
+from jaxloss._large_output.matmul import Chain
+from jaxloss._large_output.tiling import Tiling, Tilings
+from jaxloss._sharding import (
+    AxisName,
+    automatic_devices,
+    equally_varying,
+    mesh_axes,
+    vary_over,
+    varying_axes,
+    wide_zeros,
+    wide_zeros_like,
+)
 
 Arrays = Mapping[str, Array]
 Row = Callable[[Array, Arrays, Arrays], Array]
 """Maps (logits of a row, arrays shared by all rows, arrays of the row) to the loss of the row."""
-
-_ELEMENTS = 2**22
 
 
 @jax.tree_util.register_dataclass
@@ -52,52 +61,50 @@ class Layer:
     axis_name: AxisName | None = dataclasses.field(default=None, metadata={"static": True})
 
 
-def default_chunk_size(n_classes: int) -> int:
-    """Rows with 2²² logits in total, 16 MiB in float32, but at least 128 rows: with fewer, products are slow."""
-    return max(_ELEMENTS // n_classes, 128)
-
-
-def default_block_size(n_classes: int) -> int:
-    """Rows per block for a kernel with few features, 64 to 128: on average, the last block is half empty."""
-    return min(max(_ELEMENTS // n_classes, 64), 128)
-
-
-def losses(row: Row, chunk_size: int, layer: Layer) -> Array:
+def losses(row: Row, tilings: Tilings, layer: Layer) -> Array:
     """The loss of each row."""
     layer, _ = _equally_varying(layer)
-    return _losses(row, chunk_size, layer)
+    return _losses(row, tilings, layer)
 
 
-def weighted_sum(row: Row, chunk_size: int, layer: Layer, weights: Array) -> Array:
+def weighted_sum(row: Row, tilings: Tilings, layer: Layer, weights: Array) -> Array:
     """The weighted sum of the losses of all rows."""
     if 0 in layer.hidden.shape[:-1]:
         # Without a loop, the mesh axes over which the gradients vary would be unknown.
         return wide_zeros((), layer.hidden, _axes_of_losses(layer) | varying_axes(weights))
-    return _weighted_sum(row, chunk_size, *_equally_varying(layer, weights))
+    return _weighted_sum(row, tilings, *_equally_varying(layer, weights))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def _losses(row: Row, chunk_size: int, layer: Layer) -> Array:
-    bounds = products.bounds(layer.kernels)
+def _losses(row: Row, tilings: Tilings, layer: Layer) -> Array:
+    return tilings.per_platform(functools.partial(_losses_of_layer, row), layer)
 
-    def step(carry: None, block: tuple[Array, Arrays], inside: Array) -> tuple[None, Array]:
-        hidden, own = block
-        *_, logits = products.chain(hidden, layer.kernels, bounds)
-        return carry, jnp.where(inside, _losses_of_logits(row, logits, layer.shared, own), 0)
 
-    batch_shape = layer.hidden.shape[:-1]
-    zeros = wide_zeros(batch_shape, layer.hidden, _axes_of_losses(layer))
-    rows = (layer.hidden, {**layer.own, **layer.split})
-    _, losses = over_rows(step, None, zeros, rows, batch_shape, chunk_size, layer.span)
+def _losses_of_layer(row: Row, tiling: Tiling, layer: Layer) -> Array:
+    chain, (groups, blocks) = Chain.of(layer.hidden, layer.kernels), _division(layer, tiling)
+
+    def step(carry: None, block: tuple[Array, Array, Arrays], inside: Array | None) -> tuple[None, Array]:
+        def part_step(carry: None, start: Array | int, part: tuple[Array, Array, Arrays]) -> tuple[None, Array]:
+            del start
+            hidden, units, own = part
+            *_, logits = chain.factors(hidden, units)
+            return carry, _losses_of_logits(row, logits, layer.shared, own)
+
+        carry, losses = in_parts(part_step, carry, block, tiling.parts_of(block[0].shape[1]))
+        return carry, losses if inside is None else jnp.where(inside, losses, 0)
+
+    zeros = wide_zeros(layer.hidden.shape[:-1], layer.hidden, _axes_of_losses(layer))
+    rows = (layer.hidden, chain.row_units, {**layer.own, **layer.split})
+    _, losses = over_rows(step, None, zeros, rows, groups, blocks, layer.span)
     return losses
 
 
-def _losses_forward(row: Row, chunk_size: int, layer: Layer) -> tuple[Array, Layer]:
-    return _losses(row, chunk_size, layer), layer
+def _losses_forward(row: Row, tilings: Tilings, layer: Layer) -> tuple[Array, Layer]:
+    return _losses(row, tilings, layer), layer
 
 
-def _losses_backward(row: Row, chunk_size: int, layer: Layer, cotangents: Array) -> tuple[Layer]:
-    _, gradients, _ = _sum_and_gradients(row, chunk_size, layer, cotangents)
+def _losses_backward(row: Row, tilings: Tilings, layer: Layer, cotangents: Array) -> tuple[Layer]:
+    _, gradients, _ = _losses_and_gradients(row, tilings, layer, cotangents)
     return (_as_inputs(gradients, _empty(layer)),)
 
 
@@ -105,18 +112,18 @@ _losses.defvjp(_losses_forward, _losses_backward)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def _weighted_sum(row: Row, chunk_size: int, layer: Layer, weights: Array) -> Array:
-    return jnp.sum(numerics.weighted(weights, _losses(row, chunk_size, layer)))
+def _weighted_sum(row: Row, tilings: Tilings, layer: Layer, weights: Array) -> Array:
+    return jnp.sum(numerics.weighted(weights, _losses(row, tilings, layer)))
 
 
-def _weighted_sum_forward(row: Row, chunk_size: int, layer: Layer, weights: Array) -> tuple[Array, Any]:
-    total, gradients, by_weights = _sum_and_gradients(row, chunk_size, layer, weights)
+def _weighted_sum_forward(row: Row, tilings: Tilings, layer: Layer, weights: Array) -> tuple[Array, Any]:
+    losses, gradients, by_weights = _losses_and_gradients(row, tilings, layer, weights)
     # Not cast to the dtypes of the inputs yet: before scaling, sums may exceed the range of half precision.
-    return total, (gradients, by_weights, _empty(layer))
+    return jnp.sum(numerics.weighted(weights, losses)), (gradients, by_weights, _empty(layer))
 
 
-def _weighted_sum_backward(row: Row, chunk_size: int, kept: Any, cotangent: Array) -> tuple[Layer, Array]:
-    del row, chunk_size
+def _weighted_sum_backward(row: Row, tilings: Tilings, kept: Any, cotangent: Array) -> tuple[Layer, Array]:
+    del row, tilings
     *gradients, inputs = kept
 
     def scaled(gradient: Array) -> Array:
@@ -141,53 +148,93 @@ def _as_inputs(gradients: Layer, inputs: tuple[Array, tuple[Array, ...]]) -> Lay
     return dataclasses.replace(gradients, hidden=hidden, kernels=kernels)
 
 
-def _sum_and_gradients(row: Row, chunk_size: int, layer: Layer, weights: Array) -> tuple[Array, Layer, Array]:
-    """The weighted sum, and its gradients w.r.t. the layer and the weights, in float32 or wider."""
+def _losses_and_gradients(row: Row, tilings: Tilings, layer: Layer, weights: Array) -> tuple[Array, Layer, Array]:
+    """The losses, and the gradients of their weighted sum w.r.t. the layer and the weights, in float32 or wider."""
+    losses, gradients, by_weights = tilings.per_platform(
+        functools.partial(_losses_and_gradients_of_layer, row), layer, weights
+    )
+    return losses, gradients, by_weights
+
+
+def _losses_and_gradients_of_layer(
+    row: Row, tiling: Tiling, layer: Layer, weights: Array
+) -> tuple[Array, Layer, Array]:
     own = {**layer.own, **layer.split}
     floats = {name: value for name, value in own.items() if jnp.issubdtype(value.dtype, jnp.floating)}
     others = {name: value for name, value in own.items() if name not in floats}
-    bounds = products.bounds(layer.kernels)
+    chain, (groups, blocks) = Chain.of(layer.hidden, layer.kernels), _division(layer, tiling)
+    n_sums = groups.n_sums
+    n_rows = groups.count // n_sums * blocks.size
+    n_parts = tiling.parts_of(n_rows)
+    shared = jax.tree.map(lambda array: jnp.broadcast_to(array, (n_sums, *array.shape)), layer.shared)
 
-    def step(carry: Any, block: Any, inside: Array) -> Any:
-        hidden, floats, others, weights = block
+    def part_step(carry: Any, start: Array | int, part: Any) -> Any:
+        hidden, units, floats, others, weights = part
 
-        def block_sum(logits: Array, shared: Arrays, floats: Arrays, weights: Array) -> Array:
-            losses = _losses_of_logits(row, logits, shared, {**floats, **others})
+        def block_sum(logits: Array, shared: Arrays, floats: Arrays, weights: Array) -> tuple[Array, Array]:
+            losses = _losses_of_logits(row, logits, shared, {**floats, **others}, per_sum=True)
             # Not `weighted`, whose guard for forward mode would keep the losses in memory together with the gradients.
-            return jnp.sum(numerics.product(jnp.where(inside, weights, 0), numerics.finite(losses)))
+            return jnp.sum(numerics.product(weights, numerics.finite(losses))), losses
 
-        *factors, logits = products.chain(jnp.where(inside[:, None], hidden, 0), layer.kernels, bounds)
-        part, pull = jax.vjp(block_sum, logits, layer.shared, floats, weights)
-        by_product, by_shared, by_floats, by_weights = pull(jnp.ones_like(part))
-        sums, by_kernels = carry
-        sums = jax.tree.map(lambda *terms: numerics.finite(sum(terms)), sums, (part, by_shared))
-        by_product, by_kernels = products.pulled_back(by_product, factors, layer.kernels, bounds, by_kernels)
-        return (sums, by_kernels), jax.tree.map(numerics.finite, (by_product, by_floats, by_weights))
+        _, *factors, logits = chain.factors(hidden, units)
+        total, pull, losses = jax.vjp(block_sum, logits, shared, floats, weights, has_aux=True)
+        by_logits, by_shared, by_floats, by_weights = pull(jnp.ones_like(total))
+        shared_sums, cotangents = carry
+        shared_sums = jax.tree.map(lambda *terms: numerics.finite(sum(terms)), shared_sums, by_shared)
+        narrowed, row_units = chain.narrowed(by_logits)
+        cotangents = narrowed if n_parts == 1 else put_at(cotangents, start, narrowed, axis=1)
+        return (shared_sums, cotangents), (losses, by_floats, by_weights, factors, row_units)
 
-    like = (layer.shared, layer.kernels, (layer.hidden, floats, weights))
-    by_shared, by_kernels, by_rows = jax.tree.map(wide_zeros_like, like)
-    start = ((wide_zeros((), layer.hidden, varying_axes(weights)), by_shared), by_kernels)
-    rows = (layer.hidden, floats, others, weights)
-    ((total, by_shared), by_kernels), by_rows = over_rows(
-        step, start, by_rows, rows, layer.hidden.shape[:-1], chunk_size, layer.span
+    def step(carry: Any, block: Any, inside: Array | None) -> Any:
+        shared_sums, kernel_sums, cotangents = carry
+        hidden, units, floats, others, weights = block
+        if inside is not None:
+            hidden, weights = jnp.where(inside[:, None], hidden, 0), jnp.where(inside, weights, 0)
+        (shared_sums, cotangents), (losses, by_floats, by_weights, factors, row_units) = in_parts(
+            part_step, (shared_sums, cotangents), (hidden, units, floats, others, weights), n_parts
+        )
+        by_hidden, kernel_sums = chain.pulled_back(
+            (cotangents, row_units), [hidden, *factors], kernel_sums, tiling.columns
+        )
+        losses = losses if inside is None else jnp.where(inside, losses, 0)
+        by_rows = jax.tree.map(numerics.finite, (by_hidden, by_floats, by_weights))
+        return (shared_sums, kernel_sums, cotangents if n_parts > 1 else None), (losses, by_rows)
+
+    kernel = layer.kernels[-1]
+    sums = jax.tree.map(lambda array: wide_zeros_like(array, n_sums), (layer.shared, layer.kernels))
+    # The cotangents of the logits of a chunk. Kept from chunk to chunk, so that they need not be set to 0 in each.
+    cotangents = jnp.zeros((n_sums, n_rows, kernel.shape[1]), kernel.dtype) if n_parts > 1 else None
+    cotangents = jax.tree.map(lambda array: vary_over(array, varying_axes((layer.hidden, weights))), cotangents)
+    by_rows = jax.tree.map(wide_zeros_like, (layer.hidden, floats, weights))
+    losses = wide_zeros(weights.shape, layer.hidden, _axes_of_losses(layer))
+    rows = (layer.hidden, chain.row_units, floats, others, weights)
+    (shared_sums, kernel_sums, _), (losses, (by_hidden, by_floats, by_weights)) = over_rows(
+        step, (*sums, cotangents), (losses, by_rows), rows, groups, blocks, layer.span, peeled=tiling.peeled
     )
-    by_hidden, by_floats, by_weights = by_rows
     gradients = dataclasses.replace(
         layer,
         hidden=by_hidden,
-        kernels=jax.tree.map(numerics.finite, by_kernels),
-        shared=by_shared,
+        kernels=chain.gradients(kernel_sums),
+        shared=jax.tree.map(lambda each: numerics.finite(jnp.sum(each, axis=0)), shared_sums),
         own={name: by_floats.get(name) for name in layer.own},  # integers have gradient None
         split={name: by_floats[name] for name in layer.split},
         span=None,
     )
-    return total, gradients, by_weights
+    return losses, gradients, by_weights
 
 
-def _losses_of_logits(row: Row, logits: Array, shared: Arrays, own: Arrays) -> Array:
-    for _ in logits.shape[:-1]:
-        row = jax.vmap(row, in_axes=(0, None, 0))
-    return row(logits, shared, own)
+def _division(layer: Layer, tiling: Tiling) -> tuple[Groups, Blocks]:
+    """The groups of rows, and the blocks of each group that are in a chunk."""
+    batch_shape = layer.hidden.shape[:-1]
+    groups = Groups.of(batch_shape, tiling.rows, 1 if layer.span else automatic_devices(layer))
+    rows = math.prod(batch_shape) // groups.count
+    return groups, Blocks.of(rows, max(tiling.rows // groups.count, 1), tiling.parts)
+
+
+def _losses_of_logits(row: Row, logits: Array, shared: Arrays, own: Arrays, *, per_sum: bool = False) -> Array:
+    """The losses of logits `(partial sums, rows, classes)`. With `per_sum`, shared arrays have that first axis too."""
+    rows = jax.vmap(row, in_axes=(0, None, 0))
+    return jax.vmap(rows, in_axes=(0, 0 if per_sum else None, 0))(logits, shared, own)
 
 
 def _equally_varying(layer: Layer, weights: Array | None = None) -> tuple[Layer, Array | None]:

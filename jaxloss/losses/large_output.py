@@ -18,6 +18,7 @@ from jaxloss._decorator.lift import batch_loss
 from jaxloss._large_output import chunked as chunks
 from jaxloss._large_output.adaptive import AdaptiveSoftmax
 from jaxloss._large_output.loops import Span
+from jaxloss._large_output.tiling import Tilings
 from jaxloss._sharding import AxisName, equally_varying
 from jaxloss.losses.softmax import softmax_cross_entropy
 from jaxloss.options import ReductionOptions, is_given
@@ -123,13 +124,13 @@ def linear_cross_entropy(
         axis_name=axis_name,
     )
     row = functools.partial(_row, classes)
-    size = chunks.default_chunk_size(kernel.shape[1]) if chunk_size is None else chunk_size
+    tilings = Tilings.of(layer.kernels[0], chunk_size)
     weight = None
     if is_index and "class_weights" in shared:
         (weight,) = classes.sums(classes.share(shared["class_weights"], target))
     return BatchLoss(
-        losses=functools.partial(chunks.losses, row, size, layer),
-        weighted_sum=functools.partial(chunks.weighted_sum, row, size, layer),
+        losses=functools.partial(chunks.losses, row, tilings, layer),
+        weighted_sum=functools.partial(chunks.weighted_sum, row, tilings, layer),
         normalisers=weight,
     )
 
@@ -191,7 +192,7 @@ def adaptive_log_softmax_with_loss(
         def of(layer: chunks.Layer) -> Array:
             c = layer.kernels[-1].shape[1]
             row = functools.partial(_row, ClassAxis(c, axis_name=None, n_classes=c))
-            return losses(row, chunks.default_block_size(c), layer, *arrays)
+            return losses(row, Tilings.of_tail(c), layer, *arrays)
 
         first, *others = map(of, layers)
         return sum(others, first)
