@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxloss._arrays import Vector
-from jaxloss._sharding import AxisName, mesh_axes
+from jaxloss._sharding import AxisName, equally_varying, mesh_axes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,12 +55,12 @@ class ClassAxis:
 
     def share(self, values: Vector, index: Vector | int) -> Array:
         """What the columns of this device add to `values[index]`, for a class index that counts over all devices."""
-        values, index = jnp.asarray(values), jnp.asarray(index)
+        index = jnp.asarray(index)
         if self.axis_name is None:
-            return values[index]
+            return at_class(values, index)
         index = index - jnp.asarray(self._first(), index.dtype)
         here = (index >= 0) & (index < self.length)
-        return jnp.where(here, values[jnp.clip(index, 0, self.length - 1)], 0)
+        return jnp.where(here, at_class(values, jnp.clip(index, 0, self.length - 1)), 0)
 
     def maximum(self, x: Array) -> Array:
         return x if self.axis_name is None else lax.pmax(x, self.axis_name)
@@ -72,3 +72,18 @@ class ClassAxis:
     def _first(self) -> Array | int:
         """The class of the first column on this device."""
         return 0 if self.axis_name is None else lax.axis_index(self.axis_name) * self.length
+
+
+def at_class(values: Vector, index: Vector | int) -> Array:
+    """`values[index]`"""
+    values, index = equally_varying((jnp.asarray(values), jnp.asarray(index)))
+    return lax.platform_dependent(values, index, cpu=_gathered, default=_selected)
+
+
+def _gathered(values: Array, index: Array) -> Array:
+    return values[index]
+
+
+def _selected(values: Array, index: Array) -> Array:
+    classes = jnp.arange(values.shape[0], dtype=index.dtype)
+    return jnp.sum(jnp.where(classes == index[..., None], values, 0), axis=-1, dtype=values.dtype)
