@@ -9,7 +9,8 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxloss._arrays import Vector
-from jaxloss._sharding import AxisName, equally_varying, mesh_axes
+from jaxloss._lookup import at_class
+from jaxloss._sharding import AxisName, mesh_axes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,18 +73,3 @@ class ClassAxis:
     def _first(self) -> Array | int:
         """The class of the first column on this device."""
         return 0 if self.axis_name is None else lax.axis_index(self.axis_name) * self.length
-
-
-def at_class(values: Vector, index: Vector | int) -> Array:
-    """`values[index]`"""
-    values, index = equally_varying((jnp.asarray(values), jnp.asarray(index)))
-    return lax.platform_dependent(values, index, cpu=_gathered, default=_selected)
-
-
-def _gathered(values: Array, index: Array) -> Array:
-    return values[index]
-
-
-def _selected(values: Array, index: Array) -> Array:
-    classes = jnp.arange(values.shape[0], dtype=index.dtype)
-    return jnp.sum(jnp.where(classes == index[..., None], values, 0), axis=-1, dtype=values.dtype)

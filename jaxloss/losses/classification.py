@@ -12,8 +12,9 @@ from jax import Array
 from jaxloss import _data_checks as checks
 from jaxloss import _numerics as numerics
 from jaxloss._arrays import Boolean, Real, Vector
-from jaxloss._class_axis import ClassAxis, at_class
+from jaxloss._class_axis import ClassAxis
 from jaxloss._decorator.lift import loss
+from jaxloss._lookup import at_class
 from jaxloss._sharding import AxisName
 from jaxloss.losses.softmax import softmax_cross_entropy, weighted_by_class
 from jaxloss.options import AxisOptions, ReductionOptions

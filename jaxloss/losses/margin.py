@@ -10,8 +10,8 @@ from jax import Array
 from jaxloss import _numerics as numerics
 from jaxloss import kinks
 from jaxloss._arrays import Real, Vector
-from jaxloss._class_axis import at_class
 from jaxloss._decorator.lift import loss
+from jaxloss._lookup import at_class
 from jaxloss.options import AxisOptions, ReductionOptions, SampleOptions
 
 
