@@ -49,10 +49,11 @@ def multilabel_margin_loss(
       0.875
     """
     listed = jnp.cumsum(target == -1) == 0
-    counts = class_counts(jnp.where(listed, target, 0), listed, logits.size)  # a class listed twice counts twice
-    pairs = jnp.where(counts == 0, counts[:, None] / logits.size, 0)
+    # A class that is listed twice counts twice.
+    counts = class_counts(jnp.where(listed, target, 0), listed, logits.size).astype(logits.dtype)
     shortfall = kinks.positive_part(1 - logits[:, None] + logits, kink_width)
-    return numerics.weighted(pairs, shortfall).sum()
+    # Divide before summing, because the sum may overflow although its share of the mean does not.
+    return numerics.weighted(counts, jnp.sum(jnp.where(counts == 0, shortfall / logits.size, 0), axis=1)).sum()
 
 
 @loss("(c),(c)->()", domains={"target": "[0, 1]"}, parameters={"class_weights": "(c)"})
