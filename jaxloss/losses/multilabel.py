@@ -11,6 +11,7 @@ from jaxloss import _numerics as numerics
 from jaxloss import kinks
 from jaxloss._arrays import Real, Vector
 from jaxloss._decorator.lift import loss
+from jaxloss._lookup import class_counts
 from jaxloss.options import AxisOptions
 
 
@@ -47,12 +48,12 @@ def multilabel_margin_loss(
       >>> print(jaxloss.multilabel_margin_loss(logits, target))
       0.875
     """
-    n_classes = logits.size
     listed = jnp.cumsum(target == -1) == 0
-    right = jnp.zeros(n_classes, bool).at[jnp.where(listed, target, n_classes)].set(True, mode="drop")
-    scores = logits[jnp.where(listed, target, 0)]
-    shortfall = kinks.positive_part(1 - scores[:, None] + logits, kink_width)
-    return numerics.weighted(jnp.where(listed[:, None] & ~right, 1 / n_classes, 0), shortfall).sum()
+    # A class that is listed twice counts twice.
+    counts = class_counts(jnp.where(listed, target, 0), listed, logits.size).astype(logits.dtype)
+    shortfall = kinks.positive_part(1 - logits[:, None] + logits, kink_width)
+    # Divide before summing, because the sum may overflow although its share of the mean does not.
+    return numerics.weighted(counts, jnp.sum(jnp.where(counts == 0, shortfall / logits.size, 0), axis=1)).sum()
 
 
 @loss("(c),(c)->()", domains={"target": "[0, 1]"}, parameters={"class_weights": "(c)"})
