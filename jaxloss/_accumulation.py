@@ -146,7 +146,12 @@ def _total_forward(traced: _Traced, parameters: Any, batches: Any) -> tuple[Tota
 
         value, pull = jax.vjp(number, perturbed, batch[0])
         gradients = pull(jnp.ones_like(value) * seed)
-        return value, jax.tree.map(lambda leaf: leaf.astype(compute_dtype([leaf])) / seed, gradients)
+
+        def unseeded(leaf: Array) -> Array:
+            wide = leaf.astype(compute_dtype([leaf]))
+            return wide / jnp.asarray(seed, wide.dtype)
+
+        return value, jax.tree.map(unseeded, gradients)
 
     def step(sums: Any, batch: tuple[Any, Any]) -> tuple[Any, Any]:
         normaliser, by_normaliser = part("normaliser", batch, 1.0)

@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
-from jax.sharding import AbstractMesh, PartitionSpec
+from jax.sharding import AbstractMesh, NamedSharding, PartitionSpec
 
 from jaxloss._arrays import compute_dtype
 
@@ -53,13 +53,26 @@ def wide_zeros_like(array: Array, *first: int) -> Array:
     return wide_zeros((*first, *array.shape), array, varying_axes(array))
 
 
+def automatic_mesh(tree: Any) -> AbstractMesh | None:
+    """The mesh over whose devices XLA may split the arrays by itself, if any."""
+    meshes = [jax.sharding.get_abstract_mesh(), *(jax.typeof(leaf).sharding.mesh for leaf in jax.tree.leaves(tree))]
+    return next((mesh for mesh in meshes if mesh.auto_axes), None)
+
+
 def automatic_devices(tree: Any) -> int:
     """The number of devices over which XLA may split the arrays by itself."""
-    meshes = [jax.sharding.get_abstract_mesh(), *(jax.typeof(leaf).sharding.mesh for leaf in jax.tree.leaves(tree))]
-    mesh = next((mesh for mesh in meshes if not mesh.empty), None)
+    mesh = automatic_mesh(tree)
+    return 1 if mesh is None else math.prod(mesh.shape[axis] for axis in mesh.auto_axes)
+
+
+def whole_along(array: Array, axis: int) -> Array:
+    """The array, under automatic sharding with this axis whole on every device and the others split as XLA chooses."""
+    mesh = automatic_mesh(array)
     if mesh is None:
-        return 1
-    return math.prod(mesh.shape[axis] for axis in mesh.axis_names if axis not in mesh.manual_axes)
+        return array
+    spec: list[Any] = [PartitionSpec.UNCONSTRAINED] * array.ndim
+    spec[axis] = None
+    return lax.with_sharding_constraint(array, NamedSharding(mesh, PartitionSpec(*spec)))
 
 
 def explicit_mesh(tree: Any) -> AbstractMesh | None:

@@ -27,6 +27,7 @@ from jaxloss._sharding import (
     mesh_axes,
     vary_over,
     varying_axes,
+    whole_along,
     wide_zeros,
     wide_zeros_like,
 )
@@ -63,8 +64,7 @@ class Layer:
 
 def losses(row: Row, tilings: Tilings, layer: Layer) -> Array:
     """The loss of each row."""
-    layer, _ = _equally_varying(layer)
-    return _losses(row, tilings, layer)
+    return _losses(row, tilings, _placed(layer)[0])
 
 
 def weighted_sum(row: Row, tilings: Tilings, layer: Layer, weights: Array) -> Array:
@@ -72,7 +72,7 @@ def weighted_sum(row: Row, tilings: Tilings, layer: Layer, weights: Array) -> Ar
     if 0 in layer.hidden.shape[:-1]:
         # Without a loop, the mesh axes over which the gradients vary would be unknown.
         return wide_zeros((), layer.hidden, _axes_of_losses(layer) | varying_axes(weights))
-    return _weighted_sum(row, tilings, *_equally_varying(layer, weights))
+    return _weighted_sum(row, tilings, *_placed(layer, weights))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
@@ -81,7 +81,7 @@ def _losses(row: Row, tilings: Tilings, layer: Layer) -> Array:
 
 
 def _losses_of_layer(row: Row, tiling: Tiling, layer: Layer) -> Array:
-    chain, (groups, blocks) = Chain.of(layer.hidden, layer.kernels), _division(layer, tiling)
+    chain, (groups, blocks) = Chain.of(layer.hidden, layer.kernels, wide=tiling.wide), _division(layer, tiling)
 
     def step(carry: None, block: tuple[Array, Array, Arrays], inside: Array | None) -> tuple[None, Array]:
         def part_step(carry: None, start: Array | int, part: tuple[Array, Array, Arrays]) -> tuple[None, Array]:
@@ -162,7 +162,7 @@ def _losses_and_gradients_of_layer(
     own = {**layer.own, **layer.split}
     floats = {name: value for name, value in own.items() if jnp.issubdtype(value.dtype, jnp.floating)}
     others = {name: value for name, value in own.items() if name not in floats}
-    chain, (groups, blocks) = Chain.of(layer.hidden, layer.kernels), _division(layer, tiling)
+    chain, (groups, blocks) = Chain.of(layer.hidden, layer.kernels, wide=tiling.wide), _division(layer, tiling)
     n_sums = groups.n_sums
     n_rows = groups.count // n_sums * blocks.size
     n_parts = tiling.parts_of(n_rows)
@@ -196,11 +196,12 @@ def _losses_and_gradients_of_layer(
         by_hidden, kernel_sums = chain.pulled_back(
             (cotangents, row_units), [hidden, *factors], kernel_sums, tiling.columns
         )
-        losses = losses if inside is None else jnp.where(inside, losses, 0)
+        if inside is not None:
+            losses, by_weights = (jnp.where(inside, each, 0) for each in (losses, by_weights))
         by_rows = jax.tree.map(numerics.finite, (by_hidden, by_floats, by_weights))
         return (shared_sums, kernel_sums, cotangents if n_parts > 1 else None), (losses, by_rows)
 
-    kernel = layer.kernels[-1]
+    kernel = chain.kernels[-1]
     sums = jax.tree.map(lambda array: wide_zeros_like(array, n_sums), (layer.shared, layer.kernels))
     # The cotangents of the logits of a chunk. Kept from chunk to chunk, so that they need not be set to 0 in each.
     cotangents = jnp.zeros((n_sums, n_rows, kernel.shape[1]), kernel.dtype) if n_parts > 1 else None
@@ -225,10 +226,11 @@ def _losses_and_gradients_of_layer(
 
 def _division(layer: Layer, tiling: Tiling) -> tuple[Groups, Blocks]:
     """The groups of rows, and the blocks of each group that are in a chunk."""
-    batch_shape = layer.hidden.shape[:-1]
-    groups = Groups.of(batch_shape, tiling.rows, 1 if layer.span else automatic_devices(layer))
+    batch_shape, devices = layer.hidden.shape[:-1], 1 if layer.span else automatic_devices(layer)
+    chunk_size = tiling.rows * devices if tiling.per_device else tiling.rows
+    groups = Groups.of(batch_shape, chunk_size, devices)
     rows = math.prod(batch_shape) // groups.count
-    return groups, Blocks.of(rows, max(tiling.rows // groups.count, 1), tiling.parts)
+    return groups, Blocks.of(rows, max(chunk_size // groups.count, 1), tiling.parts)
 
 
 def _losses_of_logits(row: Row, logits: Array, shared: Arrays, own: Arrays, *, per_sum: bool = False) -> Array:
@@ -237,17 +239,20 @@ def _losses_of_logits(row: Row, logits: Array, shared: Arrays, own: Arrays, *, p
     return jax.vmap(rows, in_axes=(0, 0 if per_sum else None, 0))(logits, shared, own)
 
 
-def _equally_varying(layer: Layer, weights: Array | None = None) -> tuple[Layer, Array | None]:
-    """Inside `shard_map`, makes each array vary over the axes of the arrays that it is combined with.
+def _placed(layer: Layer, weights: Array | None = None) -> tuple[Layer, Array | None]:
+    """The arrays where the loop needs them, so that nothing is sent in each chunk.
 
-    Gradients with respect to an array that is the same on all devices are then summed over devices once, not in each
-    chunk. Losses and per-row arrays are the same on all devices over which the classes are split.
+    Under automatic sharding, the features of a kernel may be split, as fully sharded parameters are. They are gathered
+    once. Inside `shard_map`, each array is made to vary over the axes of the arrays that it is combined with. Gradients
+    with respect to an array that is the same on all devices are then summed over devices once. Losses and per-row
+    arrays are the same on all devices over which the classes are split.
     """
     hidden, kernels, shared, split, *_ = equally_varying(
         (layer.hidden, layer.kernels, layer.shared, layer.split, layer.own, weights)
     )
     axes = _axes_of_losses(layer) | varying_axes(weights)
     own, weights = jax.tree.map(lambda array: vary_over(array, axes), (layer.own, weights))
+    kernels = tuple(whole_along(kernel, 0) for kernel in kernels)
     return dataclasses.replace(layer, hidden=hidden, kernels=kernels, shared=shared, split=split, own=own), weights
 
 

@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from jaxloss._sharding import vary_over, varying_axes
+
 
 class Span(NamedTuple):
     """A contiguous range of rows, known when the program runs."""
@@ -42,12 +44,13 @@ class Groups:
     def of(shape: tuple[int, ...], chunk_size: int, devices: int) -> Groups:
         """The groups of chunks with at most this many rows.
 
-        It is not known over which of the axes the rows are split, nor over how many of the devices.
+        It is not known over which of the axes the rows are split, nor over how many of the devices. If there are too
+        many groups, the first axes are the last to lose them.
         """
         groups = [math.gcd(n, devices) for n in shape]
         while math.prod(groups) > max(chunk_size, 1):
-            largest = groups.index(max(groups))
-            groups[largest] //= next(p for p in itertools.count(2) if groups[largest] % p == 0)
+            last = max(range(len(groups)), key=lambda i: (groups[i], i))
+            groups[last] //= next(p for p in itertools.count(2) if groups[last] % p == 0)
         sums, left = [], devices
         for k in groups:
             sums.append(math.gcd(k, left))
@@ -191,23 +194,32 @@ def over_blocks(
       peeled: compiles the first step on its own, outside the loop, where a sum in the carry is still 0 and need not be
         read. This takes longer to compile, and is not done for two blocks.
     """
-    first, end = (0, blocks.length) if span is None else (span.first, span.first + span.length)
-    size = blocks.size
+    if blocks.count == 1 and span is None:
+        return step(carry, 0, arrays, None)
+    size, first, end = blocks.size, 0, blocks.length
+    if span is not None:
+        first, end = span.first, span.first + span.length
 
-    def body(carry: Any, i: Array | int) -> tuple[Any, None]:
+    def body(carry: Any, i: Array) -> tuple[Any, None]:
         begin = first + i * size
         start = jnp.minimum(begin, blocks.length - size)
         index = start + jnp.arange(size, dtype=start.dtype)
         inside = None if span is None and not blocks.overlap else (index >= begin) & (index < end)
         block = jax.tree.map(lambda array: lax.dynamic_slice_in_dim(array, start, size, axis), arrays)
+        return step(carry, start, block, inside), None
 
-        def active(carry: Any) -> Any:
-            return step(carry, start, block, inside)
+    if span is not None:
+        # Not a scan with a condition in each step, whose branches would copy the carry.
+        needed = -(-span.length // size)
 
-        return (active(carry) if span is None else lax.cond(begin < end, active, lambda carry: carry, carry)), None
+        def is_needed(state: tuple[Array, Any]) -> Array:
+            return (state[0] < needed) & (state[0] < blocks.count)
 
-    if blocks.count == 1 and span is None:
-        return step(carry, 0, arrays, None)
+        def next_step(state: tuple[Array, Any]) -> tuple[Array, Any]:
+            return state[0] + 1, body(state[1], state[0])[0]
+
+        zero = vary_over(jnp.zeros((), jnp.int32), varying_axes(span))
+        return lax.while_loop(is_needed, next_step, (zero, carry))[1]
     steps = jnp.arange(blocks.count, dtype=jnp.int32)
     if not peeled or blocks.count <= 2:
         return lax.scan(body, carry, steps)[0]

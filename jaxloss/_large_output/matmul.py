@@ -41,8 +41,10 @@ class Chain:
     units: tuple[Array, ...]
 
     @staticmethod
-    def of(hidden: Array, kernels: tuple[Array, ...]) -> Chain:
-        """Rows are along all axes of `hidden` but the last."""
+    def of(hidden: Array, kernels: tuple[Array, ...], *, wide: bool = False) -> Chain:
+        """Rows are along all axes of `hidden` but the last. If `wide`, only the first product is in half precision."""
+        if wide or _is_narrow(kernels[0]):  # a narrow dtype may not hold the result of a product
+            kernels = (kernels[0], *(kernel.astype(compute_dtype([kernel])) for kernel in kernels[1:]))
         bounds, units = tuple(map(_bound, kernels)), []
         row_bounds, n_rows = _bound(hidden, axis=-1), math.prod(hidden.shape[:-1])
         row_units = _product_unit(row_bounds, bounds[0], kernels[0])
@@ -89,6 +91,7 @@ class Chain:
 
 
 def _product(x: Array, y: Array, unit: Array) -> Array:
+    x = x.astype(y.dtype)
     if _is_narrow(y):
         return _sums(x, y, ((-1,), (0,)))  # no sum of products of such small numbers overflows
     return _in_units(_sums(x * unit.astype(x.dtype), y, ((-1,), (0,))), unit)
@@ -118,8 +121,9 @@ def _pulled_back(
     if _is_narrow(y):
         # A sum over rows has entries of very different sizes, in units of the largest.
         wide = x.astype(unit.dtype) / unit
-        sum_unit = _to_fill(x.dtype, jnp.max(jnp.abs(wide), axis=(1, 2), keepdims=True, initial=0))
-        x = (wide * sum_unit).astype(x.dtype)
+        sum_unit = _to_fill(y.dtype, jnp.max(jnp.abs(wide), axis=(1, 2), keepdims=True, initial=0))
+        x = wide * sum_unit
+    x = x.astype(y.dtype)
 
     def product(cotangent: Array) -> Array:
         part = _sums(x, cotangent, ((1,), (1,)), batch=True)

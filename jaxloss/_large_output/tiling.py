@@ -25,7 +25,7 @@ from typing import Any
 from jax import Array, lax
 
 _CPU_LOGITS, _COLUMNS = 2**22, 4096
-_ROWS, _TAIL_ROWS, _LEAST_LOGITS, _MOST_LOGITS = 2048, 1024, 2**24, 2**29
+_ROWS, _TAIL_ROWS, _LEAST_LOGITS, _MOST_LOGITS = 2048, 2048, 2**24, 2**29
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,14 +34,18 @@ class Tiling:
 
     Args:
       rows: the rows of a chunk, whose gradients are added to those of other chunks at a time.
+      per_device: whether a chunk has this many rows for each device over which XLA may split them.
       parts: the parts of a chunk whose logits are in memory at a time.
       columns: the columns of a block in the products of the backward pass; None means all columns.
+      wide: whether only the first of several products in a row is in half precision.
       peeled: whether the first chunk is compiled on its own, outside the loop.
     """
 
     rows: int
+    per_device: bool = False
     parts: int = 1
     columns: int | None = None
+    wide: bool = False
     peeled: bool = False
 
     def parts_of(self, rows: int) -> int:
@@ -66,8 +70,8 @@ class Tilings:
         tpu = min(tpu, max(d * kernel.dtype.itemsize // 4, 512))
         return Tilings(
             Tiling(chunk_size or cpu, columns=_COLUMNS),
-            Tiling(chunk_size or tpu, peeled=True),
-            Tiling(chunk_size or gpu, parts=4, peeled=True),
+            Tiling(chunk_size or tpu, per_device=chunk_size is None, peeled=True),
+            Tiling(chunk_size or gpu, per_device=chunk_size is None, parts=4, peeled=True),
         )
 
     @staticmethod
@@ -78,7 +82,7 @@ class Tilings:
         """
         cpu = min(max(_CPU_LOGITS // n_classes, 64), 128)
         other = Tiling(min(_TAIL_ROWS, max(_MOST_LOGITS // n_classes, 128)))
-        return Tilings(Tiling(cpu, columns=_COLUMNS), other, other)
+        return Tilings(Tiling(cpu, columns=_COLUMNS, wide=True), other, other)
 
     def per_platform(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """`function(tiling, *arguments)`, with the tiling of the platform that the program is lowered for."""

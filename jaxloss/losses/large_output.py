@@ -229,8 +229,7 @@ def _sorted_layers(
     layers = [layer(Span(first, sum(lengths[1:], lengths[0])), (head,), in_head, parameters.head_bias)]
     for i, (cutoff, (down, up)) in enumerate(zip(parameters.cutoffs, parameters.tails, strict=True)):
         first = first + lengths[i]
-        # The projected rows stay in float32, and so does their product. Its exponentials cost more than that.
-        kernels = (down.astype(dtype), up.astype(wide))
+        kernels = (down.astype(dtype), up.astype(dtype))
         layers.append(layer(Span(first, lengths[i + 1]), kernels, target - cutoff))
     return order, place, layers
 
