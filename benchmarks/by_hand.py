@@ -133,6 +133,7 @@ SELECTING: dict[str, Line] = {
 
 
 def soft_cross_entropy(x: Any, y: Any) -> Any:
+    y = y.astype(x.dtype)
     return jnp.sum(y, axis=-1) * jax.nn.logsumexp(x, axis=-1) - jnp.sum(x * y, axis=-1)
 
 

@@ -57,11 +57,13 @@ class Case:
 
     Args:
       loss: its name.
+      pattern: its notation.
       label: its name, size and dtype.
       programs: value and gradient by each candidate; jaxloss comes first.
     """
 
     loss: str
+    pattern: Pattern
     label: str
     programs: Programs
 
@@ -122,7 +124,7 @@ def case(name: str, pattern: Pattern, sizes: Sizes, dtype: str) -> Case:
         if name in lines:
             line = lines[name] if "kernel" in declaration.inputs or declaration.structures else widened(lines[name])
             programs[candidate] = (differentiated(declaration, by_hand.mean(line)), plain)
-    return Case(name, label, {**programs, **peers(name, is_soft, arrays)})
+    return Case(name, pattern, label, {**programs, **peers(name, is_soft, arrays)})
 
 
 def arguments(declaration: Declaration, pattern: Pattern, sizes: Sizes, dtype: str) -> tuple[Any, ...]:
