@@ -13,6 +13,7 @@ import jaxloss
 from benchmarks import by_hand, compiled_cases
 from benchmarks.compiled_cases import Programs, realistic
 from benchmarks.devices import Device, Estimate, compiled_for, estimates, mesh_of
+from benchmarks.measuring import PEERS
 from benchmarks.results import Benchmark, Note, Results, Row, Rows, version
 
 TITLE = "Compiled, not run"
@@ -24,7 +25,7 @@ ratios more than its times. The calibration compares it with times that others h
 a device exist, they are in a folder of its own beside this one.
 
 Each program is the value and gradient of a mean, and each number is the total of one call. The loop steps are those of
-the longest loop. A conditional counts with its longer branch; if its branch makes a difference, a line "shorter
+the longest loop. A conditional counts with its longer branch, and if that makes a difference, a line "shorter
 branches" has the numbers of the other. Parentheses: jaxloss divided by the peer.
 """
 
@@ -70,7 +71,7 @@ def sections(devices: Iterable[Device]) -> dict[str, Benchmark]:
 def compiler(device: Device) -> str:
     """The packages that compile for a device and the peers, with their versions."""
     own = ("jax", "libtpu" if device.extra == "compiled-tpu" else "jax-cuda12-plugin")
-    installed = {package: version(package) for package in (*own, "optax", "jax-cce")}
+    installed = {package: version(package) for package in (*own, *PEERS.values())}
     return ", ".join(f"{package} {found}" for package, found in installed.items() if found != "not installed")
 
 

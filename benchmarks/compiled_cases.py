@@ -15,7 +15,8 @@ import jax.numpy as jnp
 
 import jaxloss
 from benchmarks import by_hand
-from benchmarks.measuring import HAS_CCE, HAS_OPTAX
+from benchmarks.measuring import HAS_OPTAX
+from benchmarks.peers import output_layers
 from jaxloss._decorator.declaration import Declaration
 from jaxloss._decorator.lift import declaration_of
 from jaxloss._decorator.notation import Pattern
@@ -173,10 +174,8 @@ def peers(name: str, is_soft: bool, arrays: tuple[Any, ...]) -> Programs:
 
         loss = of_optax.softmax_cross_entropy if is_soft else of_optax.softmax_cross_entropy_with_integer_labels
         found["optax"] = (jax.value_and_grad(by_hand.mean(widened(loss))), arrays)
-    if name == "linear_cross_entropy" and not is_soft and HAS_CCE:
-        import jax_cce
-
-        hidden, kernel, target = arrays
-        turned = jax.ShapeDtypeStruct(kernel.shape[::-1], kernel.dtype)
-        found["jax-cce"] = (jax.value_and_grad(jax_cce.linear_cross_entropy, (0, 1)), (hidden, turned, target))
+    if name == "linear_cross_entropy" and not is_soft:
+        for peer, layer_of_peer in output_layers().items():
+            shapes = jax.eval_shape(layer_of_peer.arguments, *arrays)
+            found[peer] = (jax.value_and_grad(layer_of_peer.loss, (0, 1)), shapes)
     return found

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-VERSIONS_OF = ("jaxloss", "jax", "jaxlib", "numpy", "optax", "torch", "keras", "jax-cce")
+VERSIONS_OF = ("jaxloss", "jax", "jaxlib", "numpy", "optax", "torch", "keras", "jax-cce", "ejkernel", "tokamax")
 
 
 @dataclasses.dataclass(frozen=True)
