@@ -57,7 +57,7 @@ def sections(devices: Iterable[Device]) -> dict[str, Benchmark]:
         if device.mesh:
             found[f"mesh of eight {device.name}"] = Benchmark(
                 f"Output layers on a mesh of 4 x 2 devices, {by}. The numbers are those of one device. What is sent is "
-                "the larger of what each collective takes and returns.",
+                "the larger of what each collective takes and returns; its time on the links is not estimated.",
                 lambda quick, device=device: on_mesh(device, quick),
             )
         if device.name in PUBLISHED:

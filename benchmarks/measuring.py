@@ -23,10 +23,11 @@ PEERS = {
     "jax_cce": "jax-cce",
     "ejkernel": "ejkernel",
     "tokamax": "tokamax",
+    "levanter": "levanter",
 }
 """Modules of the peers, and the packages that install them."""
 
-HAS_TORCH, HAS_OPTAX, HAS_KERAS, HAS_CCE, HAS_EJKERNEL, HAS_TOKAMAX = (
+HAS_TORCH, HAS_OPTAX, HAS_KERAS, HAS_CCE, HAS_EJKERNEL, HAS_TOKAMAX, HAS_LEVANTER = (
     importlib.util.find_spec(module) is not None for module in PEERS
 )
 

@@ -5,7 +5,10 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
-from benchmarks.measuring import HAS_CCE, HAS_EJKERNEL, HAS_TOKAMAX
+from benchmarks.measuring import HAS_CCE, HAS_EJKERNEL, HAS_LEVANTER, HAS_TOKAMAX
+
+BLOCK = 4096
+"""Classes per block where a peer has no default: as many as jax-cce takes by default."""
 
 
 class OutputLayer(NamedTuple):
@@ -43,4 +46,16 @@ def output_layers() -> dict[str, OutputLayer]:
                 return tokamax.linear_softmax_cross_entropy_loss(hidden, target, kernel, **options)
 
             found[f"tokamax, {implementation}"] = OutputLayer(of_tokamax)
+    if HAS_LEVANTER:
+        import haliax
+        from levanter.models.loss import fused_cross_entropy_loss_and_logsumexp_penalty as blockwise
+
+        def levanter(hidden: Any, kernel: Any, target: Any) -> Any:
+            (n, d), c = hidden.shape, kernel.shape[1]
+            rows, features, classes = haliax.Axis("rows", n), haliax.Axis("features", d), haliax.Axis("classes", c)
+            layer = haliax.named(hidden, (rows, features)), haliax.named(kernel, (features, classes))
+            labels = haliax.named(target, (rows,))
+            return blockwise(*layer, features, classes, labels, block_size=min(c, BLOCK)).array
+
+        found["levanter"] = OutputLayer(levanter)
     return found

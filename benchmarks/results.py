@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 
 import jax
 
-VERSIONS_OF = ("jaxloss", "jax", "jaxlib", "numpy", "optax", "torch", "keras", "jax-cce", "ejkernel", "tokamax")
+PEERS = ("optax", "torch", "keras", "jax-cce", "ejkernel", "tokamax", "levanter")
+VERSIONS_OF = ("jaxloss", "jax", "jaxlib", "numpy", *PEERS)
 
 
 @dataclasses.dataclass(frozen=True)
