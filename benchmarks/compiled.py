@@ -80,7 +80,7 @@ def saved(folder: pathlib.Path) -> Results:
     path = folder / "results.json"
     earlier = Results.load(path) if path.is_file() else Results({})
     kept = earlier if earlier.title == TITLE else Results({})
-    environment = {"date": datetime.date.today().isoformat(), "jaxloss": version("jaxloss")}
+    environment = {"date": datetime.date.today().isoformat(), "jaxloss": jaxloss.__version__}
     return Results(environment, kept.headings, kept.rows, TITLE, PREFACE)
 
 
