@@ -72,6 +72,10 @@ def cross_entropy(x: Any, t: Any) -> Any:
     return jax.nn.logsumexp(x, axis=-1) - take(x, t)
 
 
+def logits(hidden: Any, kernel: Any) -> Any:
+    return (hidden @ kernel).astype(jnp.float32)
+
+
 LINES: dict[str, Line] = {
     "mse_loss": lambda x, y: (x - y) ** 2,
     "l1_loss": lambda x, y: jnp.abs(x - y),
@@ -86,7 +90,7 @@ LINES: dict[str, Line] = {
     "binary_cross_entropy_with_logits": sigmoid_cross_entropy,
     "nll_loss": lambda x, t: -take(x, t),
     "cross_entropy": cross_entropy,
-    "linear_cross_entropy": lambda h, kernel, t: cross_entropy(h @ kernel, t),
+    "linear_cross_entropy": lambda h, kernel, t: cross_entropy(logits(h, kernel), t),
     "hinge_embedding_loss": lambda x, y: jnp.where(y == 1, x, jnp.maximum(1 - x, 0)),
     "margin_ranking_loss": lambda x, z, y: jnp.maximum(-y * (x - z), 0),
     "soft_margin_loss": lambda x, y: jax.nn.softplus(-y * x),
@@ -97,6 +101,47 @@ LINES: dict[str, Line] = {
     "triplet_margin_with_distance_loss": triplet,
     "cosine_embedding_loss": cosine,
 }
+
+
+def select(x: Any, t: Any) -> Any:
+    return jnp.sum(jnp.where(jnp.arange(x.shape[-1]) == t[:, None], x, 0), axis=-1)
+
+
+def highest_wrong(x: Any, t: Any) -> Any:
+    return jnp.max(jnp.where(jnp.arange(x.shape[-1]) == t[:, None], -jnp.inf, x), axis=-1)
+
+
+def select_cross_entropy(x: Any, t: Any) -> Any:
+    return jax.nn.logsumexp(x, axis=-1) - select(x, t)
+
+
+def select_multi_margin(x: Any, t: Any) -> Any:
+    margins = jnp.maximum(1 - select(x, t)[:, None] + x, 0)
+    return jnp.mean(jnp.where(jnp.arange(x.shape[-1]) == t[:, None], 0, margins), axis=-1)
+
+
+SELECTING: dict[str, Line] = {
+    "nll_loss": lambda x, t: -select(x, t),
+    "cross_entropy": select_cross_entropy,
+    "linear_cross_entropy": lambda h, kernel, t: select_cross_entropy(logits(h, kernel), t),
+    "adaptive_log_softmax_with_loss": lambda h, kernel, t: select_cross_entropy(logits(h, kernel), t),
+    "multi_margin_loss": select_multi_margin,
+    "target_score": select,
+    "highest_wrong_score": highest_wrong,
+}
+"""Lines that select the score of a class by comparison. Accelerators compute this faster than a lookup."""
+
+
+def soft_cross_entropy(x: Any, y: Any) -> Any:
+    y = y.astype(x.dtype)
+    return jnp.sum(y, axis=-1) * jax.nn.logsumexp(x, axis=-1) - jnp.sum(x * y, axis=-1)
+
+
+SOFT: dict[str, Line] = {
+    "cross_entropy": soft_cross_entropy,
+    "linear_cross_entropy": lambda h, kernel, y: soft_cross_entropy(logits(h, kernel), y),
+}
+"""Lines for targets that are the probability of each class."""
 
 
 def _is_elementwise(name: str) -> bool:

@@ -16,10 +16,20 @@ import numpy as np
 
 from benchmarks.results import Row
 
-PEERS = {"torch": "torch", "optax": "optax", "keras": "keras", "jax_cce": "jax-cce"}
+PEERS = {
+    "torch": "torch",
+    "optax": "optax",
+    "keras": "keras",
+    "jax_cce": "jax-cce",
+    "ejkernel": "ejkernel",
+    "tokamax": "tokamax",
+    "levanter": "levanter",
+}
 """Modules of the peers, and the packages that install them."""
 
-HAS_TORCH, HAS_OPTAX, HAS_KERAS, HAS_CCE = (importlib.util.find_spec(module) is not None for module in PEERS)
+HAS_TORCH, HAS_OPTAX, HAS_KERAS, HAS_CCE, HAS_EJKERNEL, HAS_TOKAMAX, HAS_LEVANTER = (
+    importlib.util.find_spec(module) is not None for module in PEERS
+)
 
 
 def times_torch() -> bool:
@@ -81,6 +91,17 @@ def timed(
     medians, spread = medians_and_spread(rounds(candidates, number, calls), unit)
     share = {} if seconds is None else {name: seconds / UNITS[unit] / median for name, median in medians.items()}
     return Row(label, medians, unit, spread, share, **fields)
+
+
+def timed_apart(label: str, candidates: Candidates, number: int, calls: int = 1, unit: str = "ms") -> Row:
+    """As `timed`, but all rounds of a candidate run before those of the next.
+
+    This is for candidates that free gigabytes. The system takes the memory back, and the page faults of the next
+    candidate in turn would double its time.
+    """
+    apart = [rounds({name: call}, number, calls) for name, call in candidates.items()]
+    medians, spread = medians_and_spread({name: each for one in apart for name, each in one.items()}, unit)
+    return Row(label, medians, unit, spread)
 
 
 @functools.cache

@@ -1,5 +1,6 @@
 """The results of benchmarks: printing, saving, and comparing with saved results."""
 
+import collections
 import dataclasses
 import datetime
 import importlib.metadata
@@ -9,12 +10,13 @@ import math
 import os
 import pathlib
 import platform
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 import jax
 
-VERSIONS_OF = ("jaxloss", "jax", "jaxlib", "numpy", "optax", "torch", "keras", "jax-cce")
+PEERS = ("optax", "torch", "keras", "jax-cce", "ejkernel", "tokamax", "levanter")
+VERSIONS_OF = ("jaxloss", "jax", "jaxlib", "numpy", *PEERS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,22 +71,30 @@ class Note:
 Rows = Iterator[Row | Note]
 
 
+class Benchmark(NamedTuple):
+    """What a benchmark measures, and a function of `quick` that does it."""
+
+    heading: str
+    rows: Callable[[bool], Rows]
+
+
 def environment() -> dict[str, str]:
     """The hardware, the versions and the date."""
-    versions = {}
-    for package in VERSIONS_OF:
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            versions[package] = "not installed"
     device = jax.devices()[0]
     return {
         "date": datetime.date.today().isoformat(),
         "device": f"{device.platform}: {device.device_kind} x {jax.device_count()}",
         "processor": f"{processor()}, {os.cpu_count()} cores",
         "Python": f"{platform.python_version()} on {platform.system()}",
-        **versions,
+        **{package: version(package) for package in VERSIONS_OF},
     }
+
+
+def version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
 
 
 def processor() -> str:
@@ -94,13 +104,26 @@ def processor() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
+MEASURED = "Medians over rounds ± half of the interquartile range. Parentheses: jaxloss divided by the peer."
+
+
 @dataclasses.dataclass
 class Results:
-    """All rows of a run, grouped by benchmark."""
+    """All rows of a run, grouped by benchmark.
+
+    Args:
+      environment: the hardware, the versions and the date.
+      headings: what each benchmark measures.
+      rows: the rows of each benchmark.
+      title: the title of the page; by default the names of the benchmarks if they are few.
+      preface: how to read the numbers.
+    """
 
     environment: Mapping[str, str]
     headings: dict[str, str] = dataclasses.field(default_factory=dict)
     rows: dict[str, list[Row | Note]] = dataclasses.field(default_factory=dict)
+    title: str = ""
+    preface: str = MEASURED
 
     def measured(self, benchmark: str) -> list[Row]:
         return [row for row in self.rows.get(benchmark, []) if isinstance(row, Row)]
@@ -109,7 +132,8 @@ class Results:
         """Writes `results.json` and, with these plots, `results.md`."""
         folder.mkdir(parents=True, exist_ok=True)
         kept = {name: [dataclasses.asdict(row) for row in rows] for name, rows in self.rows.items()}
-        document = {"environment": dict(self.environment), "headings": self.headings, "rows": kept}
+        page = {"title": self.title, "preface": self.preface}
+        document = {"environment": dict(self.environment), "headings": self.headings, "rows": kept, **page}
         text = json.dumps(without_infinities(document), indent=1, allow_nan=False)
         (folder / "results.json").write_text(text + "\n")
         (folder / "results.md").write_text(self.markdown(pictures))
@@ -125,23 +149,20 @@ class Results:
             return Row(**fields | {"measured": measured})
 
         rows = {name: [row(fields) for fields in kept] for name, kept in document["rows"].items()}
-        return cls(document["environment"], document["headings"], rows)
+        page = {name: document[name] for name in ("title", "preface") if name in document}
+        return cls(document["environment"], document["headings"], rows, **page)
 
     def markdown(self, pictures: Iterable[pathlib.Path] = ()) -> str:
-        # The title of a page with few benchmarks is their names.
-        title = " and ".join(self.rows).replace("_", " ").capitalize() if 0 < len(self.rows) <= 2 else "Benchmarks"
-        lines = [f"# {title}", "", *(f"- {name}: {value}" for name, value in self.environment.items())]
+        names = " and ".join(self.rows).replace("_", " ").capitalize() if 0 < len(self.rows) <= 2 else "Benchmarks"
+        lines = [f"# {self.title or names}", "", *(f"- {name}: {value}" for name, value in self.environment.items())]
         if self.rows.keys() - {"accuracy"}:
-            lines += [
-                "",
-                "Medians over rounds ± half of the interquartile range. Parentheses: jaxloss divided by the peer.",
-            ]
+            lines += ["", inspect.cleandoc(self.preface)]
         lines += [f"\n![{path.stem}]({path.name})" for path in pictures]
         for name, rows in self.rows.items():
             lines += ["", f"## {name}", "", inspect.cleandoc(self.headings[name]), ""]
             measured = self.measured(name)
             if measured:
-                lines += [*(pivoted(measured) if name == "accuracy" else listed(measured)), ""]
+                lines += [*layout(name, measured), ""]
             lines += [row.text + "\n" for row in rows if isinstance(row, Note)]
         return "\n".join(lines).rstrip() + "\n"
 
@@ -153,6 +174,13 @@ def without_infinities(document: Any) -> Any:
     if isinstance(document, list):
         return [without_infinities(value) for value in document]
     return document if not isinstance(document, float) or math.isfinite(document) else str(document)
+
+
+def layout(name: str, rows: list[Row]) -> list[str]:
+    """The table of a benchmark."""
+    if name == "accuracy":
+        return pivoted(rows)
+    return by_unit(rows) if max(collections.Counter(row.label for row in rows).values()) > 2 else listed(rows)
 
 
 def listed(rows: list[Row]) -> list[str]:
@@ -172,6 +200,21 @@ def pivoted(rows: list[Row]) -> list[str]:
     quantities = list(dict.fromkeys(quantity for cells in found.values() for quantity in cells))
     lines = ([what, *(cells.get(quantity, "") for quantity in quantities)] for what, cells in found.items())
     return table(["what", *quantities], lines)
+
+
+def by_unit(rows: list[Row]) -> list[str]:
+    """A table with one line per label and candidate and one column per unit, for many numbers of the same case."""
+    found: dict[str, dict[str, dict[str, str]]] = {}
+    for row in rows:
+        for candidate, text in row.numbers().items():
+            found.setdefault(row.label, {}).setdefault(candidate, {})[row.unit] = text
+    units = list(dict.fromkeys(row.unit for row in rows))
+    lines = (
+        ["" if i else label, candidate, *(texts.get(unit, "") for unit in units)]
+        for label, candidates in found.items()
+        for i, (candidate, texts) in enumerate(candidates.items())
+    )
+    return table(["what", "", *units], lines)
 
 
 def table(head: list[str], lines: Iterable[list[str]]) -> list[str]:

@@ -24,6 +24,7 @@ WIDE = (
     "results/accuracy/results.md",
     "results/speed/results.md",
     "results/large_output/results.md",
+    "results/compiled/results.md",
 )
 EXTERNAL = re.compile(r"""<(?:script|img|iframe|link[^>]*stylesheet)\b[^>]*(?:src|href)=["']?(?:https?:)?//[^>]*>""")
 # The parts of MathJax that docs/assets/mathjax.js loads, about 2 MB of the 35 MB in the Python package.

@@ -5,11 +5,15 @@ import pathlib
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import pytest
 
+from benchmarks import compiled
 from benchmarks.accuracy import errors, exact
 from benchmarks.accuracy_cases import CASES, Case
+from benchmarks.compiled_cases import cases, realistic
+from benchmarks.devices import DEVICES, Device, Estimate, with_compiler
 from benchmarks.results import Note, Results, Row, moved
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -68,6 +72,51 @@ def test_rows_with_the_same_label_and_different_units_are_kept_apart(tmp_path):
     assert list(moved(both, Results({"jax": "2"}, both.headings, both.rows))) == ["jax was 1 and is 2"]
 
 
+def test_several_numbers_of_a_case_share_a_line_for_each_candidate(tmp_path):
+    units = {"ms": (1.0, 2.0), "MiB moved": (5.0, 4.0), "kernels": (3.0, 0.0)}
+    rows = [Row("x", {"jaxloss": ours, "by hand": other}, unit) for unit, (ours, other) in units.items()]
+    page = Results({"date": "today"}, {"one": "Heading."}, {"one": rows}, "A title", "How to read it.")
+    page.save(tmp_path)
+    assert Results.load(tmp_path / "results.json") == page
+    text = (tmp_path / "results.md").read_text()
+    assert text.startswith("# A title\n\n- date: today\n\nHow to read it.\n\n## one\n\nHeading.\n\n")
+    assert text.endswith(
+        "| what |  | ms | MiB moved | kernels |\n| --- | --- | --- | --- | --- |\n"
+        "| x | jaxloss | 1 | 5 | 3 |\n|  | by hand | 2 (0.50) | 4 (1.25) | 0 |\n"
+    )
+
+
+def test_results_for_another_device_are_added_and_other_results_are_not(tmp_path):
+    rows = {"one h100": [Row("x", {"jaxloss": 1.0}, "ms")]}
+    Results({"date": "then"}, {"one h100": "Heading."}, rows, compiled.TITLE, "Old.").save(tmp_path)
+    kept = compiled.saved(tmp_path)
+    assert (kept.rows, kept.preface, kept.environment["date"] == "then") == (rows, compiled.PREFACE, False)
+    Results({"date": "then"}, {"speed": "Heading."}, {"speed": []}).save(tmp_path)
+    assert compiled.saved(tmp_path).rows == {}
+
+
+def test_a_conditional_counts_with_its_longer_branch_and_the_other_is_named(monkeypatch):
+    def estimate(milliseconds, unknown=0):
+        return Estimate(milliseconds / 1e3, 0, 0, 0, 0, 1, 0, unknown)
+
+    found = iter([(estimate(2), estimate(1)), (estimate(4, unknown=1),) * 2])
+    monkeypatch.setattr(compiled, "compiled_for", lambda *_: None)
+    monkeypatch.setattr(compiled, "estimates", lambda *_: next(found))
+    programs = {"jaxloss": (None, ()), "by hand": (None, ())}
+    columns = {"ms": lambda estimate: estimate.seconds * 1e3}
+    note, row = compiled.rows(DEVICES["h100"], "x", programs, columns)
+    assert note.text == "x: by hand has 1 loops of unknown length, counted as one step."
+    assert row.measured == {"jaxloss": 2, "jaxloss, shorter branches": 1, "by hand": 4}
+
+
+@pytest.mark.parametrize("case", list(cases(lambda *loss: realistic(*loss)[:1])), ids=lambda case: case.label)
+def test_every_program_to_compile_can_be_traced(case):
+    with jax.numpy_dtype_promotion("standard"):
+        for function, arguments in case.programs.values():
+            value, _ = jax.eval_shape(function, *arguments)
+            assert value.shape == ()
+
+
 HANGS = 600  # seconds; a busy machine takes far less
 
 
@@ -89,9 +138,22 @@ def test_the_command_writes_markdown_and_json(tmp_path):
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [(["speed"], "there is no speed; it takes"), (["memory", "--compare", "no.json"], "there is no file no.json")],
+    [
+        (["speed"], "there is no speed; it takes"),
+        (["memory", "--compare", "no.json"], "there is no file no.json"),
+        (["memory", "--for", "h100"], "--for names the devices that `compiled` compiles for"),
+        (["memory", "compiled"], "run the other benchmarks without it"),
+    ],
 )
 def test_a_bad_argument_is_reported(arguments, message):
     done = run(*arguments)
     assert done.returncode == 2
     assert message in done.stderr
+
+
+def test_a_missing_compiler_is_named_with_the_command_that_installs_it(monkeypatch):
+    monkeypatch.setattr(Device, "has_compiler", False)
+    with pytest.raises(ValueError, match=r"tpu-v5e is not installed: pip install -e '.\[compiled-tpu\]'"):
+        with_compiler(["tpu-v5e"])
+    with pytest.raises(ValueError, match=r"compiled-tpu\]' or pip|compiled-h100\]' or pip"):
+        with_compiler([])

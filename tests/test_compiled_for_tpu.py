@@ -1,0 +1,69 @@
+"""Every loss, compiled for a TPU that is not there: no loops over rows, few kernels, few temporaries, few bytes sent.
+
+XLA:TPU computes a lookup or a scatter in a `vmap` as a loop over the rows, which takes a thousand times as long as
+comparing with all classes. Only the compiled program shows it.
+"""
+
+import pytest
+
+from benchmarks.compiled import split_layers
+from benchmarks.compiled_cases import axes_of, cases, is_layer, realistic
+from benchmarks.devices import DEVICES, compiled_for, estimates, mesh_of
+
+TPU = DEVICES["tpu-v5e"]
+pytestmark = pytest.mark.skipif(
+    not TPU.has_compiler, reason="needs the compiler for TPUs: pip install -e '.[compiled-tpu]'"
+)
+ROWS = 1024
+KERNELS, KERNELS_OF_LAYERS = 150, 3000
+SLACK = 32 * 2**20
+# Arrays of 64 MiB or more, so that a copy in the temporaries exceeds the slack.
+SIZES = {
+    (): {"batch": 2**24},
+    ("c",): {"batch": ROWS, "c": 32_000},
+    ("d",): {"batch": ROWS, "d": 16_384},
+    ("d", "c"): {"batch": ROWS, "d": 256, "c": 60_000},
+}
+
+
+def sizes(name, pattern):
+    if name == "multilabel_margin_loss":  # by hand, it compares each pair of classes
+        return ({"batch": ROWS, "c": 64},)
+    typical = realistic(name, pattern)[0]
+    return (SIZES.get(axes_of(pattern)) or {**typical, "batch": min(typical["batch"], ROWS)},)
+
+
+@pytest.mark.parametrize("case", list(cases(sizes)), ids=lambda case: case.label)
+def test_a_loss_has_few_kernels_and_temporaries_and_no_loop_over_rows(case):
+    found = {
+        candidate: estimates(TPU, compiled_for(TPU, function, arguments))[0]
+        for candidate, (function, arguments) in case.programs.items()
+        if candidate in ("jaxloss", "by hand")
+    }
+    ours = found["jaxloss"]
+    most = KERNELS_OF_LAYERS if is_layer(case.pattern) else KERNELS
+    temporaries = 2 * found["by hand"].temporaries if "by hand" in found else 0
+    wrong = {
+        f"a loop of {ours.steps} steps, and there are {ROWS} rows": ours.steps >= ROWS,
+        f"{ours.kernels} kernels run, at most {most} may": ours.kernels > most,
+        f"{ours.temporaries / 2**20:.0f} MiB of temporaries, of which {(temporaries + SLACK) / 2**20:.0f} may be": (
+            ours.temporaries > temporaries + SLACK
+        ),
+        f"{ours.unknown} loops of unknown length": ours.unknown > 0,
+    }
+    if any(wrong.values()):
+        pytest.fail("\n".join(message for message, is_wrong in wrong.items() if is_wrong), pytrace=False)
+
+
+SPLITS = ("rows split", "rows and classes split", "rows and classes split, axis_name")
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_an_output_layer_on_a_mesh_sends_at_most_twice_what_full_logits_send(split):
+    mesh = mesh_of(TPU, (4, 2), ("data", "model"))
+    programs = dict(split_layers(mesh, 2048, 256, 16_384))[split]
+    sent = {
+        candidate: estimates(TPU, compiled_for(TPU, function, arguments, mesh))[0].sent
+        for candidate, (function, arguments) in programs.items()
+    }
+    assert sent["jaxloss"] <= 2 * sent["by hand"]
