@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxloss._arrays import Vector
+from jaxloss._lookup import at_class
 from jaxloss._sharding import AxisName, mesh_axes
 
 
@@ -55,12 +56,12 @@ class ClassAxis:
 
     def share(self, values: Vector, index: Vector | int) -> Array:
         """What the columns of this device add to `values[index]`, for a class index that counts over all devices."""
-        values, index = jnp.asarray(values), jnp.asarray(index)
+        index = jnp.asarray(index)
         if self.axis_name is None:
-            return values[index]
+            return at_class(values, index)
         index = index - jnp.asarray(self._first(), index.dtype)
         here = (index >= 0) & (index < self.length)
-        return jnp.where(here, values[jnp.clip(index, 0, self.length - 1)], 0)
+        return jnp.where(here, at_class(values, jnp.clip(index, 0, self.length - 1)), 0)
 
     def maximum(self, x: Array) -> Array:
         return x if self.axis_name is None else lax.pmax(x, self.axis_name)

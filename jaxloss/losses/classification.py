@@ -14,6 +14,7 @@ from jaxloss import _numerics as numerics
 from jaxloss._arrays import Boolean, Real, Vector
 from jaxloss._class_axis import ClassAxis
 from jaxloss._decorator.lift import loss
+from jaxloss._lookup import at_class
 from jaxloss._sharding import AxisName
 from jaxloss.losses.softmax import softmax_cross_entropy, weighted_by_class
 from jaxloss.options import AxisOptions, ReductionOptions
@@ -149,8 +150,8 @@ def nll_loss(
       >>> print(jaxloss.nll_loss(log_probabilities, jnp.array([1, -100])).round(4))
       1.3863
     """
-    weight = None if class_weights is None else class_weights[target]
-    return weighted_by_class(-log_probabilities[target], weight)
+    weight = None if class_weights is None else at_class(class_weights, target)
+    return weighted_by_class(-at_class(log_probabilities, target), weight)
 
 
 @loss(

@@ -11,6 +11,7 @@ from jaxloss import _numerics as numerics
 from jaxloss import kinks
 from jaxloss._arrays import Real, Vector
 from jaxloss._decorator.lift import loss
+from jaxloss._lookup import at_class
 from jaxloss.options import AxisOptions, ReductionOptions, SampleOptions
 
 
@@ -127,7 +128,7 @@ def target_score(logits: Vector, target: Vector | int, **options: Unpack[SampleO
       >>> print(jaxloss.target_score(jnp.array([[1.0, 2.0, 4.0], [3.0, 2.0, 1.0]]), jnp.array([1, 0])))
       [2. 3.]
     """
-    return logits[target]
+    return at_class(logits, target)
 
 
 @loss("(c),()->()", indices={"target": "[0, c)"}, domains={"kink_width": "[0, inf)"})
@@ -246,13 +247,13 @@ def multi_margin_loss(
       >>> print(jaxloss.multi_margin_loss(jnp.array([[1.0, 0.75, -2.0, 0.0]]), jnp.array([0])))
       0.1875
     """
-    shortfall = kinks.positive_part(margin - logits[target] + logits, 0.0 if p == 2 else kink_width)
+    shortfall = kinks.positive_part(margin - at_class(logits, target) + logits, 0.0 if p == 2 else kink_width)
     # A square may overflow although its share of the mean does not. Divide first, by a power of two whose square is at
     # least C.
     scale = 2.0 ** (((logits.size - 1).bit_length() + 1) // 2) if p == 2 else 1.0
     terms = numerics.square(shortfall / scale) if p == 2 else shortfall
     total = numerics.weighted(jnp.where(_is_wrong(logits, target), scale**2 / logits.size, 0), terms).sum()
-    return total if class_weights is None else numerics.weighted(class_weights[target], total)
+    return total if class_weights is None else numerics.weighted(at_class(class_weights, target), total)
 
 
 def _is_wrong(logits: Vector, target: Vector | int) -> Array:
