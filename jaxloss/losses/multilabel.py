@@ -11,6 +11,7 @@ from jaxloss import _numerics as numerics
 from jaxloss import kinks
 from jaxloss._arrays import Real, Vector
 from jaxloss._decorator.lift import loss
+from jaxloss._lookup import at_class, listed_classes
 from jaxloss.options import AxisOptions
 
 
@@ -47,12 +48,12 @@ def multilabel_margin_loss(
       >>> print(jaxloss.multilabel_margin_loss(logits, target))
       0.875
     """
-    n_classes = logits.size
     listed = jnp.cumsum(target == -1) == 0
-    right = jnp.zeros(n_classes, bool).at[jnp.where(listed, target, n_classes)].set(True, mode="drop")
-    scores = logits[jnp.where(listed, target, 0)]
+    is_wrong = ~listed_classes(target, listed, logits.size)
+    scores = at_class(logits, jnp.where(listed, target, 0))
     shortfall = kinks.positive_part(1 - scores[:, None] + logits, kink_width)
-    return numerics.weighted(jnp.where(listed[:, None] & ~right, 1 / n_classes, 0), shortfall).sum()
+    # Divide before summing, because the sum may overflow although its share of the mean does not.
+    return jnp.where(listed[:, None] & is_wrong, shortfall / logits.size, 0).sum()
 
 
 @loss("(c),(c)->()", domains={"target": "[0, 1]"}, parameters={"class_weights": "(c)"})
