@@ -20,7 +20,7 @@ from jaxloss._sharding import equally_varying
 
 
 def at_class(values: Vector, index: Vector | int) -> Array:
-    """`values[index]`, for class indices of any shape between 0 and the number of values."""
+    """`values[index]`, for class indices in range, of any shape."""
 
     def compared(values: Array, index: Array) -> Array:
         return jnp.sum(jnp.where(_is_class(index, len(values)), values, 0), axis=-1, dtype=values.dtype)
@@ -28,14 +28,14 @@ def at_class(values: Vector, index: Vector | int) -> Array:
     return _by_platform(lambda values, index: values[index], compared, values, index)
 
 
-def class_counts(indices: Vector, exists: Array, n_classes: int) -> Array:
-    """How often each class is in a list of class indices, of which only some exist."""
+def listed_classes(indices: Vector, exists: Array, n_classes: int) -> Array:
+    """Which classes are in a list of class indices, of which only some exist. The others may be any number."""
 
     def scattered(indices: Array, exists: Array) -> Array:
-        return jnp.zeros(n_classes, jnp.int32).at[indices].add(exists.astype(jnp.int32))
+        return jnp.zeros(n_classes, bool).at[jnp.where(exists, indices, n_classes)].set(True, mode="drop")
 
     def compared(indices: Array, exists: Array) -> Array:
-        return jnp.sum(_is_class(indices, n_classes) & exists[:, None], axis=0, dtype=jnp.int32)
+        return jnp.any(_is_class(indices, n_classes) & exists[:, None], axis=0)
 
     return _by_platform(scattered, compared, indices, exists)
 

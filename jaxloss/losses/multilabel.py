@@ -11,7 +11,7 @@ from jaxloss import _numerics as numerics
 from jaxloss import kinks
 from jaxloss._arrays import Real, Vector
 from jaxloss._decorator.lift import loss
-from jaxloss._lookup import class_counts
+from jaxloss._lookup import at_class, listed_classes
 from jaxloss.options import AxisOptions
 
 
@@ -49,11 +49,11 @@ def multilabel_margin_loss(
       0.875
     """
     listed = jnp.cumsum(target == -1) == 0
-    # A class that is listed twice counts twice.
-    counts = class_counts(jnp.where(listed, target, 0), listed, logits.size).astype(logits.dtype)
-    shortfall = kinks.positive_part(1 - logits[:, None] + logits, kink_width)
+    is_wrong = ~listed_classes(target, listed, logits.size)
+    scores = at_class(logits, jnp.where(listed, target, 0))
+    shortfall = kinks.positive_part(1 - scores[:, None] + logits, kink_width)
     # Divide before summing, because the sum may overflow although its share of the mean does not.
-    return numerics.weighted(counts, jnp.sum(jnp.where(counts == 0, shortfall / logits.size, 0), axis=1)).sum()
+    return jnp.where(listed[:, None] & is_wrong, shortfall / logits.size, 0).sum()
 
 
 @loss("(c),(c)->()", domains={"target": "[0, 1]"}, parameters={"class_weights": "(c)"})

@@ -1,0 +1,120 @@
+"""Looking up classes: by a gather on a CPU, by comparison on accelerators, and with the same results."""
+
+import functools
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxloss
+from jaxloss._lookup import at_class, listed_classes
+from tests.drawing import Floats, draw
+from tests.registry import REGISTRY
+
+# Losses of an output layer are left out: they also slice and sort rows.
+INDEXED = [row for row in REGISTRY if any(row.indexed) and not row.declaration.sees_batch]
+SCORES = draw(next(row for row in INDEXED if row.function is jaxloss.cross_entropy))
+VALID = np.ones(SCORES[0].shape, bool)
+CALLS = {
+    **{
+        f"{row.label}-{'-'.join(options) or 'defaults'}": (functools.partial(row.loss, **options), draw(row))
+        for row in INDEXED
+        for options in row.options
+    },
+    "cross_entropy-valid": (functools.partial(jaxloss.cross_entropy, valid=VALID), SCORES),
+    "target_score": (jaxloss.target_score, SCORES),
+    "highest_wrong_score": (jaxloss.highest_wrong_score, SCORES),
+}
+each_call = pytest.mark.parametrize(("function", "arrays"), CALLS.values(), ids=CALLS)
+
+
+def value_and_gradients(function, arrays):
+    floats = Floats(arrays)
+    return jax.value_and_grad(lambda values: jnp.sum(function(*floats.put(values)))), floats.values
+
+
+def lookups(program):
+    """The operations of a program that read or write single elements."""
+    return set(re.findall(r"stablehlo\.(\w*(?:gather|scatter|dynamic_slice|dynamic_update_slice|while)\w*)", program))
+
+
+@each_call
+def test_programs_for_accelerators_compare_and_programs_for_cpus_gather(function, arrays):
+    function_and_gradients, values = value_and_gradients(function, arrays)
+    traced = jax.jit(function_and_gradients).trace(values)
+    of = {name: lookups(traced.lower(lowering_platforms=(name,)).as_text()) for name in ("cpu", "cuda", "rocm", "tpu")}
+    assert of["cuda"] == of["rocm"] == of["tpu"] == set()
+    # The highest wrong score reads every score, and so compares on a CPU too.
+    assert bool(of["cpu"]) == (function is not jaxloss.highest_wrong_score)
+
+
+@each_call
+def test_comparing_gives_what_gathering_does(function, arrays, monkeypatch):
+    function_and_gradients, values = value_and_gradients(function, arrays)
+    expected = jax.jit(function_and_gradients)(values)
+    monkeypatch.setattr(jax.lax, "platform_dependent", as_on("default"))
+    with jax.disable_jit():  # no program that was compiled before
+        result = function_and_gradients(values)
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), result, expected)
+
+
+def as_on(platform):
+    """What `lax.platform_dependent` does for a CPU or by default, in programs for any platform."""
+    return lambda *arrays, **functions: functions[platform](*arrays)
+
+
+@pytest.fixture(params=["cpu", "default"])
+def each_platform(request, monkeypatch):
+    monkeypatch.setattr(jax.lax, "platform_dependent", as_on(request.param))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int32, jnp.bfloat16])
+@pytest.mark.parametrize("index", [np.int32(2), np.uint8(2), np.array([2, 0]), np.array([[4], [1]])], ids=str)
+@pytest.mark.usefixtures("each_platform")
+def test_any_dtype_and_shape_of_indices(dtype, index):
+    values = np.array([0, 1, 2, 3, 4]).astype(dtype)
+    found = at_class(values, index)
+    assert found.dtype == dtype
+    np.testing.assert_array_equal(found, values[index])
+
+
+@pytest.mark.nans
+@pytest.mark.usefixtures("each_platform")
+def test_other_classes_do_not_matter():
+    values = jnp.array([jnp.nan, 1.0, jnp.inf, -jnp.inf])
+    np.testing.assert_array_equal(at_class(values, jnp.arange(4)), values)
+    np.testing.assert_array_equal(jax.grad(at_class)(values, 1), [0, 1, 0, 0])
+
+
+@pytest.mark.usefixtures("each_platform")
+def test_derivatives_of_lookups():
+    values, index = jnp.array([0.5, 2.0, 3.0]), jnp.array([2, 0, 2])
+
+    def cubes(values):
+        return jnp.sum(at_class(values, index) ** 3)
+
+    np.testing.assert_allclose(jax.grad(cubes)(values), [0.75, 0, 54])
+    np.testing.assert_allclose(jax.jvp(cubes, (values,), (jnp.ones(3),))[1], 54.75)
+    np.testing.assert_allclose(jax.hessian(cubes)(values), np.diag([3.0, 0, 36]))
+    np.testing.assert_allclose(jax.jacrev(jax.grad(cubes))(values), np.diag([3.0, 0, 36]))
+
+
+@pytest.mark.usefixtures("each_platform")
+def test_listed_classes():
+    indices, exists = jnp.array([3, 0, 3, 1, -1, 7]), jnp.arange(6) < 3
+    np.testing.assert_array_equal(listed_classes(indices, exists, 5), [True, False, False, True, False])
+
+
+def test_gradients_outside_of_jit_store_the_index_alone():
+    """Not the comparison with each class, which only the programs of accelerators make."""
+    logits, target = jnp.ones((64, 1000)), jnp.zeros(64, jnp.int32)
+    _, pullback = jax.vjp(lambda logits: jaxloss.target_score(logits, target), logits)
+    assert all(leaf.size <= 64 for leaf in jax.tree.leaves(pullback))
+
+
+def test_an_exported_program_looks_up_classes_on_each_platform():
+    logits, target = SCORES
+    exported = jax.export.export(jax.jit(jaxloss.cross_entropy), platforms=("cpu", "cuda", "tpu"))(logits, target)
+    np.testing.assert_allclose(exported.call(logits, target), jaxloss.cross_entropy(logits, target), rtol=1e-6)
