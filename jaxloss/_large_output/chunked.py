@@ -150,10 +150,21 @@ def _as_inputs(gradients: Layer, inputs: tuple[Array, tuple[Array, ...]]) -> Lay
 
 def _losses_and_gradients(row: Row, tilings: Tilings, layer: Layer, weights: Array) -> tuple[Array, Layer, Array]:
     """The losses, and the gradients of their weighted sum w.r.t. the layer and the weights, in float32 or wider."""
-    losses, gradients, by_weights = tilings.per_platform(
-        functools.partial(_losses_and_gradients_of_layer, row), layer, weights
-    )
+    of_layer = _losses_and_gradients_of_layer if layer.span is None else _losses_and_gradients_of_span
+    losses, gradients, by_weights = tilings.per_platform(functools.partial(of_layer, row), layer, weights)
     return losses, gradients, by_weights
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))
+def _losses_and_gradients_of_span(row: Row, tiling: Tiling, layer: Layer, weights: Array) -> tuple[Array, Layer, Array]:
+    return _losses_and_gradients_of_layer(row, tiling, layer, weights)
+
+
+@_losses_and_gradients_of_span.defjvp
+def _losses_and_gradients_of_span_jvp(row: Row, tiling: Tiling, primals: Any, tangents: Any) -> Any:
+    # For second derivatives, because JAX cannot transpose a loop of unknown length.
+    tiling = dataclasses.replace(tiling, scanned=True)
+    return jax.jvp(functools.partial(_losses_and_gradients_of_layer, row, tiling), primals, tangents)
 
 
 def _losses_and_gradients_of_layer(
@@ -210,7 +221,7 @@ def _losses_and_gradients_of_layer(
     losses = wide_zeros(weights.shape, layer.hidden, _axes_of_losses(layer))
     rows = (layer.hidden, chain.row_units, floats, others, weights)
     (shared_sums, kernel_sums, _), (losses, (by_hidden, by_floats, by_weights)) = over_rows(
-        step, (*sums, cotangents), (losses, by_rows), rows, groups, blocks, layer.span, peeled=tiling.peeled
+        step, (*sums, cotangents), (losses, by_rows), rows, groups, blocks, layer.span, peeled=tiling.peeled, scanned=tiling.scanned
     )
     gradients = dataclasses.replace(
         layer,

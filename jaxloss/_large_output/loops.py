@@ -149,13 +149,12 @@ def over_rows(
     groups: Groups,
     blocks: Blocks,
     span: Span | None,
-    *,
-    peeled: bool = False,
+    **options: bool,
 ) -> tuple[Any, Any]:
     """Computes `carry, parts = step(carry, chunk, inside)` for chunks of rows, and puts the parts into `per_row`.
 
     A chunk has the shape (partial sums, rows, ...), with a block of rows of each group. `inside` says which of its rows
-    count; None if all do.
+    count; None if all do. For the options, see `over_blocks`.
     """
     rank = len(groups.shape)
 
@@ -172,7 +171,7 @@ def over_rows(
         return carry, jax.tree.map(put, per_row, parts)
 
     both, rows = (carry, jax.tree.map(groups.divide, per_row)), jax.tree.map(groups.divide, rows)
-    carry, per_row = over_blocks(chunk_step, both, rows, blocks, rank, span, peeled=peeled)
+    carry, per_row = over_blocks(chunk_step, both, rows, blocks, rank, span, **options)
     return carry, jax.tree.map(groups.join, per_row)
 
 
@@ -185,6 +184,7 @@ def over_blocks(
     span: Span | None = None,
     *,
     peeled: bool = False,
+    scanned: bool = False,
 ) -> Any:
     """Computes `carry = step(carry, start, block, inside)` for blocks of an axis.
 
@@ -193,6 +193,8 @@ def over_blocks(
     Args:
       peeled: compiles the first step on its own, outside the loop, where a sum in the carry is still 0 and need not be
         read. This takes longer to compile, and is not done for two blocks.
+      scanned: whether blocks outside of the span are steps without effect, so that JAX can transpose the loop. Otherwise,
+        the loop ends with the span.
     """
     if blocks.count == 1 and span is None:
         return step(carry, 0, arrays, None)
@@ -208,8 +210,14 @@ def over_blocks(
         block = jax.tree.map(lambda array: lax.dynamic_slice_in_dim(array, start, size, axis), arrays)
         return step(carry, start, block, inside), None
 
+    if span is not None and scanned:
+
+        def step_inside(carry: Any, i: Array) -> tuple[Any, None]:
+            return lax.cond(first + i * size < end, lambda: body(carry, i)[0], lambda: carry), None
+
+        return lax.scan(step_inside, carry, jnp.arange(blocks.count, dtype=jnp.int32))[0]
     if span is not None:
-        # Not a scan with a condition in each step, whose branches would copy the carry.
+        # Not a condition in each step, whose branches would copy the carry.
         needed = -(-span.length // size)
 
         def is_needed(state: tuple[Array, Any]) -> Array:

@@ -39,6 +39,7 @@ class Tiling:
       columns: the columns of a block in the products of the backward pass; None means all columns.
       wide: whether only the first of several products in a row is in half precision.
       peeled: whether the first chunk is compiled on its own, outside the loop.
+      scanned: whether a loop over a span can be differentiated, see `over_blocks`.
     """
 
     rows: int
@@ -47,6 +48,7 @@ class Tiling:
     columns: int | None = None
     wide: bool = False
     peeled: bool = False
+    scanned: bool = False
 
     def parts_of(self, rows: int) -> int:
         return self.parts if rows % self.parts == 0 else 1
