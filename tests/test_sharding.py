@@ -14,6 +14,7 @@ from tests.drawing import SHAPE, Floats, draw, each_row, weights_and_mask
 from tests.registry import REGISTRY, Row
 from tests.test_registry_masks import array_options, differentiated
 
+pytestmark = pytest.mark.cpu
 OWN_BATCH = PartitionSpec("data", "other")
 SAME = PartitionSpec()
 SORTS_ROWS = ("adaptive_log_softmax_with_loss",)
