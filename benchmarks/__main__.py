@@ -41,6 +41,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="smaller sizes and fewer rounds: a few minutes in total")
     parser.add_argument("--plot", action="store_true", help="also save plots")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("benchmark-results"), metavar="FOLDER")
+    parser.add_argument("--add", action="store_true", help="keep the results of other benchmarks that FOLDER has")
     parser.add_argument("--compare", type=pathlib.Path, metavar="OLD.json", help="report changes beyond the noise")
     options = parser.parse_args()
     unknown = set(options.names) - set(BENCHMARKS)
@@ -50,6 +51,9 @@ def main() -> None:
         parser.error(f"--compare takes the saved results of an earlier run, but there is no file {options.compare}")
     before = None if options.compare is None else Results.load(options.compare)
     results = Results(environment())
+    if options.add and (options.out / "results.json").is_file():
+        earlier = Results.load(options.out / "results.json")
+        results = Results(environment(), earlier.headings, earlier.rows)
     # Do not wrap lines that are longer than the terminal when the output is a file.
     console = Console(soft_wrap=True, highlight=False, markup=False)
     console.print(", ".join(f"{name} {value}" for name, value in results.environment.items()))
@@ -67,7 +71,7 @@ def main() -> None:
             for row in BENCHMARKS[name](options.quick):
                 results.rows[name].append(row)
                 console.print("| " + " | ".join(row.cells()) + " |")
-            results.save(options.out)  # so that results are kept if a later benchmark fails
+                results.save(options.out)  # so that results are kept if a later one fails
             progress.advance(task)
     pictures = list(plots.draw(results, options.out)) if options.plot else []
     for picture in pictures:

@@ -14,6 +14,8 @@ from typing import Any
 
 import jax
 
+import jaxloss
+
 VERSIONS_OF = ("jaxloss", "jax", "jaxlib", "numpy", "optax", "torch", "keras", "jax-cce")
 
 
@@ -27,6 +29,7 @@ class Row:
       unit: unit of the numbers.
       spread: maps each candidate to half of the interquartile range of its rounds, in the same unit.
       share: maps each candidate to the fraction of the roofline that it reaches.
+      estimated: maps candidates to the estimates of their numbers from the compiled program.
       series: series of a growth plot to which the row belongs.
       size: x coordinate in that plot.
     """
@@ -38,6 +41,7 @@ class Row:
     share: Mapping[str, float] = dataclasses.field(default_factory=dict)
     series: str = ""
     size: float = 0.0
+    estimated: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
     def numbers(self) -> dict[str, str]:
         """For each candidate its number, the ratio of jaxloss to it in parentheses, and its share of the roofline."""
@@ -48,7 +52,8 @@ class Row:
             text += f" ± {self.spread[name]:.2g}" if name in self.spread else ""
             is_peer = "jaxloss" in self.measured and i > 0
             text += f" ({first / number:.2f})" if is_peer and number > 0 and math.isfinite(first / number) else ""
-            texts[name] = text + (f", {self.share[name]:.0%} of the roofline" if name in self.share else "")
+            text += f", {self.share[name]:.0%} of the roofline" if name in self.share else ""
+            texts[name] = text + (f", estimated {self.estimated[name]:.4g}" if name in self.estimated else "")
         return texts
 
     def cells(self) -> list[str]:
@@ -84,6 +89,7 @@ def environment() -> dict[str, str]:
         "processor": f"{processor()}, {os.cpu_count()} cores",
         "Python": f"{platform.python_version()} on {platform.system()}",
         **versions,
+        "jaxloss": jaxloss.__version__,  # installed or not
     }
 
 
