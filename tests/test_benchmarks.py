@@ -1,19 +1,22 @@
 """The benchmarks: the errors they report are right, and saved results can be loaded again."""
 
 import math
+import os
 import pathlib
 import subprocess
 import sys
+import types
 
 import jax
 import numpy as np
 import pytest
 
-from benchmarks import compiled
+from benchmarks import compiled, estimates
 from benchmarks.accuracy import errors, exact
 from benchmarks.accuracy_cases import CASES, Case
 from benchmarks.compiled_cases import cases, realistic
 from benchmarks.devices import DEVICES, Device, Estimate, with_compiler
+from benchmarks.measuring import timed
 from benchmarks.results import Note, Results, Row, moved
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -115,6 +118,53 @@ def test_every_program_to_compile_can_be_traced(case):
         for function, arguments in case.programs.values():
             value, _ = jax.eval_shape(function, *arguments)
             assert value.shape == ()
+
+
+def test_estimates_for_the_device_are_shown_beside_its_times(tmp_path, monkeypatch):
+    rows = [Row("mse_loss (8) float32", {"jaxloss": 0.5, "by hand": 0.6}, unit) for unit in ("ms", "kernels")]
+    compiled = {"one h100": rows, "one tpu-v5e": rows}
+    Results({}, dict.fromkeys(compiled, ""), compiled).save(tmp_path)
+    monkeypatch.setattr(estimates, "SAVED", tmp_path / "results.json")
+    estimates.saved.cache_clear()
+    assert estimates.estimated("mse_loss (8) float32") == {}  # nothing is compiled for a CPU
+    monkeypatch.setattr(jax, "devices", lambda: [types.SimpleNamespace(device_kind="NVIDIA H100 80GB HBM3")])
+    found = estimates.estimated("mse_loss (8) float32")
+    assert found == {"jaxloss": 0.5, "by hand": 0.6}
+    assert estimates.estimated("mse_loss (9) float32") == {}
+    row = Row("x", {"jaxloss": 1.0, "peer": 2.0}, "ms", estimated=found)
+    assert row.numbers() == {"jaxloss": "1, estimated 0.5", "peer": "2 (0.50)"}
+    estimates.saved.cache_clear()
+
+
+def test_a_candidate_without_enough_memory_is_not_timed():
+    def fails(message):
+        def call():
+            raise RuntimeError(message)
+
+        return call
+
+    row = timed("x", {"jaxloss": lambda: 1, "peer": fails("RESOURCE_EXHAUSTED: Out of memory")}, 1, seconds=1e-9)
+    assert math.isnan(row.measured["peer"])
+    assert row.spread.keys() == row.share.keys() == {"jaxloss"}
+    assert row.numbers()["peer"] == "nan"
+    with pytest.raises(RuntimeError, match="broken"):
+        timed("x", {"jaxloss": fails("broken")}, 1)
+
+
+def test_results_are_added_to_those_of_other_benchmarks(tmp_path):
+    for name in ("kernels", "importing"):
+        assert run(name, "--quick", "--add", "--out", str(tmp_path)).returncode == 0
+    assert list(Results.load(tmp_path / "results.json").rows) == ["kernels", "importing"]
+
+
+def test_the_script_for_devices_notes_each_step(tmp_path):
+    """Without time for any step."""
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "DEADLINE": "0"}
+    command = [str(ROOT / "benchmarks" / "on_device.sh"), str(tmp_path)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=HANGS)
+    assert done.returncode == 1
+    assert done.stdout.count("left out, no time") == 6
+    assert not done.stderr
 
 
 HANGS = 600  # seconds; a busy machine takes far less
