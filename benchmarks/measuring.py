@@ -125,14 +125,10 @@ def fits(call: Callable[[], object]) -> bool:
     try:
         wait(call())
     except RuntimeError as error:
-        if not is_out_of_memory(error):
+        if not re.search("out of memory|resource_exhausted", str(error), re.IGNORECASE):
             raise
         return False
     return True
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    return re.search("out of memory|resource_exhausted", str(error), re.IGNORECASE) is not None
 
 
 def elapsed(call: Callable[[], object], calls: int) -> float:

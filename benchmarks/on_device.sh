@@ -60,7 +60,8 @@ print(jax.__version__, jax.devices(), float((x @ x).sum()))'
 # One process for each benchmark. Compiled programs are kept, because the memory of a program is that of a second
 # compilation. Most of the memory is for JAX, and the rest for PyTorch.
 export XLA_PYTHON_CLIENT_MEM_FRACTION=0.85 JAX_COMPILATION_CACHE_DIR=$work/cache
-benchmark large_output 170
+benchmark large_output 200
+benchmark cross_entropy 70
 unset XLA_PYTHON_CLIENT_MEM_FRACTION JAX_COMPILATION_CACHE_DIR
 
 # Workers share the memory of the GPU, and take what they need. Other plugins of pytest may warn, which is an error here.
@@ -70,7 +71,6 @@ XLA_PYTHON_CLIENT_PREALLOCATE=false PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 step tests 
   "$python" -m pytest -p xdist.plugin -p no:cacheprovider -n "$workers" --maxfail=60 --tb=short $tests
 
 export XLA_PYTHON_CLIENT_MEM_FRACTION=0.85 JAX_COMPILATION_CACHE_DIR=$work/cache
-benchmark cross_entropy 60
 benchmark elementwise 75
 benchmark roofline 30
 

@@ -151,6 +151,12 @@ def of_logits(label: str, n: int, c: int, dtype: str, number: int, calls: int = 
     logits = (jax.random.normal(jax.random.key(0), (n, c)) * 3).astype(dtype)
     target = jax.random.randint(jax.random.key(1), (n,), 0, c)
     candidates: Candidates = {"jaxloss": jitted(jax.value_and_grad(jaxloss.cross_entropy), logits, target)}
+    if not on_cpu():
+
+        def selecting(logits: Any, target: Any) -> Any:
+            return jnp.mean(by_hand.SELECTING["cross_entropy"](logits.astype(jnp.float32), target))
+
+        candidates["by hand"] = jitted(jax.value_and_grad(selecting), logits, target)
     if HAS_OPTAX:
         from optax import losses
 
