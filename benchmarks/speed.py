@@ -98,9 +98,13 @@ def dispatch(quick: bool) -> Rows:
         yield timed(name, candidates, 5 if quick else 15, 200, "µs")
 
 
+LARGEST = 2**24
+"""Elements that no cache holds."""
+
+
 def elementwise(quick: bool) -> Rows:
     """Mean of elementwise losses by the number of elements; the roofline is the read bandwidth of a plain sum."""
-    largest = 2**20 if quick else 2**24
+    largest = 2**20 if quick else LARGEST
     for name in by_hand.ELEMENTWISE:
         sizes = [2**10, 2**15, largest] if quick else [2**10, 2**14, 2**18, 2**22, largest]
         sizes = sizes if on_cpu() else [2**18, largest]
@@ -139,9 +143,13 @@ def cross_entropy(quick: bool) -> Rows:
         yield of_logits(f"({n}, {c})", n, c, "float32", 5 if quick else 9, calls, series=series, size=size)
 
 
+LOGITS = ((8192, 32_000), (4096, 128_256), (262_144, 10), (4096, 1000))
+"""Samples and classes of the logits that an accelerator needs time for."""
+
+
 def cross_entropy_on_accelerators(quick: bool) -> Rows:
-    """Logits that an accelerator needs time for."""
-    for n, c in [(4096, 1000)] if quick else [(8192, 32_000), (4096, 128_256), (262_144, 10), (4096, 1000)]:
+    """In float32 and in bfloat16."""
+    for n, c in [(4096, 1000)] if quick else LOGITS:
         for dtype in ("float32", "bfloat16"):
             label = f"({n}, {c}) {dtype}"
             yield of_logits(label, n, c, dtype, 9, estimated=estimated(f"cross_entropy {label}"))
