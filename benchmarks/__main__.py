@@ -45,6 +45,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="smaller sizes and fewer rounds: a few minutes in total")
     parser.add_argument("--plot", action="store_true", help="also save plots")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("benchmark-results"), metavar="FOLDER")
+    parser.add_argument("--add", action="store_true", help="keep the results of other benchmarks that FOLDER has")
     parser.add_argument("--compare", type=pathlib.Path, metavar="OLD.json", help="report changes beyond the noise")
     parser.add_argument(
         "--for",
@@ -57,7 +58,7 @@ def main() -> None:
     if options.compare is not None and not options.compare.is_file():
         parser.error(f"--compare takes the saved results of an earlier run, but there is no file {options.compare}")
     try:
-        benchmarks, results = chosen(options.names, options.devices or (), options.out)
+        benchmarks, results = chosen(options.names, options.devices or (), options.out, options.add)
     except ValueError as error:
         parser.error(str(error))
     before = None if options.compare is None else Results.load(options.compare)
@@ -79,7 +80,7 @@ def main() -> None:
 
 
 def chosen(
-    names: Sequence[str], devices: Sequence[str], folder: pathlib.Path
+    names: Sequence[str], devices: Sequence[str], folder: pathlib.Path, add: bool
 ) -> tuple[Mapping[str, Benchmark], Results]:
     """The benchmarks to run, and the results to which they add; raises a ValueError if the names do not fit."""
     unknown = sorted({*names} - {*BENCHMARKS, "compiled"})
@@ -88,7 +89,9 @@ def chosen(
     if "compiled" not in names:
         if devices:
             raise ValueError("--for names the devices that `compiled` compiles for, which is not among the benchmarks")
-        return {name: BENCHMARKS[name] for name in names or BENCHMARKS}, Results(environment())
+        earlier = Results.earlier(folder) if add else Results({})
+        results = Results(environment(), earlier.headings, earlier.rows)
+        return {name: BENCHMARKS[name] for name in names or BENCHMARKS}, results
     if len(names) > 1:
         raise ValueError("`compiled` keeps JAX on the CPU; run the other benchmarks without it")
     benchmarks = compiled.sections(with_compiler(devices))
@@ -108,7 +111,7 @@ def run(benchmarks: Mapping[str, Benchmark], results: Results, options: argparse
             for row in benchmark.rows(options.quick):
                 results.rows[name].append(row)
                 console.print("| " + " | ".join(row.cells()) + " |")
-            results.save(options.out)  # so that results are kept if a later benchmark fails
+                results.save(options.out)  # so that results are kept if a later one fails
             progress.advance(task)
 
 

@@ -77,9 +77,7 @@ def compiler(device: Device) -> str:
 
 def saved(folder: pathlib.Path) -> Results:
     """The results in a folder, to which those for more devices are added."""
-    path = folder / "results.json"
-    earlier = Results.load(path) if path.is_file() else Results({})
-    kept = earlier if earlier.title == TITLE else Results({})
+    kept = Results.earlier(folder, TITLE)
     environment = {"date": datetime.date.today().isoformat(), "jaxloss": jaxloss.__version__}
     return Results(environment, kept.headings, kept.rows, TITLE, PREFACE)
 

@@ -1,5 +1,7 @@
 """Output layers with many classes: time and temporary memory of value and gradient, compared with peers."""
 
+import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -8,17 +10,31 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxloss
-from benchmarks.measuring import Candidates, jitted, product_rate, temporaries, timed, timed_apart, times_torch
+from benchmarks import by_hand
+from benchmarks.estimates import estimated
+from benchmarks.measuring import (
+    HAS_OPTAX,
+    Candidates,
+    as_tensor,
+    jitted,
+    on_cpu,
+    peak,
+    product_rate,
+    temporaries,
+    timed,
+    timed_apart,
+    torch_device,
+)
 from benchmarks.peers import output_layers
 from benchmarks.results import Note, Row, Rows
 
 Arrays = tuple[jax.Array, jax.Array, jax.Array]
 
 
-def layer(n: int, d: int, c: int) -> Arrays:
+def layer(n: int, d: int, c: int, dtype: str = "float32") -> Arrays:
     keys = jax.random.split(jax.random.key(0), 3)
-    kernel = jax.random.normal(keys[1], (d, c)) / d**0.5
-    return jax.random.normal(keys[0], (n, d)), kernel, jax.random.randint(keys[2], (n,), 0, c)
+    kernel = jax.random.normal(keys[1], (d, c), dtype) / d**0.5
+    return jax.random.normal(keys[0], (n, d), dtype), kernel, jax.random.randint(keys[2], (n,), 0, c)
 
 
 def plain(hidden: Any, kernel: Any, target: Any) -> Any:
@@ -32,43 +48,130 @@ def with_gradients(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def large_output(quick: bool) -> Rows:
     """Value and gradients w.r.t. hidden and kernel of output layers; the roofline is that of plain matrix products."""
+    if not on_cpu():
+        yield from large_output_on_accelerators(quick)
+        return
     shapes = [(2048, 256, 32000), (4096, 128, 50257), *((1024, 64, c) for c in (1000, 10_000, 100_000, 1_000_000))]
     for n, d, c in [(512, 64, c) for c in (800, 8000, 80_000)] if quick else shapes:
         hidden, kernel, target = layer(n, d, c)
-        calls = {"jaxloss": (with_gradients(jaxloss.linear_cross_entropy), (hidden, kernel, target))}
-        if n * c < 2**28:
-            calls["logits in memory"] = (with_gradients(plain), (hidden, kernel, target))
-        for name, peer in output_layers().items():
-            arguments = peer.arguments(hidden, kernel, target)
-            ours, theirs = jaxloss.linear_cross_entropy(hidden, kernel, target), jax.jit(peer.loss)(*arguments)
-            if abs(theirs / ours - 1) < 1e-3:
-                calls[name] = (with_gradients(peer.loss), arguments)
-            else:
-                yield Note(f"({n}, {d}, {c}): {name} is left out; its loss is {theirs:.4f} and should be {ours:.4f}.")
+        label = f"({n}, {d}, {c})"
+        calls = calls_of_layer(hidden, kernel, target, 2**28)
+        yield from leave_out_unfit(label, calls)
         candidates: Candidates = {name: jitted(f, *arrays) for name, (f, arrays) in calls.items()}
-        if times_torch() and n * c < 2**28:
+        if torch_device() and n * c < 2**28:
             candidates = {**candidates, "torch": torch_layer(hidden, kernel, target)}
-        # Three products: the logits, and the gradients with respect to hidden and kernel.
-        seconds = 6 * n * d * c / product_rate()
         series = f"{n} samples of {d} features, by classes"
         calls_per_round = max(1, min(20, 2**24 // (n * c)))
         number = 3 if quick else 5
-        yield timed(f"({n}, {d}, {c})", candidates, number, calls_per_round, seconds=seconds, series=series, size=c)
+        seconds = seconds_of_products(n, d, c, "float32")
+        yield timed(label, candidates, number, calls_per_round, seconds=seconds, series=series, size=c)
         kept = {name: temporaries(f, arrays) / 2**20 for name, (f, arrays) in calls.items()}
-        yield Row(f"({n}, {d}, {c})", kept, "MiB")
+        yield Row(label, kept, "MiB")
+
+
+LAYERS = ((4096, 1024, 50_304), (32_768, 4096, 128_256))
+"""Output layers of language models: rows, features and classes."""
+
+
+def large_output_on_accelerators(quick: bool) -> Rows:
+    """Layers in bfloat16: time, temporary memory, and the measured peak beside the inputs."""
+    dtype = "bfloat16"
+    for n, d, c in [(512, 256, 8000)] if quick else LAYERS:
+        hidden, kernel, target = layer(n, d, c, dtype)
+        label = f"({n}, {d}, {c}) {dtype}"
+        calls = calls_of_layer(hidden, kernel, target, 2**33)
+        yield from leave_out_unfit(label, calls)
+        candidates: Candidates = {name: jitted(f, *arrays) for name, (f, arrays) in calls.items()}
+        if torch_device() and n * c < 2**31:
+            candidates = {**candidates, "torch": torch_layer(hidden, kernel, target)}
+        seconds = seconds_of_products(n, d, c, dtype)
+        guess = estimated(f"linear_cross_entropy {label}")
+        yield timed(label, candidates, 3 if quick else 5, seconds=seconds, estimated=guess)
+        kept = {name: temporaries(f, arrays) / 2**20 for name, (f, arrays) in calls.items()}
+        yield Row(label, kept, "MiB of temporaries")
+        # The largest one last, because the others have less memory after it.
+        peaks = {name: peak(candidates[name]) for name in sorted(kept, key=lambda name: kept[name])}
+        counted = {name: bytes_ / 2**20 for name in calls if (bytes_ := peaks[name]) is not None}
+        if counted:
+            yield Row(label, counted, "MiB at the peak")
+
+
+Calls = dict[str, tuple[Callable[..., Any], tuple[Any, ...]]]
+
+
+def calls_of_layer(hidden: jax.Array, kernel: jax.Array, target: jax.Array, most_logits: int) -> Calls:
+    """By candidate, value and gradients of a layer, and their arguments; all logits are held if there are fewer."""
+    arrays = (hidden, kernel, target)
+    losses = {"jaxloss": jaxloss.linear_cross_entropy}
+    if target.size * kernel.shape[1] < most_logits:
+        losses["logits in memory"] = plain
+        if not on_cpu():
+            losses |= on_accelerators()
+    calls: Calls = {name: (with_gradients(loss), arrays) for name, loss in losses.items()}
+    for name, peer in output_layers().items():
+        calls[name] = (with_gradients(peer.loss), peer.arguments(hidden, kernel, target))
+    return calls
+
+
+def on_accelerators() -> dict[str, Callable[..., Any]]:
+    """More losses that hold all logits: the line that `benchmarks compiled` estimates, and that of Optax."""
+    found = {"by hand": by_hand.mean(by_hand.SELECTING["linear_cross_entropy"])}
+    if HAS_OPTAX:
+        from optax import losses
+
+        def mean(hidden: Any, kernel: Any, target: Any) -> Any:
+            logits = (hidden @ kernel).astype(jnp.float32)
+            return losses.softmax_cross_entropy_with_integer_labels(logits, target).mean()
+
+        found["optax, logits in memory"] = mean
+    return found
+
+
+def leave_out_unfit(label: str, calls: Calls) -> Rows:
+    """Removes the peers whose loss is wrong or fails, and names them in notes."""
+
+    def loss(name: str) -> float:
+        function, arrays = calls[name]
+        return float(jax.jit(function)(*arrays)[0])
+
+    expected = loss("jaxloss")
+    tolerance = max(1e-3, 2 * float(jnp.finfo(calls["jaxloss"][1][0].dtype).eps))
+    for name in output_layers():
+        try:
+            found = loss(name)
+        except Exception as error:  # whatever the other package raises
+            reason = f"it fails with {type(error).__name__}: {error}".splitlines()[0][:200]
+        else:
+            if math.isclose(found, expected, rel_tol=tolerance):
+                continue
+            reason = f"its loss is {found:.4f} and should be {expected:.4f}"
+        del calls[name]
+        yield Note(f"{label}: {name} is left out; {reason}")
+
+
+def seconds_of_products(n: int, d: int, c: int, dtype: str) -> float:
+    """The time of three products: the logits, and the gradients with respect to hidden and kernel."""
+    return 6 * n * d * c / product_rate(dtype)
 
 
 def torch_layer(hidden: Any, kernel: Any, target: Any) -> Callable[[], object]:
     import torch
+    from torch.nn import functional
 
-    tensors = [torch.tensor(np.asarray(array)).requires_grad_() for array in (hidden, kernel.T)]
-    classes = torch.tensor(np.asarray(target)).long()
-    options = torch.nn.LinearCrossEntropyOptions()
+    tensors = [as_tensor(array).requires_grad_() for array in (hidden, kernel.T)]
+    classes = as_tensor(target).long()
+    if hasattr(functional, "linear_cross_entropy"):
+        options = torch.nn.LinearCrossEntropyOptions()
+        loss = functools.partial(functional.linear_cross_entropy, options=options)
+    else:  # PyTorch 2.12 and older
+
+        def loss(hidden: Any, kernel: Any, classes: Any) -> Any:
+            return functional.cross_entropy(functional.linear(hidden, kernel), classes)
 
     def call() -> object:
         for tensor in tensors:
             tensor.grad = None
-        return torch.nn.functional.linear_cross_entropy(*tensors, classes, options=options).backward()
+        return loss(*tensors, classes).backward()
 
     return call
 
@@ -105,7 +208,7 @@ def adaptive_softmax(quick: bool) -> Rows:
         "full, logits in memory": (with_gradients(plain), (hidden, kernel, labels)),
     }
     candidates: Candidates = {name: jitted(f, *arguments) for name, (f, arguments) in calls.items()}
-    if times_torch():
+    if torch_device():
         candidates = {**candidates, "torch": torch_adaptive(hidden, softmax, target)}
     yield timed_apart(f"({n}, {d}, {c}), cutoffs {cutoffs}", candidates, 3 if quick else 5)
     kept = {name: temporaries(f, arguments) / 2**20 for name, (f, arguments) in calls.items()}
@@ -115,8 +218,8 @@ def adaptive_softmax(quick: bool) -> Rows:
 def torch_adaptive(hidden: Any, softmax: jaxloss.AdaptiveSoftmax, target: Any) -> Callable[[], object]:
     import torch
 
-    module = torch.nn.AdaptiveLogSoftmaxWithLoss(*softmax.shape, list(softmax.cutoffs))
-    tensor, classes = torch.tensor(np.asarray(hidden)).requires_grad_(), torch.tensor(target).long()
+    module = torch.nn.AdaptiveLogSoftmaxWithLoss(*softmax.shape, list(softmax.cutoffs), device=torch_device())
+    tensor, classes = as_tensor(hidden).requires_grad_(), torch.tensor(target, device=torch_device()).long()
 
     def call() -> object:
         tensor.grad = None

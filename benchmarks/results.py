@@ -15,8 +15,10 @@ from typing import Any, NamedTuple
 
 import jax
 
+import jaxloss
+
 PEERS = ("optax", "torch", "keras", "jax-cce", "ejkernel", "tokamax", "levanter")
-VERSIONS_OF = ("jaxloss", "jax", "jaxlib", "numpy", *PEERS)
+VERSIONS_OF = ("jax", "jaxlib", "numpy", *PEERS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +31,7 @@ class Row:
       unit: unit of the numbers.
       spread: maps each candidate to half of the interquartile range of its rounds, in the same unit.
       share: maps each candidate to the fraction of the roofline that it reaches.
+      estimated: maps candidates to the estimates of their numbers from the compiled program.
       series: series of a growth plot to which the row belongs.
       size: x coordinate in that plot.
     """
@@ -40,6 +43,7 @@ class Row:
     share: Mapping[str, float] = dataclasses.field(default_factory=dict)
     series: str = ""
     size: float = 0.0
+    estimated: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
     def numbers(self) -> dict[str, str]:
         """For each candidate its number, the ratio of jaxloss to it in parentheses, and its share of the roofline."""
@@ -50,7 +54,8 @@ class Row:
             text += f" ± {self.spread[name]:.2g}" if name in self.spread else ""
             is_peer = "jaxloss" in self.measured and i > 0
             text += f" ({first / number:.2f})" if is_peer and number > 0 and math.isfinite(first / number) else ""
-            texts[name] = text + (f", {self.share[name]:.0%} of the roofline" if name in self.share else "")
+            text += f", {self.share[name]:.0%} of the roofline" if name in self.share else ""
+            texts[name] = text + (f", estimated {self.estimated[name]:.4g}" if name in self.estimated else "")
         return texts
 
     def cells(self) -> list[str]:
@@ -86,6 +91,7 @@ def environment() -> dict[str, str]:
         "device": f"{device.platform}: {device.device_kind} x {jax.device_count()}",
         "processor": f"{processor()}, {os.cpu_count()} cores",
         "Python": f"{platform.python_version()} on {platform.system()}",
+        "jaxloss": jaxloss.__version__,  # installed or not
         **{package: version(package) for package in VERSIONS_OF},
     }
 
@@ -151,6 +157,13 @@ class Results:
         rows = {name: [row(fields) for fields in kept] for name, kept in document["rows"].items()}
         page = {name: document[name] for name in ("title", "preface") if name in document}
         return cls(document["environment"], document["headings"], rows, **page)
+
+    @classmethod
+    def earlier(cls, folder: pathlib.Path, title: str = "") -> "Results":
+        """The results in a folder; empty if it has none, or those of a page with another title."""
+        path = folder / "results.json"
+        found = cls.load(path) if path.is_file() else cls({})
+        return found if found.title == title else cls({})
 
     def markdown(self, pictures: Iterable[pathlib.Path] = ()) -> str:
         names = " and ".join(self.rows).replace("_", " ").capitalize() if 0 < len(self.rows) <= 2 else "Benchmarks"

@@ -1,31 +1,49 @@
 """Time of calls: dispatch, elementwise losses by size, cross-entropy by shape, and the roofline of the machine."""
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 import jaxloss
 from benchmarks import by_hand
-from benchmarks.measuring import HAS_OPTAX, Candidates, bandwidth, jitted, product_rate, timed, times_torch
+from benchmarks.estimates import estimated
+from benchmarks.measuring import (
+    HAS_OPTAX,
+    Candidates,
+    as_tensor,
+    bandwidth,
+    jitted,
+    on_cpu,
+    product_rate,
+    timed,
+    torch_device,
+    uncached,
+)
 from benchmarks.results import Note, Row, Rows
 
 
 def torch_call(name: str, arrays: tuple[Any, ...], gradient: bool) -> Callable[[], object]:
     import torch
 
-    tensors = [torch.tensor(np.asarray(array)) for array in arrays]
-    tensors = [tensor.long() if not tensor.is_floating_point() else tensor for tensor in tensors]
-    tensors[0].requires_grad_(gradient)
     loss = getattr(torch.nn.functional, name)
 
+    def tensors(arrays: tuple[Any, ...]) -> list[Any]:
+        found = [as_tensor(array) for array in arrays]
+        found = [tensor if tensor.is_floating_point() else tensor.long() for tensor in found]
+        found[0].requires_grad_(gradient)
+        return found
+
+    inputs = itertools.cycle([tensors(each) for each in uncached(arrays)])
+
     def call() -> object:
+        given = next(inputs)
         if not gradient:
-            return loss(*tensors)
-        tensors[0].grad = None
-        return loss(*tensors).backward()
+            return loss(*given)
+        given[0].grad = None
+        return loss(*given).backward()
 
     return call
 
@@ -75,16 +93,21 @@ def dispatch(quick: bool) -> Rows:
         cases["huber_loss(delta=2.0)"]["optax"] = lambda: losses.huber_loss(x, y, delta=2.0).mean()
         cases["cross_entropy"]["optax"] = lambda: losses.softmax_cross_entropy_with_integer_labels(x, labels).mean()
     for name, candidates in cases.items():
-        if times_torch():
+        if torch_device():
             candidates["torch"] = torch_call(name.split("(")[0], (x, labels if "cross" in name else y), False)
         yield timed(name, candidates, 5 if quick else 15, 200, "µs")
 
 
+LARGEST = 2**24
+"""Elements that no cache holds."""
+
+
 def elementwise(quick: bool) -> Rows:
     """Mean of elementwise losses by the number of elements; the roofline is the read bandwidth of a plain sum."""
-    largest = 2**20 if quick else 2**24
+    largest = 2**20 if quick else LARGEST
     for name in by_hand.ELEMENTWISE:
         sizes = [2**10, 2**15, largest] if quick else [2**10, 2**14, 2**18, 2**22, largest]
+        sizes = sizes if on_cpu() else [2**18, largest]
         for n in sizes if name in ("mse_loss", "binary_cross_entropy_with_logits") else [largest]:
             arrays = by_hand.arguments(name, n)
             for gradient in (False, True):
@@ -93,7 +116,7 @@ def elementwise(quick: bool) -> Rows:
                     "jaxloss": jitted(lift(getattr(jaxloss, name)), *arrays),
                     "by hand": jitted(lift(by_hand.mean(by_hand.LINES[name])), *arrays),
                 }
-                if times_torch():
+                if torch_device():
                     candidates = {**candidates, "torch": torch_call(name, arrays, gradient)}
                 what = "value+gradient" if gradient else "value"
                 # The gradient, as large as one array, is written.
@@ -101,28 +124,55 @@ def elementwise(quick: bool) -> Rows:
                 label, seconds = f"{name}, {n} elements, {what}", least if n == largest else None
                 calls = max(1, min(100, 2**18 // n))
                 number = 5 if quick else 9
-                yield timed(label, candidates, number, calls, seconds=seconds, series=f"{name}, {what}", size=n)
+                fields = {"series": f"{name}, {what}", "size": n}
+                guess = estimated(f"{name} ({n}) float32") if gradient else {}
+                yield timed(label, candidates, number, calls, seconds=seconds, estimated=guess, **fields)
 
 
 def cross_entropy(quick: bool) -> Rows:
     """Value and gradient of cross_entropy with class indices, by samples and by classes."""
+    if not on_cpu():
+        yield from cross_entropy_on_accelerators(quick)
+        return
     shapes = [(65536, 10), (8192, 1000), (2048, 8192), (1024, 32000)]
     growth = [(n, 1000) for n in (64, 512, 4096, 32768)] + [(256, c) for c in (10, 100, 1000, 10_000, 100_000)]
     for n, c in [(16384, 10), (2048, 1000), (256, 100), (256, 10_000)] if quick else shapes + growth:
-        logits = jax.random.normal(jax.random.key(0), (n, c)) * 3
-        target = jax.random.randint(jax.random.key(1), (n,), 0, c)
-        candidates: Candidates = {"jaxloss": jitted(jax.value_and_grad(jaxloss.cross_entropy), logits, target)}
-        if HAS_OPTAX:
-            from optax import losses
-
-            optax_loss = losses.softmax_cross_entropy_with_integer_labels
-            mean = jax.value_and_grad(lambda x, t, f=optax_loss: f(x, t).mean())
-            candidates = {**candidates, "optax": jitted(mean, logits, target)}
-        if times_torch():
-            candidates = {**candidates, "torch": torch_call("cross_entropy", (logits, target), gradient=True)}
         series = {1000: "1000 classes, by samples"}.get(c, "") if n != 256 else "256 samples, by classes"
         size = n if "by samples" in series else c
-        # Logits are read once for the maximum and once for the sum, and the gradient is written.
-        seconds = 12 * n * c / bandwidth()
         calls = max(1, min(20, 2**20 // (n * c)))
-        yield timed(f"({n}, {c})", candidates, 5 if quick else 9, calls, seconds=seconds, series=series, size=size)
+        yield of_logits(f"({n}, {c})", n, c, "float32", 5 if quick else 9, calls, series=series, size=size)
+
+
+LOGITS = ((8192, 32_000), (4096, 128_256), (262_144, 10), (4096, 1000))
+"""Samples and classes of the logits that an accelerator needs time for."""
+
+
+def cross_entropy_on_accelerators(quick: bool) -> Rows:
+    """In float32 and in bfloat16."""
+    for n, c in [(4096, 1000)] if quick else LOGITS:
+        for dtype in ("float32", "bfloat16"):
+            label = f"({n}, {c}) {dtype}"
+            yield of_logits(label, n, c, dtype, 9, estimated=estimated(f"cross_entropy {label}"))
+
+
+def of_logits(label: str, n: int, c: int, dtype: str, number: int, calls: int = 1, **fields: Any) -> Row:
+    logits = (jax.random.normal(jax.random.key(0), (n, c)) * 3).astype(dtype)
+    target = jax.random.randint(jax.random.key(1), (n,), 0, c)
+    candidates: Candidates = {"jaxloss": jitted(jax.value_and_grad(jaxloss.cross_entropy), logits, target)}
+    if not on_cpu():
+
+        def selecting(logits: Any, target: Any) -> Any:
+            return jnp.mean(by_hand.SELECTING["cross_entropy"](logits.astype(jnp.float32), target))
+
+        candidates["by hand"] = jitted(jax.value_and_grad(selecting), logits, target)
+    if HAS_OPTAX:
+        from optax import losses
+
+        def mean(logits: Any, target: Any) -> Any:
+            return losses.softmax_cross_entropy_with_integer_labels(logits.astype(jnp.float32), target).mean()
+
+        candidates["optax"] = jitted(jax.value_and_grad(mean), logits, target)
+    if torch_device():
+        candidates["torch"] = torch_call("cross_entropy", (logits, target), gradient=True)
+    # Logits are read once for the maximum and once for the sum, and the gradient is written.
+    return timed(label, candidates, number, calls, seconds=3 * logits.nbytes / bandwidth(), **fields)

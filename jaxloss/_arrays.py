@@ -107,11 +107,13 @@ def narrow_index(index: Any, ignore_index: int | None = None) -> tuple[Any, int 
     if not is_wide(index):
         return index, ignore_index
     inside = (index > _INT32.min) & (index <= _INT32.max)
+    # 32 bits first: NumPy 2.5 puts no negative number into unsigned integers.
+    narrow = np.where(inside, index, _INT32.max).astype(np.int32)
     if ignore_index is None:
-        return np.where(inside, index, _INT32.max).astype(np.int32), None
+        return narrow, None
     ignored = ignore_index if _INT32.min <= ignore_index <= _INT32.max else _INT32.min
     beyond = _INT32.max - (ignored == _INT32.max)
-    return np.where(index == ignore_index, ignored, np.where(inside, index, beyond)).astype(np.int32), ignored
+    return np.where(index == ignore_index, ignored, np.where(inside, narrow, beyond)).astype(np.int32), ignored
 
 
 def narrow_labels(labels: Sequence[Any]) -> list[Any]:

@@ -1,24 +1,25 @@
 """How every test runs.
 
 Tests run on eight CPU devices and with strict dtype promotion. NaN is an error except in tests with the marker `nans`.
+With `JAX_PLATFORMS=cuda`, tests run on one GPU, except those with the marker `cpu`.
+
 The default run has every test in its cheapest convincing form: the first sets of options, and a few examples. `--full`
 runs all of them. It also compiles the programs with extreme inputs and with masks as users do.
 """
 
 import gc
-import os
 
 import hypothesis
 import jax
 import pytest
 
-from tests.compiling import IF_FULL, OPTIMISED, set_flags
-
-os.environ.setdefault("JAX_PLATFORMS", "cpu")
-jax.config.update("jax_num_cpu_devices", 8)
-jax.config.update("jax_numpy_dtype_promotion", "strict")
+from tests.compiling import IF_FULL, ON_CPU, OPTIMISED, set_flags
 
 set_flags()
+jax.config.update("jax_num_cpu_devices", 8)
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+# A GPU multiplies float32 in TF32 by default, with 10 bits. The references have 24, or 53.
+jax.config.update("jax_default_matmul_precision", None if ON_CPU else "highest")
 
 # A busy machine is slow, which is not the fault of a test, so there are no deadlines and no health checks of the time.
 PATIENT = {
@@ -44,11 +45,11 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(config, items):
-    """Leaves out tests marked `full`, and groups the tests of a row, because they share compiled programs."""
-    if not config.getoption("--full"):
-        left_out = [item for item in items if item.get_closest_marker("full")]
-        config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if item not in set(left_out)]
+    """Leaves out tests by their marks, and groups the tests of a row, because they share compiled programs."""
+    marks = [*([] if config.getoption("--full") else ["full"]), *([] if ON_CPU else ["cpu"])]
+    left_out = [item for item in items if any(map(item.get_closest_marker, marks))]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in set(left_out)]
     rows = {}
     for item in items:
         row = item.callspec.params.get("row") if hasattr(item, "callspec") else None

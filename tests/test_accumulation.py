@@ -140,6 +140,7 @@ def test_intermediate_gradients_fit_in_half_precision():
     assert jax.grad(by_batch)(zero) == -800
 
 
+@pytest.mark.cpu
 def test_temporaries_are_those_of_one_micro_batch_and_two_gradients():
     width, k = 512, 16
     x = jax.ShapeDtypeStruct((k, 64, width), jnp.float32)
@@ -194,6 +195,7 @@ def test_optax_multi_steps_matches_the_whole_batch(k):
     assert np.abs(means - expected).max() > 1e-3
 
 
+@pytest.mark.cpu
 def test_devices_exchange_gradients_once():
     """Not once per micro-batch, by the bytes that the program sends, with every loop iteration counted."""
     batches, start = micro_batches(3), parameters()
@@ -210,6 +212,7 @@ def test_devices_exchange_gradients_once():
     assert sent(compiled) == {"all-reduce": 8 + start["kernel"].nbytes}
 
 
+@pytest.mark.cpu
 def test_a_differentiated_array_shared_by_all_devices_must_be_a_parameter():
     batches = micro_batches(2)
     rows, same = PartitionSpec(None, "data"), PartitionSpec()

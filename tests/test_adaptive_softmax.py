@@ -160,6 +160,7 @@ def test_parts_may_differ_in_dtype():
     np.testing.assert_allclose(got, expected, rtol=0.01)
 
 
+@pytest.mark.cpu
 def test_transformations():
     hidden, target = rows(24)
     parameters = softmax()
@@ -228,6 +229,7 @@ def temporaries(function, parameters, n=2048):
     return compiling.temporaries(jax.value_and_grad(function, (0, 1)), hidden, shapes, target)
 
 
+@pytest.mark.cpu
 def test_temporaries_grow_more_slowly_with_rows_than_logits():
     parameters = AdaptiveSoftmax.init(jax.random.key(0), 64, 20000, cutoffs=(500, 4000))
     ours = temporaries(adaptive_log_softmax_with_loss, parameters)

@@ -1,19 +1,25 @@
 """The benchmarks: the errors they report are right, and saved results can be loaded again."""
 
+import functools
 import math
+import os
 import pathlib
 import subprocess
 import sys
+import types
 
 import jax
 import numpy as np
 import pytest
 
-from benchmarks import compiled
+import jaxloss
+from benchmarks import compiled, estimates, large_output, measuring, speed
 from benchmarks.accuracy import errors, exact
 from benchmarks.accuracy_cases import CASES, Case
 from benchmarks.compiled_cases import cases, realistic
 from benchmarks.devices import DEVICES, Device, Estimate, with_compiler
+from benchmarks.measuring import timed, timed_apart
+from benchmarks.peers import OutputLayer
 from benchmarks.results import Note, Results, Row, moved
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -115,6 +121,93 @@ def test_every_program_to_compile_can_be_traced(case):
         for function, arguments in case.programs.values():
             value, _ = jax.eval_shape(function, *arguments)
             assert value.shape == ()
+
+
+def test_estimates_for_the_device_are_shown_beside_its_times(tmp_path, monkeypatch):
+    rows = [Row("mse_loss (8) float32", {"jaxloss": 0.5, "by hand": 0.6}, unit) for unit in ("ms", "kernels")]
+    compiled = {"one h100": rows, "one tpu-v5e": rows}
+    Results({}, dict.fromkeys(compiled, ""), compiled).save(tmp_path)
+    monkeypatch.setattr(estimates, "SAVED", tmp_path / "results.json")
+    estimates.saved.cache_clear()
+    assert estimates.estimated("mse_loss (8) float32") == {}  # nothing is compiled for a CPU
+    monkeypatch.setattr(jax, "devices", lambda: [types.SimpleNamespace(device_kind="NVIDIA H100 80GB HBM3")])
+    found = estimates.estimated("mse_loss (8) float32")
+    assert found == {"jaxloss": 0.5, "by hand": 0.6}
+    assert estimates.estimated("mse_loss (9) float32") == {}
+    row = Row("x", {"jaxloss": 1.0, "peer": 2.0}, "ms", estimated=found)
+    assert row.numbers() == {"jaxloss": "1, estimated 0.5", "peer": "2 (0.50)"}
+    estimates.saved.cache_clear()
+
+
+def test_what_is_timed_on_accelerators_is_compiled_for_them():
+    compiled_for_h100 = {case.label: case.programs for case in cases(functools.partial(realistic, larger=True))}
+    layers = [f"linear_cross_entropy {shape} bfloat16" for shape in large_output.LAYERS]
+    shapes = set(speed.LOGITS) - {(4096, 128_256)}  # which is as large as a layer, and is not estimated
+    logits = [f"cross_entropy {shape} {dtype}" for shape in shapes for dtype in ("float32", "bfloat16")]
+    for label in (*layers, *logits, f"mse_loss ({speed.LARGEST}) float32"):
+        assert list(compiled_for_h100[label])[:2] == ["jaxloss", "by hand"]
+
+
+@pytest.mark.parametrize("on_cpu", [True, False])
+def test_a_peer_that_is_wrong_or_fails_is_named_and_left_out(monkeypatch, on_cpu):
+    def fails(*layer):
+        raise NotImplementedError("no kernel\nfor this device")
+
+    peers = {"right": jaxloss.linear_cross_entropy, "wrong": lambda *layer: 2.0 * large_output.plain(*layer)}
+    layers = {name: OutputLayer(loss) for name, loss in {**peers, "broken": fails}.items()}
+    monkeypatch.setattr(large_output, "output_layers", lambda: layers)
+    monkeypatch.setattr(large_output, "on_cpu", lambda: on_cpu)
+    calls = large_output.calls_of_layer(*large_output.layer(8, 4, 10), most_logits=100)
+    notes = [note.text for note in large_output.leave_out_unfit("x", calls)]
+    assert notes[0].startswith("x: wrong is left out; its loss is ")
+    assert notes[1] == "x: broken is left out; it fails with NotImplementedError: no kernel"
+    assert set(calls) - {"optax, logits in memory", "by hand"} == {"jaxloss", "logits in memory", "right"}
+    assert ("by hand" in calls) is not on_cpu
+
+
+def test_an_accelerator_runs_queued_calls_on_copies_of_their_inputs(monkeypatch):
+    """A CPU stands in for it."""
+    given = []
+    monkeypatch.setattr(measuring, "on_cpu", lambda: False)
+    monkeypatch.setattr(measuring, "CACHE", 3 * 32)
+    monkeypatch.setattr(jax, "jit", lambda function: function)
+    call = measuring.jitted(given.append, np.arange(8, dtype=np.float32))
+    row = timed_apart("x", {"jaxloss": call, "peer": lambda: 1}, 2, seconds=1e-9)
+    assert len({id(array) for array in given}) == 3
+    assert len(given) > 2 * 2  # more than one call in a round
+    assert row.spread.keys() == row.share.keys() == {"jaxloss", "peer"}
+
+
+@pytest.mark.parametrize("timed", [timed, timed_apart])
+def test_a_candidate_without_enough_memory_is_not_timed(timed):
+    def fails(message):
+        def call():
+            raise RuntimeError(message)
+
+        return call
+
+    row = timed("x", {"jaxloss": lambda: 1, "peer": fails("RESOURCE_EXHAUSTED: Out of memory")}, 1, seconds=1e-9)
+    assert math.isnan(row.measured["peer"])
+    assert row.spread.keys() == row.share.keys() == {"jaxloss"}
+    assert row.numbers()["peer"] == "nan"
+    with pytest.raises(RuntimeError, match="broken"):
+        timed("x", {"jaxloss": fails("broken")}, 1)
+
+
+def test_results_are_added_to_those_of_other_benchmarks(tmp_path):
+    for name in ("kernels", "importing"):
+        assert run(name, "--quick", "--add", "--out", str(tmp_path)).returncode == 0
+    assert list(Results.load(tmp_path / "results.json").rows) == ["kernels", "importing"]
+
+
+def test_the_script_for_devices_notes_each_step(tmp_path):
+    """Without time for any step."""
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "DEADLINE": "0"}
+    command = [str(ROOT / "benchmarks" / "on_device.sh"), str(tmp_path)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=HANGS)
+    assert done.returncode == 1
+    assert done.stdout.count("left out, no time") == 6
+    assert not done.stderr
 
 
 HANGS = 600  # seconds; a busy machine takes far less

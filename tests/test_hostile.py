@@ -255,6 +255,7 @@ def test_an_invalid_key_raises(key):
         jax.eval_shape(lambda key, i=init, a=arguments, o=options: i(key, *a, **o), KEY)
 
 
+@pytest.mark.cpu
 @each_row
 def test_an_empty_batch_inside_shard_map_has_loss_0_and_gradient_0(row):
     mesh = jax.make_mesh((4,), ("data",), axis_types=(AxisType.Auto,))

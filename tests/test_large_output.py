@@ -113,6 +113,7 @@ def temporaries(function, n, d, c):
     return compiling.temporaries(jax.value_and_grad(function, (0, 1)), *shapes, target)
 
 
+@pytest.mark.cpu
 @pytest.mark.parametrize(("n", "d", "c"), [(2048, 256, 32000), (4096, 128, 50257)])
 def test_temporaries_are_an_eighth_of_those_of_full_logits_and_grow_only_with_the_input(n, d, c):
     naive = temporaries(lambda h, k, t: jaxloss.cross_entropy(h @ k, t), n, d, c)
@@ -127,6 +128,7 @@ def test_default_chunks_are_bounded():
     assert [chunks.default_block_size(c) for c in (2, 50_000, 10**6)] == [128, 83, 64]
 
 
+@pytest.mark.cpu
 @pytest.mark.parametrize("n", [0, 8])
 def test_the_loss_varies_over_the_mesh_axes_of_rows_and_weights(n):
     mesh = jax.make_mesh((2, 2), ("data", "other"), axis_types=(AxisType.Auto,) * 2)
@@ -144,6 +146,7 @@ def test_the_loss_varies_over_the_mesh_axes_of_rows_and_weights(n):
     assert found == [{"data", "other"}]
 
 
+@pytest.mark.cpu
 def test_data_parallel_gradients_match_one_device():
     mesh = jax.make_mesh((2,), ("data",), axis_types=(AxisType.Auto,))
     hidden, kernel, bias, target = layer(n=24)

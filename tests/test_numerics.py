@@ -148,6 +148,7 @@ def test_is_nonzero():
     np.testing.assert_array_equal(numerics.is_nonzero(x), [1, 1, 1, 0, 0, 1, 1, 1])
 
 
+@pytest.mark.cpu
 @pytest.mark.parametrize(
     ("loss", "arrays", "kept"),
     [

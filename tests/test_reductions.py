@@ -52,6 +52,7 @@ def test_totals_are_strongly_typed_scan_carries():
     assert (carried.loss, carried.normaliser) == (4, 4)
 
 
+@pytest.mark.cpu
 def test_psum_gives_the_mean_over_all_devices():
     mesh = jax.make_mesh((2,), ("data",), axis_types=(AxisType.Auto,))
     x, where = jnp.arange(6.0), jnp.arange(6) != 2

@@ -195,6 +195,7 @@ def test_cross_entropy_with_no_valid_class_is_finite():
         assert not np.any(gradient)
 
 
+@pytest.mark.cpu
 def test_valid_classes_split_over_devices():
     mesh = jax.make_mesh((2,), ("classes",), axis_types=(AxisType.Auto,))
     columns = PartitionSpec(None, "classes")

@@ -130,6 +130,7 @@ def test_an_empty_or_masked_set_has_loss_0_and_gradient_0(shape):
     assert not np.any(gradient)
 
 
+@pytest.mark.cpu
 def test_sets_on_a_mesh():
     expected = jax.value_and_grad(spread_loss)(EMBEDDINGS, LABELS, where=WHERE)
     for kind in (AxisType.Auto, AxisType.Explicit):

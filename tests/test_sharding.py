@@ -14,6 +14,7 @@ from tests.drawing import SHAPE, Floats, draw, each_row, weights_and_mask
 from tests.registry import REGISTRY, Row
 from tests.test_registry_masks import array_options, differentiated
 
+pytestmark = pytest.mark.cpu
 OWN_BATCH = PartitionSpec("data", "other")
 SAME = PartitionSpec()
 SORTS_ROWS = ("adaptive_log_softmax_with_loss",)
@@ -41,7 +42,8 @@ def specs(row: Row):
 def assert_same(got, expected, rtol=1e-6):
     for one, other in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
         one, other = np.asarray(one), np.asarray(other)
-        np.testing.assert_allclose(one, other, rtol=rtol, atol=rtol * np.abs(other).max(initial=1e-30))
+        # A gradient with respect to a weight is the difference of a loss and the mean, which are larger.
+        np.testing.assert_allclose(one, other, rtol=rtol, atol=4 * rtol * np.abs(other).max(initial=1e-30))
 
 
 @pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=["auto", "explicit"])

@@ -14,6 +14,7 @@ from tests.compiling import OPTIMISED
 from tests.drawing import full_only
 from tests.test_sharding import SAME, assert_same, mesh
 
+pytestmark = pytest.mark.cpu
 N, D, C, COLUMNS = 16, 6, 11, 12
 GENERATOR = np.random.default_rng(0)
 LAYER = [GENERATOR.normal(size=shape) for shape in ((N, D), (D, C), (C,))] + [GENERATOR.uniform(0.5, 2, C)]
