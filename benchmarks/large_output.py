@@ -130,19 +130,18 @@ def on_accelerators() -> dict[str, Callable[..., Any]]:
 def leave_out_unfit(label: str, calls: Calls) -> Rows:
     """Removes the peers whose loss is wrong or fails, and names them in notes."""
 
-    def loss(name: str) -> float:
+    def loss(name: str) -> np.ndarray:
         function, arrays = calls[name]
-        return float(jax.jit(function)(*arrays)[0])
+        return np.asarray(jax.jit(function)(*arrays)[0])
 
     expected = loss("jaxloss")
-    tolerance = max(1e-3, 2 * float(jnp.finfo(calls["jaxloss"][1][0].dtype).eps))
     for name in output_layers():
         try:
             found = loss(name)
         except Exception as error:  # whatever the other package raises
             reason = f"it fails with {type(error).__name__}: {error}".splitlines()[0][:200]
         else:
-            if math.isclose(found, expected, rel_tol=tolerance):
+            if math.isclose(found, expected, rel_tol=max(1e-3, jnp.finfo(found.dtype).eps)):
                 continue
             reason = f"its loss is {found:.4f} and should be {expected:.4f}"
         del calls[name]
