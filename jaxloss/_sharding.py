@@ -49,7 +49,7 @@ def wide_zeros(shape: tuple[int, ...], like: Array, axes: set[Any]) -> Array:
 
 
 def wide_zeros_like(array: Array, *first: int) -> Array:
-    """Zeros in float32 or wider that vary over the same axes as the array, with these axes before those of the array."""
+    """Zeros in float32 or wider that vary over the same mesh axes as the array, with these axes before its own."""
     return wide_zeros((*first, *array.shape), array, varying_axes(array))
 
 

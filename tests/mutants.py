@@ -71,6 +71,7 @@ CHOSEN = {
     "_large_output.cutoffs": ("test_adaptive_softmax and (cutoffs or errors)", "adaptive_log_softmax"),
     "_large_output.loops": ("test_large_output or test_adaptive_softmax or (test_sharding and chunks)", OF_LAYERS),
     "_large_output.matmul": ("test_matmul or test_large_output", OF_LAYERS),
+    "_large_output.tiling": ("test_large_output and (chunks or loops)", OF_LAYERS),
     "_large_output.parameter_checks": ("test_adaptive_softmax and errors", "adaptive_log_softmax"),
 }
 MODULES = tuple(key for key in CHOSEN if ":" not in key)

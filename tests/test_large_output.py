@@ -7,7 +7,7 @@ import pytest
 from jax.sharding import AxisType, PartitionSpec
 
 import jaxloss
-from jaxloss._large_output import chunked as chunks
+from jaxloss._large_output.tiling import Tilings
 from jaxloss._sharding import varying_axes
 from tests import compiling
 
@@ -124,8 +124,42 @@ def test_temporaries_are_an_eighth_of_those_of_full_logits_and_grow_only_with_th
 
 
 def test_default_chunks_are_bounded():
-    assert [chunks.default_chunk_size(c) for c in (2, 32000, 50257, 10**6)] == [2**21, 131, 128, 128]
-    assert [chunks.default_block_size(c) for c in (2, 50_000, 10**6)] == [128, 83, 64]
+    def tilings(c, d=2048, dtype=jnp.bfloat16):
+        return Tilings.of(jax.ShapeDtypeStruct((d, c), dtype))
+
+    assert [tilings(c).cpu.rows for c in (2, 32000, 50257, 10**6)] == [2**20, 128, 128, 128]
+    assert [tilings(c).gpu.rows for c in (2, 32000, 128_256, 10**6)] == [2**23, 2048, 2048, 536]
+    assert [tilings(50_000, d).tpu.rows for d in (256, 2048, 8192)] == [512, 1024, 2048]
+    assert tilings(50_000, 1024, jnp.float32).tpu.rows == 1024
+    assert [Tilings.of_tail(c).cpu.rows for c in (2, 50_000, 10**6)] == [128, 64, 64]
+    assert [Tilings.of_tail(c).gpu.rows for c in (2, 50_000, 10**6)] == [2048, 2048, 536]
+
+
+@pytest.mark.parametrize("platform", ["cpu", "tpu", "gpu"])
+@pytest.mark.parametrize("chunk_size", [7, 24])
+def test_the_loops_of_every_platform_give_the_same(platform, chunk_size, monkeypatch):
+    """The loop of another platform, run on the CPU: chunks in parts, and the first of them outside of the loop."""
+    *arrays, target = layer(n=100)
+    options = {"z_loss": 0.1, "label_smoothing": 0.2}
+    expected = jax.value_and_grad(lambda *a: plain(*a, target, **options), (0, 1, 2))(*arrays)
+    tilings = Tilings.of(jax.ShapeDtypeStruct((6, 11), jnp.float32), chunk_size)
+    tiling = getattr(tilings, platform)
+    monkeypatch.setattr(Tilings, "of", lambda *_: Tilings(tiling, tiling, tiling))
+    for reduction in ("mean", "none"):
+
+        def loss(*arrays, reduction=reduction):
+            return fused(*arrays, target, **options, reduction=reduction, chunk_size=chunk_size).mean()
+
+        jax.clear_caches()
+        got = jax.value_and_grad(loss, (0, 1, 2))(*arrays)
+        for one, other in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
+            np.testing.assert_allclose(one, other, rtol=2e-5, atol=1e-6)
+
+
+def test_the_value_of_many_chunks_keeps_its_digits_beside_a_gradient():
+    hidden, kernel = np.full((131_072, 1), 0.1, np.float32), np.zeros((1, 3), np.float32)
+    value, _ = jax.value_and_grad(jaxloss.linear_cross_entropy)(hidden, kernel, np.zeros(131_072, int), chunk_size=128)
+    np.testing.assert_allclose(value, np.log(3), rtol=1e-7)
 
 
 @pytest.mark.cpu

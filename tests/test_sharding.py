@@ -1,5 +1,7 @@
 """The same result on one device and on eight, with automatic sharding, explicit sharding and shard_map."""
 
+import contextlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -187,6 +189,20 @@ def test_explicit_axes_need_neither_a_context_nor_equal_shardings():
     losses = jaxloss.linear_cross_entropy(placed(hidden, "data"), placed(kernel), placed(target), reduction="none")
     assert_same(losses, jaxloss.linear_cross_entropy(hidden, kernel, target, reduction="none"))
     assert jax.typeof(losses).sharding.spec == PartitionSpec("data")
+
+
+@pytest.mark.parametrize("with_context", [False, True])
+def test_explicit_rows_with_a_kernel_that_is_on_no_mesh(with_context):
+    devices = mesh(8, kind=AxisType.Explicit)
+    generator = np.random.default_rng(0)
+    hidden, kernel = generator.normal(size=(4, 16, 3)).astype(np.float32), np.ones((3, 6), np.float32)
+    target = generator.integers(0, 6, (4, 16))
+    gradients = jax.jit(jax.vmap(jax.grad(jaxloss.linear_cross_entropy, (0, 1)), in_axes=(0, None, 0)))
+    expected = gradients(hidden, kernel, target)
+    placed = jax.device_put(hidden, NamedSharding(devices, PartitionSpec(None, "data")))
+    with jax.set_mesh(devices) if with_context else contextlib.nullcontext():
+        got = gradients(placed, kernel, target)
+    assert_same(got, expected)
 
 
 @pytest.mark.nans

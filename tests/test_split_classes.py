@@ -238,8 +238,9 @@ def test_split_classes_divide_the_memory():
 
     whole, eighth = growth(1, 128), growth(8, 128)
     assert eighth <= 1.1 * whole / 8
-    assert whole <= 2.1
-    assert eighth <= 2.1 / 8
+    gradient = 32 / 128  # of the kernel, in float32
+    assert whole <= 2.05 + gradient
+    assert eighth <= (2.05 + gradient) / 8
     # For some shapes, XLA's heap has a gap, and three arrays where two would be enough.
     assert growth(1, 64) <= 3.4
     assert growth(8, 64) <= 3.4 / 8

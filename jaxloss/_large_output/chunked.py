@@ -213,7 +213,9 @@ def _losses_and_gradients_of_layer(
         return (shared_sums, kernel_sums, cotangents if n_parts > 1 else None), (losses, by_rows)
 
     kernel = chain.kernels[-1]
-    sums = jax.tree.map(lambda array: wide_zeros_like(array, n_sums), (layer.shared, layer.kernels))
+    shared_sums = jax.tree.map(lambda array: wide_zeros_like(array, n_sums), layer.shared)
+    # With an axis of length 1, XLA:CPU would not use the memory of the result for the sums.
+    kernel_sums = tuple(wide_zeros_like(each, *[n_sums] * (n_sums > 1)) for each in layer.kernels)
     # The cotangents of the logits of a chunk. Kept from chunk to chunk, so that they need not be set to 0 in each.
     cotangents = jnp.zeros((n_sums, n_rows, kernel.shape[1]), kernel.dtype) if n_parts > 1 else None
     cotangents = jax.tree.map(lambda array: vary_over(array, varying_axes((layer.hidden, weights))), cotangents)
@@ -221,7 +223,15 @@ def _losses_and_gradients_of_layer(
     losses = wide_zeros(weights.shape, layer.hidden, _axes_of_losses(layer))
     rows = (layer.hidden, chain.row_units, floats, others, weights)
     (shared_sums, kernel_sums, _), (losses, (by_hidden, by_floats, by_weights)) = over_rows(
-        step, (*sums, cotangents), (losses, by_rows), rows, groups, blocks, layer.span, peeled=tiling.peeled, scanned=tiling.scanned
+        step,
+        (shared_sums, kernel_sums, cotangents),
+        (losses, by_rows),
+        rows,
+        groups,
+        blocks,
+        layer.span,
+        peeled=tiling.peeled,
+        scanned=tiling.scanned,
     )
     gradients = dataclasses.replace(
         layer,

@@ -112,7 +112,9 @@ def _joined(array: Array, outer: tuple[int, ...], inner: tuple[int, ...]) -> Arr
     rank = len(outer)
     core = array.shape[rank + 1 :]
     cut = array.reshape(*outer, *inner, *core)
-    cut = cut.transpose(*itertools.chain(*zip(range(rank), range(rank, 2 * rank), strict=True)), *range(2 * rank, cut.ndim))
+    cut = cut.transpose(
+        *itertools.chain(*zip(range(rank), range(rank, 2 * rank), strict=True)), *range(2 * rank, cut.ndim)
+    )
     return cut.reshape(*(o * i for o, i in zip(outer, inner, strict=True)), *core)
 
 
@@ -193,7 +195,7 @@ def over_blocks(
     Args:
       peeled: compiles the first step on its own, outside the loop, where a sum in the carry is still 0 and need not be
         read. This takes longer to compile, and is not done for two blocks.
-      scanned: whether blocks outside of the span are steps without effect, so that JAX can transpose the loop. Otherwise,
+      scanned: makes steps without effect of the blocks outside the span, so that JAX can transpose the loop. Otherwise,
         the loop ends with the span.
     """
     if blocks.count == 1 and span is None:

@@ -30,7 +30,7 @@ class Chain:
 
     Args:
       kernels: the matrices.
-      bounds: the largest finite magnitude of an entry of each kernel.
+      bounds: the largest magnitude of an entry of each kernel.
       row_units: the unit of each row of `hidden` in its product, `(..., 1)`.
       units: for the gradient of each product, see `_gradient_unit`.
     """
@@ -45,10 +45,10 @@ class Chain:
         """Rows are along all axes of `hidden` but the last. If `wide`, only the first product is in half precision."""
         if wide or _is_narrow(kernels[0]):  # a narrow dtype may not hold the result of a product
             kernels = (kernels[0], *(kernel.astype(compute_dtype([kernel])) for kernel in kernels[1:]))
-        bounds, units = tuple(map(_bound, kernels)), []
+        bounds, units = tuple(_or_zero(_bound(kernel)) for kernel in kernels), []
         row_bounds, n_rows = _bound(hidden, axis=-1), math.prod(hidden.shape[:-1])
         row_units = _product_unit(row_bounds, bounds[0], kernels[0])
-        x_bound = jnp.max(row_bounds, initial=0)
+        x_bound = jnp.max(_or_zero(row_bounds), initial=0)
         for kernel, bound in zip(kernels, bounds, strict=True):
             units.append(_gradient_unit(x_bound, bound, n_rows, kernel))
             x_bound = numerics.finite(x_bound * bound * len(kernel))
@@ -71,7 +71,8 @@ class Chain:
     ) -> tuple[Array, tuple[Array, ...]]:
         """The gradient w.r.t. `hidden`; the gradients w.r.t. the kernels, in units, are added to `sums`.
 
-        The first axis of the cotangent and the factors is that of the partial sums, `(s, d, c)` for each kernel.
+        The first axis of the cotangent and the factors is that of the partial sums, `(s, d, c)` for each kernel, or
+        `(d, c)` if there is one.
         """
         added, last = list(sums), len(self.kernels) - 1
         cotangent = narrowed[0]
@@ -85,9 +86,8 @@ class Chain:
 
     def gradients(self, sums: tuple[Array, ...]) -> tuple[Array, ...]:
         """The gradients w.r.t. the kernels, from their partial sums."""
-        return tuple(
-            _in_units(jnp.sum(each, axis=0), unit) for each, unit in zip(sums, self.units, strict=True)
-        )
+        whole = (jnp.sum(each, axis=range(each.ndim - 2)) for each in sums)
+        return tuple(_in_units(each, unit) for each, unit in zip(whole, self.units, strict=True))
 
 
 def _product(x: Array, y: Array, unit: Array) -> Array:
@@ -116,7 +116,7 @@ def _narrowed(cotangent: Array, y: Array, unit: Array) -> tuple[Array, Array | N
 def _pulled_back(
     cotangent: Array, unit: Array, x: Array, y: Array, by_y: Array, columns: int | None
 ) -> tuple[Array, Array]:
-    """The gradient of `x @ y` w.r.t. x; the gradient w.r.t. y, in units, is added to `by_y`. Both are float32 or wider."""
+    """The gradient of `x @ y` w.r.t. x, and the sum of `by_y` and the gradient w.r.t. y, which stays in units."""
     sum_unit = None
     if _is_narrow(y):
         # A sum over rows has entries of very different sizes, in units of the largest.
@@ -125,18 +125,22 @@ def _pulled_back(
         x = wide * sum_unit
     x = x.astype(y.dtype)
 
-    def product(cotangent: Array) -> Array:
-        part = _sums(x, cotangent, ((1,), (1,)), batch=True)
-        return part if sum_unit is None else part / sum_unit
+    def product(x: Array, rows: int, cotangent: Array) -> Array:
+        part = _sums(x, cotangent, ((rows,), (1,)), batch=True)
+        part = part if sum_unit is None else part / sum_unit
+        return part.reshape(part.shape[-by_y.ndim :])
 
-    if columns is None or y.shape[1] <= columns:
-        by_x, by_y = _sums(cotangent, y, ((-1,), (1,))), by_y + product(cotangent)
+    if columns is None:
+        by_x, by_y = _sums(cotangent, y, ((-1,), (1,))), by_y + product(x, 1, cotangent)
         return _in_units(by_x, unit), by_y
+
+    # For XLA:CPU, whose products are slow if both factors have the sum along their first axis.
+    transposed = lax.optimization_barrier(jnp.swapaxes(x, 1, 2))
 
     def step(carry: Any, start: Array | int, block: Any, inside: Array | None) -> Any:
         (by_x, by_y), (cotangent, y) = carry, block
         cotangent = cotangent if inside is None else jnp.where(inside, cotangent, 0)
-        by_y = add_at(by_y, start, product(cotangent), axis=2)
+        by_y = add_at(by_y, start, product(transposed, 2, cotangent), axis=by_y.ndim - 1)
         return by_x + _sums(cotangent, y[0], ((-1,), (1,))), by_y
 
     start = wide_zeros(x.shape, x, varying_axes(cotangent)), by_y
@@ -145,10 +149,13 @@ def _pulled_back(
 
 
 def _sums(x: Array, y: Array, axes: tuple[tuple[int, ...], tuple[int, ...]], *, batch: bool = False) -> Array:
-    """The product of two arrays of one dtype, contracted over these axes and summed in float32 or wider."""
-    contracted = tuple(tuple(axis % array.ndim for axis in each) for each, array in zip(axes, (x, y), strict=True))
+    """The product of two arrays of one dtype, contracted over these axes and summed in float32 or wider.
+
+    With `batch`, there is one product for each index of the first axis of both.
+    """
+    x_axes, y_axes = ([axis % array.ndim for axis in each] for each, array in zip(axes, (x, y), strict=True))
     batched = ((0,), (0,)) if batch else ((), ())
-    return lax.dot_general(x, y, (contracted, batched), preferred_element_type=compute_dtype([x]))
+    return lax.dot_general(x, y, ((x_axes, y_axes), batched), preferred_element_type=compute_dtype([x]))
 
 
 def _gradient_unit(x_bound: Array, y_bound: Array, n_rows: int, y: Array) -> Array:
@@ -199,7 +206,11 @@ def _in_units(sums: Array, unit: Array) -> Array:
 
 
 def _bound(x: Array, axis: int | None = None) -> Array:
-    """The largest finite magnitude of an entry, or of the entries along an axis, which is kept."""
-    sizes = jnp.abs(lax.stop_gradient(x))
-    largest = jnp.max(jnp.where(sizes < jnp.inf, sizes, 0), axis=axis, keepdims=axis is not None, initial=0)
+    """The largest magnitude of an entry, or of the entries along an axis, which is kept."""
+    largest = jnp.max(jnp.abs(lax.stop_gradient(x)), axis=axis, keepdims=axis is not None, initial=0)
     return largest.astype(compute_dtype([x]))
+
+
+def _or_zero(bound: Array) -> Array:
+    """The bound if it is finite. Otherwise its row, or every row, is NaN in any unit, and other rows must not be."""
+    return jnp.where(bound < jnp.inf, bound, 0)

@@ -1,8 +1,9 @@
 """How many rows and columns of the logits are computed at a time, for the platform that a program is compiled for.
 
-On a CPU, logits should stay in its caches: chunks of 128 rows, and blocks of 4096 columns when gradients are added to
-those of other chunks. With all columns at once, this addition takes 15 % of the time at 32,000 classes and 40 % at
-1,000,000.
+On a CPU, the arrays of a chunk should stay in its caches, and below 32 MiB in total, from which on the C library maps
+new memory for each call: chunks of 2²¹ logits, but at least 128 rows, and blocks of 4096 columns when gradients are
+added to those of other chunks. With all columns at once, this addition takes 15 % of the time at 32,000 classes and
+40 % at 1,000,000.
 
 On a GPU or TPU, the products must be bound by arithmetic. A chunk of r rows reads and writes the gradient of a kernel
 `(d, c)` in float32, 8 d c bytes, while it does 2 r d c multiply-adds for it. This takes equally long at
@@ -11,8 +12,16 @@ On a GPU or TPU, the products must be bound by arithmetic. A chunk of r rows rea
     TFLOP/s in bfloat16, GB/s     650, 2900   180, 750   470, 1450
     r = 4 · FLOP/s ÷ (B/s)        900        960       1300
 
-rows. A chunk has 2048, or fewer where its logits would exceed 2²⁹ numbers (2 GiB in float32, and 1 GiB for their
-gradient in bfloat16).
+rows. A chunk has 2048, or fewer where there would be more than 2²⁹ logits. What is then in memory is the kernel's
+gradient in float32, and on a
+
+- GPU, a quarter of the logits in float32, and the gradient of all logits of the chunk in the kernel's dtype. With all
+  logits in float32, a step takes 1 to 4 % less on an H200, and twice the memory.
+- TPU, the logits in float32. Their gradient is computed inside of both products, from the logits. A chunk has no more
+  rows than make the logits as large as the kernel's gradient in its own dtype, d/2 in bfloat16, but at least 512. XLA
+  then puts the logits where the result will be.
+
+A user's `chunk_size` counts the rows of all devices, the default those of each.
 """
 
 from __future__ import annotations
@@ -24,7 +33,7 @@ from typing import Any
 
 from jax import Array, lax
 
-_CPU_LOGITS, _COLUMNS = 2**22, 4096
+_CPU_LOGITS, _COLUMNS = 2**21, 4096
 _ROWS, _TAIL_ROWS, _LEAST_LOGITS, _MOST_LOGITS = 2048, 2048, 2**24, 2**29
 
 
