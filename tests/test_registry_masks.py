@@ -85,7 +85,9 @@ def test_half_precision_computes_in_float32(row, dtype):
     wide = tuple(widened(a, np.float32) for a in arrays)
     expected, ((wide_gradient, *_), *_) = differentiated(row)(wide, weights, where, extra)
     wide_gradient, eps = np.asarray(wide_gradient), float(jnp.finfo(dtype).eps)
-    np.testing.assert_allclose(value, expected, rtol=1e-6)
+    # On a CPU, only the first of several products in a row is in half precision.
+    rounds = not row.forward_mode and jax.default_backend() != "cpu"
+    np.testing.assert_allclose(value, expected, rtol=eps if rounds else 1e-6)
     np.testing.assert_allclose(
         np.asarray(gradient).astype(np.float32),
         wide_gradient.astype(dtype).astype(np.float32),

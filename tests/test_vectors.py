@@ -40,7 +40,8 @@ def test_the_zero_vector_has_gradient_0_and_a_finite_hessian(p):
     for x in (np.zeros(3, np.float32), np.full(3, 1e-45, np.float32)):
         value, gradient = jax.value_and_grad(vectors.norm)(x, p)
         assert value <= 1e-37
-        assert not np.any(gradient)
+        # A GPU computes with subnormal numbers, and a CPU takes them for 0.
+        assert np.abs(gradient).max() <= (1e-37 if np.any(x) else 0)
         assert np.isfinite(jax.hessian(vectors.norm)(x, p)).all()
 
 
