@@ -44,8 +44,7 @@ class Layer:
 
     Args:
       hidden: `(..., d)`, rows along any number of axes.
-      kernels: a chain of matrices; the logits are `hidden @ kernels[0] @ kernels[1] ...`. The first has the dtype of
-        `hidden`, the others are float32 or wider.
+      kernels: a chain of matrices, of the dtype of `hidden`; the logits are `hidden @ kernels[0] @ kernels[1] ...`.
       shared: named arrays that are the same for every row.
       own: named arrays with one entry per row along their leading axes.
       split: like `own`, for arrays that differ between devices, like the kernels, if the classes are split.

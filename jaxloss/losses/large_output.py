@@ -76,9 +76,12 @@ def linear_cross_entropy(
       z_loss: at least 0: $\zeta$, which keeps the normaliser of the softmax near 1. A number, or an array with one
         value per sample. Class weights and smoothing do not affect this term.
       logit_softcap: above 0: $\kappa$, which the logits approach but do not exceed; no cap if not given.
-      chunk_size: the maximum number of rows per chunk, a Python number of at least 1. None means as many rows as have
-        2²² logits, but at least 128. Temporaries then take twice 16 MiB or, from 32,768 classes on, twice 128 rows of
-        logits. Under automatic sharding, a chunk has rows of every device over which rows are split.
+      chunk_size: the maximum number of rows per chunk, a Python number of at least 1. None means, on a CPU, as many
+        rows as have 2²¹ logits, but at least 128; on a GPU, 2048 rows for each device; on a TPU, half as many rows as
+        features for a kernel in bfloat16 (as many in float32), between 512 and 2048. From 262,144 classes on, it is
+        2²⁹ logits instead. Temporaries are then the gradient of the kernel in float32 and, on a CPU, two or three
+        times the logits of a chunk; on a GPU, a quarter of them, and their gradient in the dtype of the kernel; on a
+        TPU, the logits of a chunk. Under automatic sharding, a chunk has rows of every device.
       axis_name: inside `shard_map`, the mesh axis (or axes) over which the classes are split. `kernel`, `bias`,
         `class_weights` and soft targets are then the columns of this device, the same number on each. `hidden` is the
         same on all devices, and class indices count over all of them. Devices exchange the maximum of a row and one
@@ -89,8 +92,8 @@ def linear_cross_entropy(
 
     Returns:
       The reduced loss, a scalar, the same on every device of `axis_name`; with `reduction="none"`, one loss per sample.
-      NaN for a sample whose class index is out of range. Products are in the wider dtype of `hidden` and `kernel`.
-      Their sums and everything else are in float32 or wider.
+      NaN for a sample whose class index is out of range. Products are in the wider dtype of `hidden` and `kernel`,
+      or in float64 if any array is. Their sums and everything else are in float32 or wider.
 
     Raises:
       ValueError: shapes do not fit, an option is out of its range, `ignore_index` is given with a floating target, no
@@ -167,8 +170,9 @@ def adaptive_log_softmax_with_loss(
 
     Returns:
       The reduced loss, a scalar; with `reduction="none"`, one loss per sample: the negative of PyTorch's `output`. NaN
-      for a sample whose class index is out of range. Products with `hidden` are in the wider dtype of `hidden` and
-      `parameters`. Their sums and everything else are in float32 or wider.
+      for a sample whose class index is out of range. Products are in the wider dtype of `hidden` and `parameters`; on
+      a CPU, and in float16, the second product of a tail is in float32. Sums and everything else are in float32 or
+      wider.
 
     Raises:
       ValueError: shapes do not fit.
