@@ -25,6 +25,7 @@ WIDE = (
     "results/speed/results.md",
     "results/large_output/results.md",
     "results/compiled/results.md",
+    "results/h200/results.md",
 )
 EXTERNAL = re.compile(r"""<(?:script|img|iframe|link[^>]*stylesheet)\b[^>]*(?:src|href)=["']?(?:https?:)?//[^>]*>""")
 # The parts of MathJax that docs/assets/mathjax.js loads, about 2 MB of the 35 MB in the Python package.

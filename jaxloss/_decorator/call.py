@@ -170,7 +170,7 @@ class Call:
             jax.tree.leaves([v for name, v in values.items() if name not in kept and v.dtype != bool])
         )
         if declaration.sees_batch and dtype != jnp.float64:
-            kept.update(name for name in declaration.inputs if name != "target")
+            kept.update(declaration.inputs)
 
         def converted(value: Any) -> Any:
             return jax.tree.map(lambda leaf: leaf.astype(dtype), value)

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from jaxloss._arrays import Vector, compute_dtype, product_dtype
+from jaxloss._arrays import Vector, product_dtype
 from jaxloss._errors import COUNT, as_floating, as_integer, as_number, require_key
 from jaxloss._large_output.cutoffs import tail_features
 from jaxloss._large_output.matmul import Chain
@@ -218,12 +218,17 @@ class AdaptiveSoftmax:
 
 
 def _scores(hidden: Array, *kernels: Array) -> Array:
-    """The product of a chain of matrices, summed in float32 or wider. The first product has the widest input dtype."""
+    """The product of a chain of matrices in the widest of their dtypes, summed in float32 or wider."""
     first = product_dtype([hidden, *kernels])
-    hidden = hidden.astype(first)
-    wide = compute_dtype([hidden])
-    chain = Chain.of(hidden, (kernels[0].astype(first), *(kernel.astype(wide) for kernel in kernels[1:])))
-    return chain.factors(hidden, chain.row_units)[-1]
+
+    def scores(tiling: Tiling, hidden: Array, kernels: tuple[Array, ...]) -> Array:
+        chain = Chain.of(hidden, kernels, wide=tiling.wide)
+        return chain.factors(hidden, chain.row_units)[-1]
+
+    # As in the loss: on some platforms, only the first product is in half precision.
+    return Tilings.of_tail(kernels[-1].shape[1]).per_platform(
+        scores, hidden.astype(first), tuple(kernel.astype(first) for kernel in kernels)
+    )
 
 
 def _head_scores(parameters: AdaptiveSoftmax, hidden: Array) -> tuple[Array, list[Array]]:

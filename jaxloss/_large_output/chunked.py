@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxloss import _numerics as numerics
+from jaxloss._arrays import compute_dtype
 from jaxloss._large_output.loops import Blocks, Groups, Span, in_parts, over_rows, put_at
 from jaxloss._large_output.matmul import Chain
 from jaxloss._large_output.tiling import Tiling, Tilings
@@ -87,7 +88,7 @@ def _losses_of_layer(row: Row, tiling: Tiling, layer: Layer) -> Array:
             del start
             hidden, units, own = part
             *_, logits = chain.factors(hidden, units)
-            return carry, _losses_of_logits(row, logits, layer.shared, own)
+            return carry, _losses_of_logits(row, logits, layer.shared, _widened(own))
 
         carry, losses = in_parts(part_step, carry, block, tiling.parts_of(block[0].shape[1]))
         return carry, losses if inside is None else jnp.where(inside, losses, 0)
@@ -135,16 +136,18 @@ def _weighted_sum_backward(row: Row, tilings: Tilings, kept: Any, cotangent: Arr
 _weighted_sum.defvjp(_weighted_sum_forward, _weighted_sum_backward)
 
 
-def _empty(layer: Layer) -> tuple[Array, tuple[Array, ...]]:
-    """Empty arrays with the dtypes of `hidden` and the kernels."""
-    return jax.tree.map(lambda array: jnp.zeros(0, array.dtype), (layer.hidden, layer.kernels))
+def _empty(layer: Layer) -> Layer:
+    """Empty arrays with the dtypes of the layer."""
+    return jax.tree.map(lambda array: jnp.zeros(0, array.dtype), layer)
 
 
-def _as_inputs(gradients: Layer, inputs: tuple[Array, tuple[Array, ...]]) -> Layer:
-    """Casts the gradients with respect to hidden and kernels to the dtypes of these inputs."""
-    both = (gradients.hidden, gradients.kernels)
-    hidden, kernels = jax.tree.map(lambda gradient, of: gradient.astype(of.dtype), both, inputs)
-    return dataclasses.replace(gradients, hidden=hidden, kernels=kernels)
+def _as_inputs(gradients: Layer, inputs: Layer) -> Layer:
+    """Casts the gradients to the dtypes of the inputs. Integers, and a span, have gradient None."""
+
+    def cast(gradient: Array | None, of: Array) -> Array | None:
+        return None if gradient is None else gradient.astype(of.dtype)
+
+    return jax.tree.map(cast, gradients, dataclasses.replace(inputs, span=None), is_leaf=lambda leaf: leaf is None)
 
 
 def _losses_and_gradients(row: Row, tilings: Tilings, layer: Layer, weights: Array) -> tuple[Array, Layer, Array]:
@@ -187,7 +190,7 @@ def _losses_and_gradients_of_layer(
             return jnp.sum(numerics.product(weights, numerics.finite(losses))), losses
 
         _, *factors, logits = chain.factors(hidden, units)
-        total, pull, losses = jax.vjp(block_sum, logits, shared, floats, weights, has_aux=True)
+        total, pull, losses = jax.vjp(block_sum, logits, shared, _widened(floats), weights, has_aux=True)
         by_logits, by_shared, by_floats, by_weights = pull(jnp.ones_like(total))
         shared_sums, cotangents = carry
         shared_sums = jax.tree.map(lambda *terms: numerics.finite(sum(terms)), shared_sums, by_shared)
@@ -206,9 +209,10 @@ def _losses_and_gradients_of_layer(
         by_hidden, kernel_sums = chain.pulled_back(
             (cotangents, row_units), [hidden, *factors], kernel_sums, tiling.columns
         )
-        if inside is not None:
-            losses, by_weights = (jnp.where(inside, each, 0) for each in (losses, by_weights))
         by_rows = jax.tree.map(numerics.finite, (by_hidden, by_floats, by_weights))
+        if inside is not None:
+            # Everything, because 0 times a NaN in the kernel is NaN.
+            losses, by_rows = jax.tree.map(functools.partial(_zero_unless, inside), (losses, by_rows))
         return (shared_sums, kernel_sums, cotangents if n_parts > 1 else None), (losses, by_rows)
 
     kernel = chain.kernels[-1]
@@ -251,6 +255,17 @@ def _division(layer: Layer, tiling: Tiling) -> tuple[Groups, Blocks]:
     groups = Groups.of(batch_shape, chunk_size, devices)
     rows = math.prod(batch_shape) // groups.count
     return groups, Blocks.of(rows, max(chunk_size // groups.count, 1), tiling.parts)
+
+
+def _zero_unless(inside: Array, rows: Array) -> Array:
+    """Arrays `(partial sums, rows, ...)` with 0 in the rows that are not inside."""
+    return jnp.where(jnp.expand_dims(inside, range(1, rows.ndim - 1)), rows, 0)
+
+
+def _widened(arrays: Arrays) -> Arrays:
+    """Soft targets in float32 or wider, of a chunk at a time: those of all rows would be as large as the logits."""
+    is_floating = {name: jnp.issubdtype(array.dtype, jnp.floating) for name, array in arrays.items()}
+    return {name: each.astype(compute_dtype([each])) if is_floating[name] else each for name, each in arrays.items()}
 
 
 def _losses_of_logits(row: Row, logits: Array, shared: Arrays, own: Arrays, *, per_sum: bool = False) -> Array:

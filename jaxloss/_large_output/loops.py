@@ -57,10 +57,6 @@ class Groups:
             left //= sums[-1]
         return Groups(shape, tuple(groups), tuple(sums))
 
-    @staticmethod
-    def one(shape: tuple[int, ...]) -> Groups:
-        return Groups(shape, (1,) * len(shape), (1,) * len(shape))
-
     @property
     def count(self) -> int:
         return math.prod(self.groups)
@@ -129,6 +125,8 @@ class Blocks:
     @staticmethod
     def of(length: int, size: int, parts: int = 1) -> Blocks:
         """As few blocks of at most this size as possible, each divisible into this many parts if there is room."""
+        if not length:
+            return Blocks(0, 0, 0)
         parts = parts if parts <= min(size, length) else 1
         count = -(-length // (size // parts * parts))
         while True:

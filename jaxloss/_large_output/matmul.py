@@ -94,7 +94,7 @@ class Chain:
 def _product(x: Array, y: Array, unit: Array) -> Array:
     x = x.astype(y.dtype)
     if _is_narrow(y):
-        return _sums(x, y, ((-1,), (0,)))  # no sum of products of such small numbers overflows
+        return _sums(x, y, ((-1,), (0,)))  # no sum of products in so small a range overflows
     return _in_units(_sums(x * unit.astype(x.dtype), y, ((-1,), (0,))), unit)
 
 
@@ -126,8 +126,8 @@ def _pulled_back(
         x = wide * sum_unit
     x = x.astype(y.dtype)
 
-    def product(x: Array, rows: int, cotangent: Array) -> Array:
-        part = _sums(x, cotangent, ((rows,), (1,)), batch=True)
+    def product(x: Array, row_axis: int, cotangent: Array) -> Array:
+        part = _sums(x, cotangent, ((row_axis,), (1,)), batch=True)
         part = part if sum_unit is None else part / sum_unit
         return part.reshape(part.shape[-by_y.ndim :])
 

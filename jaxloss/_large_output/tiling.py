@@ -12,8 +12,9 @@ On a GPU or TPU, the products must be bound by arithmetic. A chunk of r rows rea
     TFLOP/s in bfloat16, GB/s     650, 2900   180, 750   470, 1450
     r = 4 · FLOP/s ÷ (B/s)        900        960       1300
 
-rows. A chunk has 2048, or fewer where there would be more than 2²⁹ logits. What is then in memory is the kernel's
-gradient in float32, and on a
+rows. A chunk has 2048. It has fewer where there would be more than 2²⁹ logits, and more where there would be less than
+2²⁴, for which a step of the loop takes longer than its work. What is then in memory is the gradient of the kernel in
+float32, and on a
 
 - GPU, a quarter of the logits in float32, and the gradient of all logits of the chunk in the kernel's dtype. With all
   logits in float32, a step takes 1 to 4 % less on an H200, and twice the memory.
@@ -21,7 +22,7 @@ gradient in float32, and on a
   rows than make the logits as large as the kernel's gradient in its own dtype, d/2 in bfloat16, but at least 512. XLA
   then puts the logits where the result will be.
 
-A user's `chunk_size` counts the rows of all devices, the default those of each.
+There, the default counts the rows of each device. On a CPU, it counts those of all, as a user's `chunk_size` does.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from typing import Any
 from jax import Array, lax
 
 _CPU_LOGITS, _COLUMNS = 2**21, 4096
-_ROWS, _TAIL_ROWS, _LEAST_LOGITS, _MOST_LOGITS = 2048, 2048, 2**24, 2**29
+_ROWS, _LEAST_LOGITS, _MOST_LOGITS = 2048, 2**24, 2**29
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,20 +70,21 @@ class Tilings:
 
     cpu: Tiling
     tpu: Tiling
-    gpu: Tiling
+    other: Tiling
 
     @staticmethod
     def of(kernel: Array, chunk_size: int | None = None) -> Tilings:
         """The tilings of a kernel `(d, c)`, with chunks of at most `chunk_size` rows if it is given."""
         d, c = kernel.shape
         # At least 128 rows on a CPU: with fewer, products are slow.
-        cpu = max(_CPU_LOGITS // c, 128)
-        tpu = gpu = max(min(_ROWS, _MOST_LOGITS // c), _LEAST_LOGITS // c, 128)
-        tpu = min(tpu, max(d * kernel.dtype.itemsize // 4, 512))
+        on_cpu = max(_CPU_LOGITS // c, 128)
+        elsewhere = max(min(_ROWS, _MOST_LOGITS // c), _LEAST_LOGITS // c, 128)
+        on_tpu = min(elsewhere, max(d * kernel.dtype.itemsize // 4, 512))
+        per_device = chunk_size is None
         return Tilings(
-            Tiling(chunk_size or cpu, columns=_COLUMNS),
-            Tiling(chunk_size or tpu, per_device=chunk_size is None, peeled=True),
-            Tiling(chunk_size or gpu, per_device=chunk_size is None, parts=4, peeled=True),
+            cpu=Tiling(chunk_size or on_cpu, columns=_COLUMNS),
+            tpu=Tiling(chunk_size or on_tpu, per_device=per_device, peeled=True),
+            other=Tiling(chunk_size or elsewhere, per_device=per_device, parts=4, peeled=True),
         )
 
     @staticmethod
@@ -92,12 +94,12 @@ class Tilings:
         On average, the last block is half empty.
         """
         cpu = min(max(_CPU_LOGITS // n_classes, 64), 128)
-        other = Tiling(min(_TAIL_ROWS, max(_MOST_LOGITS // n_classes, 128)))
-        return Tilings(Tiling(cpu, columns=_COLUMNS, wide=True), other, other)
+        other = Tiling(min(_ROWS, max(_MOST_LOGITS // n_classes, 128)))
+        return Tilings(cpu=Tiling(cpu, columns=_COLUMNS, wide=True), tpu=other, other=other)
 
     def per_platform(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """`function(tiling, *arguments)`, with the tiling of the platform that the program is lowered for."""
-        tilings = {"cpu": self.cpu, "tpu": self.tpu, "default": self.gpu}
+        tilings = {"cpu": self.cpu, "tpu": self.tpu, "default": self.other}
         return lax.platform_dependent(
             *arguments, **{platform: functools.partial(function, tiling) for platform, tiling in tilings.items()}
         )
