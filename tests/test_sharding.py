@@ -146,6 +146,20 @@ def test_split_rows_send_two_sums_and_the_gradient_of_the_kernel(devices):
     assert sent(compiled) == {"all-reduce": 8 + 4 * d * c}
 
 
+@pytest.mark.parametrize("devices", [(8,), (4, 2), (2, 3)], ids=str)
+def test_automatic_sharding_sends_the_gradient_of_the_kernel_once(devices):
+    """With several chunks, and without a context that names the mesh."""
+    n, d, c = 96, 16, 32
+    rows = NamedSharding(mesh(*devices), PartitionSpec("data"))
+    hidden = jax.ShapeDtypeStruct((n, d), jnp.float32, sharding=rows)
+    target = jax.ShapeDtypeStruct((n,), jnp.int32, sharding=rows)
+    kernel = jax.ShapeDtypeStruct((d, c), jnp.float32, sharding=NamedSharding(mesh(*devices), SAME))
+    loss = jax.value_and_grad(lambda *a: jaxloss.linear_cross_entropy(*a, chunk_size=24), (0, 1))
+    compiled = jax.jit(loss).lower(hidden, kernel, target).compile()
+    assert set(sent(compiled)) == {"all-reduce"}
+    assert 4 * d * c <= sent(compiled)["all-reduce"] <= 4 * d * c + 64  # and a few numbers
+
+
 GATHERED_BEFORE = [
     ((8, 64), 8, 32),
     ((64, 8), 8, 32),
