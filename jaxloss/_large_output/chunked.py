@@ -194,7 +194,7 @@ def _losses_and_gradients_of_layer(
         by_logits, by_shared, by_floats, by_weights = pull(jnp.ones_like(total))
         shared_sums, cotangents = carry
         shared_sums = jax.tree.map(lambda *terms: numerics.finite(sum(terms)), shared_sums, by_shared)
-        narrowed, row_units = chain.narrowed(by_logits)
+        narrowed, row_units = chain.narrowed(by_logits, tiling.columns)
         cotangents = narrowed if n_parts == 1 else put_at(cotangents, start, narrowed, axis=1)
         return (shared_sums, cotangents), (losses, by_floats, by_weights, factors, row_units)
 

@@ -63,9 +63,12 @@ class Chain:
             factors.append(_product(x, kernel, _product_unit(_bound(x, axis=-1), bound, kernel)))
         return factors
 
-    def narrowed(self, cotangent: Array) -> tuple[Array, Array | None]:
-        """The cotangent of the result in the dtype of the last product; and its units, if each row has its own."""
-        return _narrowed(cotangent, self.kernels[-1], self.units[-1])
+    def narrowed(self, cotangent: Array, columns: int | None) -> tuple[Array, Array | None]:
+        """The cotangent of the result in the dtype of the last product; and its units, if each row has its own.
+
+        If the product is computed in blocks of columns, the cotangent may still be as it was.
+        """
+        return _narrowed(cotangent, self.kernels[-1], self.units[-1], columns)
 
     def pulled_back(
         self, narrowed: tuple[Array, Array | None], factors: list[Array], sums: tuple[Array, ...], columns: int | None
@@ -79,7 +82,7 @@ class Chain:
         cotangent = narrowed[0]
         for i in reversed(range(last + 1)):
             if i < last:
-                narrowed = _narrowed(cotangent, self.kernels[i], self.units[i])
+                narrowed = _narrowed(cotangent, self.kernels[i], self.units[i], columns)
             cotangent, by_row = narrowed
             unit = self.units[i] if by_row is None else by_row
             cotangent, added[i] = _pulled_back(cotangent, unit, factors[i], self.kernels[i], sums[i], columns)
@@ -103,11 +106,17 @@ def _product_unit(x_bounds: Array, y_bound: Array, y: Array) -> Array:
     return _unit(x_bounds, y_bound, len(y))
 
 
-def _narrowed(cotangent: Array, y: Array, unit: Array) -> tuple[Array, Array | None]:
+def _limited(cotangent: Array, y: Array, unit: Array) -> Array:
+    """The cotangent of `x @ y` in the dtype of y and in this unit."""
+    limit = _limit(y)
+    return (jnp.clip(cotangent, -limit, limit) * unit).astype(y.dtype)
+
+
+def _narrowed(cotangent: Array, y: Array, unit: Array, columns: int | None) -> tuple[Array, Array | None]:
     """The cotangent of `x @ y` in the dtype of y and in this unit; if the dtype is narrow, in a unit of each row."""
     if not _is_narrow(y):
-        limit = _limit(y)
-        return (jnp.clip(cotangent, -limit, limit) * unit).astype(y.dtype), None
+        # Blocks of columns are limited one by one: XLA:CPU would write all columns to memory.
+        return (_limited(cotangent, y, unit) if columns is None else cotangent), None
     # Cotangents may be of any size: a mean over many rows makes them small, a loss scale makes them large.
     cotangent = numerics.finite(cotangent)
     unit = _to_fill(y.dtype, jnp.max(jnp.abs(cotangent), axis=-1, keepdims=True))
@@ -141,6 +150,7 @@ def _pulled_back(
     def step(carry: Any, start: Array | int, block: Any, inside: Array | None) -> Any:
         (by_x, by_y), (cotangent, y) = carry, block
         cotangent = cotangent if inside is None else jnp.where(inside, cotangent, 0)
+        cotangent = cotangent if _is_narrow(y) else _limited(cotangent, y, unit)
         by_y = add_at(by_y, start, product(transposed, 2, cotangent), axis=by_y.ndim - 1)
         return by_x + _sums(cotangent, y[0], ((-1,), (1,))), by_y
 

@@ -79,9 +79,9 @@ def linear_cross_entropy(
       chunk_size: the maximum number of rows per chunk, a Python number of at least 1. None means, on a CPU, as many
         rows as have 2²¹ logits, but at least 128; on a GPU, 2048 rows for each device; on a TPU, half as many rows as
         features for a kernel in bfloat16 (as many in float32), between 512 and 2048. From 262,144 classes on, it is
-        2²⁹ logits instead. Temporaries are then the gradient of the kernel in float32 and, on a CPU, two or three
-        times the logits of a chunk; on a GPU, a quarter of them, and their gradient in the dtype of the kernel; on a
-        TPU, the logits of a chunk. Under automatic sharding, a chunk has rows of every device.
+        2²⁹ logits instead. Temporaries are then the gradient of the kernel in float32 and, on a CPU, twice the logits
+        of a chunk; on a GPU, a quarter of them, and their gradient in the dtype of the kernel; on a TPU, the logits of
+        a chunk. Under automatic sharding, a chunk has rows of every device.
       axis_name: inside `shard_map`, the mesh axis (or axes) over which the classes are split. `kernel`, `bias`,
         `class_weights` and soft targets are then the columns of this device, the same number on each. `hidden` is the
         same on all devices, and class indices count over all of them. Devices exchange the maximum of a row and one
