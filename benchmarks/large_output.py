@@ -22,7 +22,6 @@ from benchmarks.measuring import (
     product_rate,
     temporaries,
     timed,
-    timed_apart,
     torch_device,
 )
 from benchmarks.peers import output_layers
@@ -53,13 +52,10 @@ def large_output(quick: bool) -> Rows:
         return
     shapes = [(2048, 256, 32000), (4096, 128, 50257), *((1024, 64, c) for c in (1000, 10_000, 100_000, 1_000_000))]
     for n, d, c in [(512, 64, c) for c in (800, 8000, 80_000)] if quick else shapes:
-        hidden, kernel, target = layer(n, d, c)
         label = f"({n}, {d}, {c})"
-        calls = calls_of_layer(hidden, kernel, target, 2**28)
+        calls = calls_of_layer(layer(n, d, c), 2**28)
         yield from leave_out_unfit(label, calls)
-        candidates: Candidates = {name: jitted(f, *arrays) for name, (f, arrays) in calls.items()}
-        if torch_device() and n * c < 2**28:
-            candidates = {**candidates, "torch": torch_layer(hidden, kernel, target)}
+        candidates = candidates_of(calls, n * c < 2**28)
         series = f"{n} samples of {d} features, by classes"
         calls_per_round = max(1, min(20, 2**24 // (n * c)))
         number = 3 if quick else 5
@@ -77,13 +73,10 @@ def large_output_on_accelerators(quick: bool) -> Rows:
     """Layers in bfloat16: time, temporary memory, and the measured peak beside the inputs."""
     dtype = "bfloat16"
     for n, d, c in [(512, 256, 8000)] if quick else LAYERS:
-        hidden, kernel, target = layer(n, d, c, dtype)
         label = f"({n}, {d}, {c}) {dtype}"
-        calls = calls_of_layer(hidden, kernel, target, 2**33)
+        calls = calls_of_layer(layer(n, d, c, dtype), 2**33)
         yield from leave_out_unfit(label, calls)
-        candidates: Candidates = {name: jitted(f, *arrays) for name, (f, arrays) in calls.items()}
-        if torch_device() and n * c < 2**31:
-            candidates = {**candidates, "torch": torch_layer(hidden, kernel, target)}
+        candidates = candidates_of(calls, n * c < 2**31)
         seconds = seconds_of_products(n, d, c, dtype)
         guess = estimated(f"linear_cross_entropy {label}")
         yield timed(label, candidates, 3 if quick else 5, seconds=seconds, estimated=guess)
@@ -99,9 +92,9 @@ def large_output_on_accelerators(quick: bool) -> Rows:
 Calls = dict[str, tuple[Callable[..., Any], tuple[Any, ...]]]
 
 
-def calls_of_layer(hidden: jax.Array, kernel: jax.Array, target: jax.Array, most_logits: int) -> Calls:
+def calls_of_layer(arrays: Arrays, most_logits: int) -> Calls:
     """By candidate, value and gradients of a layer, and their arguments; all logits are held if there are fewer."""
-    arrays = (hidden, kernel, target)
+    _, kernel, target = arrays
     losses = {"jaxloss": jaxloss.linear_cross_entropy}
     if target.size * kernel.shape[1] < most_logits:
         losses["logits in memory"] = plain
@@ -109,8 +102,16 @@ def calls_of_layer(hidden: jax.Array, kernel: jax.Array, target: jax.Array, most
             losses |= on_accelerators()
     calls: Calls = {name: (with_gradients(loss), arrays) for name, loss in losses.items()}
     for name, peer in output_layers().items():
-        calls[name] = (with_gradients(peer.loss), peer.arguments(hidden, kernel, target))
+        calls[name] = (with_gradients(peer.loss), peer.arguments(*arrays))
     return calls
+
+
+def candidates_of(calls: Calls, with_torch: bool) -> Candidates:
+    """The calls of a layer, compiled; with PyTorch's on the arguments of the first, if it is there and wanted."""
+    candidates: Candidates = {name: jitted(function, *arrays) for name, (function, arrays) in calls.items()}
+    if with_torch and torch_device():
+        candidates = {**candidates, "torch": torch_layer(*calls["jaxloss"][1])}
+    return candidates
 
 
 def on_accelerators() -> dict[str, Callable[..., Any]]:
@@ -209,7 +210,7 @@ def adaptive_softmax(quick: bool) -> Rows:
     candidates: Candidates = {name: jitted(f, *arguments) for name, (f, arguments) in calls.items()}
     if torch_device():
         candidates = {**candidates, "torch": torch_adaptive(hidden, softmax, target)}
-    yield timed_apart(f"({n}, {d}, {c}), cutoffs {cutoffs}", candidates, 3 if quick else 5)
+    yield timed(f"({n}, {d}, {c}), cutoffs {cutoffs}", candidates, 3 if quick else 5, apart=True)
     kept = {name: temporaries(f, arguments) / 2**20 for name, (f, arguments) in calls.items()}
     yield Row(f"({n}, {d}, {c}), cutoffs {cutoffs}", kept, "MiB")
 

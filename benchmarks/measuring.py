@@ -176,32 +176,17 @@ def timed(
     calls: int = 1,
     unit: str = "ms",
     seconds: float | None = None,
+    *,
+    apart: bool = False,
     **fields: Any,
 ) -> Row:
-    """Medians over `number` rounds; `seconds` is the time that the roofline of the machine allows for the same work."""
-    return summary(label, rounds(candidates, number, calls), unit, seconds, **fields)
+    """Medians over `number` rounds; `seconds` is the time that the roofline of the machine allows for the same work.
 
-
-def timed_apart(
-    label: str,
-    candidates: Candidates,
-    number: int,
-    calls: int = 1,
-    unit: str = "ms",
-    seconds: float | None = None,
-    **fields: Any,
-) -> Row:
-    """As `timed`, but all rounds of a candidate run before those of the next.
-
-    This is for candidates that free gigabytes. The system takes the memory back, and the page faults of the next
-    candidate in turn would double its time.
+    With `apart`, all rounds of a candidate run before those of the next. This is for candidates that free gigabytes.
+    The system takes the memory back, and the page faults of the next candidate in turn would double its time.
     """
-    apart = [rounds({name: call}, number, calls) for name, call in candidates.items()]
-    return summary(label, {name: each for one in apart for name, each in one.items()}, unit, seconds, **fields)
-
-
-def summary(label: str, times: Mapping[str, np.ndarray], unit: str, seconds: float | None, **fields: Any) -> Row:
-    """The row of these seconds per call of each candidate in each round."""
+    turns = [{name: call} for name, call in candidates.items()] if apart else [candidates]
+    times = {name: each for turn in turns for name, each in rounds(turn, number, calls).items()}
     medians, spread = medians_and_spread(times, unit)
     fitting = [name for name, median in medians.items() if not math.isnan(median)]
     share = {} if seconds is None else {name: seconds / UNITS[unit] / medians[name] for name in fitting}

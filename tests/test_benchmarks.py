@@ -18,7 +18,7 @@ from benchmarks.accuracy import errors, exact
 from benchmarks.accuracy_cases import CASES, Case
 from benchmarks.compiled_cases import cases, realistic
 from benchmarks.devices import DEVICES, Device, Estimate, with_compiler
-from benchmarks.measuring import timed, timed_apart
+from benchmarks.measuring import timed
 from benchmarks.peers import OutputLayer
 from benchmarks.results import Note, Results, Row, moved
 
@@ -157,7 +157,7 @@ def test_a_peer_that_is_wrong_or_fails_is_named_and_left_out(monkeypatch, on_cpu
     layers = {name: OutputLayer(loss) for name, loss in {**peers, "broken": fails}.items()}
     monkeypatch.setattr(large_output, "output_layers", lambda: layers)
     monkeypatch.setattr(large_output, "on_cpu", lambda: on_cpu)
-    calls = large_output.calls_of_layer(*large_output.layer(8, 4, 10), most_logits=100)
+    calls = large_output.calls_of_layer(large_output.layer(8, 4, 10), most_logits=100)
     notes = [note.text for note in large_output.leave_out_unfit("x", calls)]
     assert notes[0].startswith("x: wrong is left out; its loss is ")
     assert notes[1] == "x: broken is left out; it fails with NotImplementedError: no kernel"
@@ -172,26 +172,28 @@ def test_an_accelerator_runs_queued_calls_on_copies_of_their_inputs(monkeypatch)
     monkeypatch.setattr(measuring, "CACHE", 3 * 32)
     monkeypatch.setattr(jax, "jit", lambda function: function)
     call = measuring.jitted(given.append, np.arange(8, dtype=np.float32))
-    row = timed_apart("x", {"jaxloss": call, "peer": lambda: 1}, 2, seconds=1e-9)
+    row = timed("x", {"jaxloss": call, "peer": lambda: 1}, 2, seconds=1e-9, apart=True)
     assert len({id(array) for array in given}) == 3
     assert len(given) > 2 * 2  # more than one call in a round
     assert row.spread.keys() == row.share.keys() == {"jaxloss", "peer"}
 
 
-@pytest.mark.parametrize("timed", [timed, timed_apart])
-def test_a_candidate_without_enough_memory_is_not_timed(timed):
+@pytest.mark.parametrize("apart", [False, True])
+def test_a_candidate_without_enough_memory_is_not_timed(apart):
     def fails(message):
         def call():
             raise RuntimeError(message)
 
         return call
 
-    row = timed("x", {"jaxloss": lambda: 1, "peer": fails("RESOURCE_EXHAUSTED: Out of memory")}, 1, seconds=1e-9)
+    row = timed(
+        "x", {"jaxloss": lambda: 1, "peer": fails("RESOURCE_EXHAUSTED: Out of memory")}, 1, seconds=1e-9, apart=apart
+    )
     assert math.isnan(row.measured["peer"])
     assert row.spread.keys() == row.share.keys() == {"jaxloss"}
     assert row.numbers()["peer"] == "nan"
     with pytest.raises(RuntimeError, match="broken"):
-        timed("x", {"jaxloss": fails("broken")}, 1)
+        timed("x", {"jaxloss": fails("broken")}, 1, apart=apart)
 
 
 def test_results_are_added_to_those_of_other_benchmarks(tmp_path):

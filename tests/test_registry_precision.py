@@ -10,16 +10,12 @@ from tests.drawing import SHAPE, Floats, draw, each_half, each_row, each_variant
 COTANGENTS = (1e-8, 1e-5, 1.0, 2.0**17)
 
 
-def as_dtype(arrays, dtype):
-    return tuple(a.astype(dtype) if a.dtype.kind == "f" else a for a in arrays)
-
-
 @each_row
 @each_half
 def test_half_precision_gradients_for_cotangents_of_any_size(row, dtype):
     """As a mean over many samples makes them small, and the scale of a loss large."""
     info = jnp.finfo(dtype)
-    floats = Floats(as_dtype(draw(row, (6,)), dtype))
+    floats = Floats(draw(row, (6,), dtype))
 
     @jax.jit
     def gradients(values, cotangent):
@@ -52,7 +48,7 @@ def test_the_value_beside_a_gradient_is_the_value_alone(row, variant, extreme):
     options = row.options[variant]
     pairs = np.array([[0.5, 3e38], [3e38, -3e38], [1e20, -1e-30], [-50, 90]], np.float32)
     arrays = row.extreme_arrays(*pairs.T, options) if extreme else draw(row)
-    floats = Floats(as_dtype(arrays, np.float32))
+    floats = Floats(tuple(widened(a, np.float32) for a in arrays))
 
     for i in range(len(pairs) if extreme else 1):
         # One sample at a time: a sum of infinities of both signs would be NaN.
@@ -70,8 +66,7 @@ def test_the_value_beside_a_gradient_is_the_value_alone(row, variant, extreme):
 def test_float64_beside_float32_computes_in_float64(row, variant):
     options = row.options[variant]
     with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
-        arrays = as_dtype(draw(row, dtype=np.float64), np.float32)
-        weights = np.asarray(weights_and_mask(arrays_shape(row, arrays, options))[0], np.float64)
+        arrays, weights = draw(row), weights_and_mask()[0].astype(np.float64)
 
         def run(arrays, weights):
             floats = Floats(arrays)
@@ -88,8 +83,3 @@ def test_float64_beside_float32_computes_in_float64(row, variant):
         for got, wanted in zip(gradients, wide_gradients, strict=True):
             assert got.dtype == np.float32
             np.testing.assert_allclose(got, wanted, rtol=1e-6, atol=1e-7)
-
-
-def arrays_shape(row, arrays, options):
-    """The shape of the losses."""
-    return jax.eval_shape(lambda *a: row.loss(*a, **options, reduction="none"), *arrays).shape

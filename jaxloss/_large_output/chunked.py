@@ -91,7 +91,7 @@ def _losses_of_layer(row: Row, tiling: Tiling, layer: Layer) -> Array:
             return carry, _losses_of_logits(row, logits, layer.shared, _widened(own))
 
         carry, losses = in_parts(part_step, carry, block, tiling.parts_of(block[0].shape[1]))
-        return carry, losses if inside is None else jnp.where(inside, losses, 0)
+        return carry, losses if inside is None else _zero_unless(inside, losses)
 
     zeros = wide_zeros(layer.hidden.shape[:-1], layer.hidden, _axes_of_losses(layer))
     rows = (layer.hidden, chain.row_units, {**layer.own, **layer.split})
@@ -153,8 +153,7 @@ def _as_inputs(gradients: Layer, inputs: Layer) -> Layer:
 def _losses_and_gradients(row: Row, tilings: Tilings, layer: Layer, weights: Array) -> tuple[Array, Layer, Array]:
     """The losses, and the gradients of their weighted sum w.r.t. the layer and the weights, in float32 or wider."""
     of_layer = _losses_and_gradients_of_layer if layer.span is None else _losses_and_gradients_of_span
-    losses, gradients, by_weights = tilings.per_platform(functools.partial(of_layer, row), layer, weights)
-    return losses, gradients, by_weights
+    return tilings.per_platform(functools.partial(of_layer, row), layer, weights)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))
@@ -202,7 +201,7 @@ def _losses_and_gradients_of_layer(
         shared_sums, kernel_sums, cotangents = carry
         hidden, units, floats, others, weights = block
         if inside is not None:
-            hidden, weights = jnp.where(inside[:, None], hidden, 0), jnp.where(inside, weights, 0)
+            hidden, weights = _zero_unless(inside, hidden), _zero_unless(inside, weights)
         (shared_sums, cotangents), (losses, by_floats, by_weights, factors, row_units) = in_parts(
             part_step, (shared_sums, cotangents), (hidden, units, floats, others, weights), n_parts
         )

@@ -263,4 +263,4 @@ def put_at(whole: Array, start: Array | int, part: Array, axis: int) -> Array:
 def add_at(whole: Array, start: Array | int, part: Array, axis: int) -> Array:
     """Adds a block to an array, beginning at `start`."""
     old = lax.dynamic_slice_in_dim(whole, start, part.shape[axis], axis)
-    return lax.dynamic_update_slice_in_dim(whole, old + part, start, axis)
+    return put_at(whole, start, old + part, axis)

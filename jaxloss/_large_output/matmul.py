@@ -48,7 +48,7 @@ class Chain:
             kernels = (kernels[0], *(kernel.astype(compute_dtype([kernel])) for kernel in kernels[1:]))
         bounds, units = tuple(_or_zero(_bound(kernel)) for kernel in kernels), []
         row_bounds, n_rows = _bound(hidden, axis=-1), math.prod(hidden.shape[:-1])
-        row_units = _product_unit(row_bounds, bounds[0], kernels[0])
+        row_units = _unit(row_bounds, bounds[0], len(kernels[0]))  # one per row, so that a NaN stays in its row
         x_bound = jnp.max(_or_zero(row_bounds), initial=0)
         for kernel, bound in zip(kernels, bounds, strict=True):
             units.append(_gradient_unit(x_bound, bound, n_rows, kernel))
@@ -60,7 +60,7 @@ class Chain:
         factors = [hidden, _product(hidden, self.kernels[0], row_units)]
         for kernel, bound in zip(self.kernels[1:], self.bounds[1:], strict=True):
             x = factors[-1]
-            factors.append(_product(x, kernel, _product_unit(_bound(x, axis=-1), bound, kernel)))
+            factors.append(_product(x, kernel, _unit(_bound(x, axis=-1), bound, len(kernel))))
         return factors
 
     def narrowed(self, cotangent: Array, columns: int | None) -> tuple[Array, Array | None]:
@@ -99,11 +99,6 @@ def _product(x: Array, y: Array, unit: Array) -> Array:
     if _is_narrow(y):
         return _sums(x, y, ((-1,), (0,)))  # no sum of products in so small a range overflows
     return _in_units(_sums(x * unit.astype(x.dtype), y, ((-1,), (0,))), unit)
-
-
-def _product_unit(x_bounds: Array, y_bound: Array, y: Array) -> Array:
-    """The unit of each row of x in `x @ y`. One per row, so that a NaN stays in its row."""
-    return _unit(x_bounds, y_bound, len(y))
 
 
 def _limited(cotangent: Array, y: Array, unit: Array) -> Array:

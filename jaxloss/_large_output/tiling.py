@@ -99,7 +99,8 @@ class Tilings:
 
     def per_platform(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """`function(tiling, *arguments)`, with the tiling of the platform that the program is lowered for."""
-        tilings = {"cpu": self.cpu, "tpu": self.tpu, "default": self.other}
+        own = {platform: tiling for platform in ("cpu", "tpu") if (tiling := getattr(self, platform)) != self.other}
+        tilings = {**own, "default": self.other}  # each is traced, so no tiling twice
         return lax.platform_dependent(
             *arguments, **{platform: functools.partial(function, tiling) for platform, tiling in tilings.items()}
         )
