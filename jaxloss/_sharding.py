@@ -49,8 +49,13 @@ def wide_zeros(shape: tuple[int, ...], like: Array, axes: set[Any]) -> Array:
 
 
 def wide_zeros_like(array: Array, *first: int) -> Array:
-    """Zeros in float32 or wider that vary over the same mesh axes as the array, with these axes before its own."""
-    return wide_zeros((*first, *array.shape), array, varying_axes(array))
+    """Zeros in float32 or wider with the sharding of the array; with these axes before its own, without it.
+
+    Inside `shard_map`, they vary over the same mesh axes.
+    """
+    if first:
+        return wide_zeros((*first, *array.shape), array, varying_axes(array))
+    return vary_over(jnp.zeros_like(array, compute_dtype([array])), varying_axes(array))
 
 
 def automatic_mesh(tree: Any) -> AbstractMesh | None:

@@ -11,10 +11,12 @@ from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from jaxloss import _numerics as numerics
-from jaxloss._arrays import is_known
+from jaxloss._arrays import ARRAY_TYPES, compute_dtype, is_known, unwrapped
+from jaxloss._compensated import Compensated
 from jaxloss._errors import as_any_array, require_broadcast
 
 Name = Literal["none", "sum", "mean", "weighted_mean", "batchmean", "total"]
@@ -28,16 +30,19 @@ class Total:
     r"""The summed loss and the summed normaliser of a batch, for a mean over many batches.
 
     Totals form a commutative monoid: `+` is associative and commutative up to rounding, with `Total.zero()` as its
-    identity. They can be accumulated by `lax.scan` over micro-batches, by `.psum` over devices, or in Python.
+    identity. They can be accumulated by `lax.scan` over micro-batches, by `.psum` over devices, or in Python. Sums are
+    compensated: they keep what they round off, and hold over any number of batches. Counts are exact up to 2^47 in
+    float32.
 
     $$\text{mean} = \frac{\sum_{\text{batches}} \sum_i w_i l_i}{\sum_{\text{batches}} \sum_i n_i}$$
 
     Args:
       loss: scalar, the sum of the weighted losses.
       normaliser: scalar, the sum of the normalisers: the number of counted samples, or the sum of their class weights.
+      rounded_off: what the two sums rounded off, a pair of scalars that `mean` adds to them; 0 if not given.
 
     Returns:
-      A pytree of two scalars.
+      A pytree of four scalars.
 
     Raises:
       TypeError: the other operand of `+` is not a Total.
@@ -57,11 +62,16 @@ class Total:
 
     loss: Array
     normaliser: Array
+    rounded_off: tuple[Array, Array] = None  # pyright: ignore[reportAssignmentType]
+
+    def __post_init__(self) -> None:
+        if self.rounded_off is None:
+            object.__setattr__(self, "rounded_off", (_zero_like(self.loss), _zero_like(self.normaliser)))
 
     @staticmethod
     def zero(dtype: Any = None) -> "Total":
         """The identity of `+`. `dtype` is the dtype of the losses, by default JAX's default float."""
-        # Two arrays, because a donated carry must not hold the same buffer twice.
+        # Different arrays, because a donated carry must not hold the same buffer twice.
         dtype = jnp.result_type(float) if dtype is None else _floating_dtype(dtype)
         return Total(jnp.zeros((), dtype), jnp.zeros((), dtype))
 
@@ -70,8 +80,8 @@ class Total:
             return NotImplemented
         mine, its = self._checked("+"), other._checked("+")
         for one, another in zip(mine, its, strict=True):
-            require_broadcast("Total.+", one=one, other=another)
-        return Total(mine[0] + its[0], mine[1] + its[1])
+            require_broadcast("Total.+", one=one.rounded, other=another.rounded)
+        return _total(*_added(mine, its))
 
     def __radd__(self, other: object) -> "Total":
         # Python's sum() starts from 0.
@@ -79,13 +89,13 @@ class Total:
 
     def mean(self) -> Array:
         """The mean loss over everything that was added; 0 with zero gradient if no sample was counted."""
-        return numerics.ratio(*self._checked("mean"))
+        return _mean(self._checked("mean"))
 
     def psum(self, axis_name: Any) -> "Total":
         """The total over every device along `axis_name`, inside `shard_map`, `pmap` or a named `vmap`."""
         parts = self._checked("psum")
         try:
-            return Total(*jax.lax.psum(parts, axis_name))
+            return _total(*(part.psum(axis_name) for part in parts))
         except (NameError, TypeError, ValueError):
             message = (
                 f"Total.psum: there is no axis {axis_name!r} here; give one that shard_map, pmap or vmap maps over"
@@ -100,21 +110,54 @@ class Total:
         except (TypeError, ValueError, jax.errors.JAXTypeError):  # not numbers, several numbers, or traced
             return f"Total(loss={self.loss!r}, normaliser={self.normaliser!r})"
 
-    def _checked(self, method: str) -> tuple[Array, Array]:
-        """Both parts as arrays; raises an error if they are not real numbers or do not broadcast.
+    def _checked(self, method: str) -> tuple[Compensated, Compensated]:
+        """Both sums; raises an error if they are not real numbers or do not broadcast.
 
         Checked on use and not on creation, because the parts of a pytree may be anything.
         """
         parts: list[Array] = []
-        for name in ("loss", "normaliser"):
-            part = getattr(self, name)
+        for name, part in zip(_PARTS, (self.loss, self.normaliser, *self.rounded_off), strict=True):
             parts.append(as_any_array(f"Total.{method}", name, part))
             dtype = parts[-1].dtype
             is_number = any(jnp.issubdtype(dtype, kind) for kind in (jnp.floating, jnp.integer))
             if not is_number or dtype.itemsize == 1:  # JAX does not promote 8-bit dtypes
                 raise TypeError(f"Total.{method}: {name} has dtype {dtype} but takes real numbers of 16 bits or more")
-        require_broadcast(f"Total.{method}", loss=parts[0], normaliser=parts[1])
-        return parts[0], parts[1]
+        require_broadcast(f"Total.{method}", **dict(zip(_PARTS, parts, strict=True)))
+        loss, normaliser, *rests = parts
+        # An integer has no digits beyond its last.
+        dtype = compute_dtype([part for part in parts if jnp.issubdtype(part.dtype, jnp.floating)])
+        loss, normaliser = (
+            Compensated(part, rest) if jnp.issubdtype(part.dtype, jnp.floating) else Compensated.of_integer(part, dtype)
+            for part, rest in zip((loss, normaliser), rests, strict=True)
+        )
+        return loss, normaliser
+
+
+def _total(loss: Compensated, normaliser: Compensated) -> Total:
+    return Total(loss.rounded, normaliser.rounded, (loss.rest, normaliser.rest))
+
+
+@jax.jit
+def _added(mine: tuple[Compensated, Compensated], its: tuple[Compensated, Compensated]) -> Any:
+    return tuple(map(Compensated.plus, mine, its))
+
+
+@jax.jit
+def _mean(parts: tuple[Compensated, Compensated]) -> Array:
+    return numerics.ratio(*(part.value() for part in parts))
+
+
+_PARTS = ("loss", "normaliser", "rounded_off[0]", "rounded_off[1]")
+
+
+def _zero_like(part: Any) -> Any:
+    """0 in the dtype of a number or array; anything else, such as the sharding of a part, as it is."""
+    part = unwrapped(part)
+    if isinstance(part, Array):
+        return jnp.zeros_like(part)
+    if isinstance(part, np.ndarray):
+        return np.zeros(part.shape, part.dtype)
+    return type(part)() if isinstance(part, ARRAY_TYPES) else part
 
 
 def _floating_dtype(dtype: Any) -> Any:
@@ -165,19 +208,24 @@ def reduce(samples: Samples, reduction: str) -> Array | Total:
     if reduction == "weighted_mean" and samples.weighted_normalisers is not None:
         return numerics.ratio(loss, jnp.sum(samples.weighted_normalisers))
     if reduction == "total":
-        return Total(loss, _count(samples))
+        return _total(Compensated.of(loss), _count(samples))
     if samples.normalisers is None:
         return loss / float(max(losses.size, 1))
-    return numerics.ratio(loss, _count(samples))
+    return numerics.ratio(loss, _count(samples).rounded)
 
 
-def _count(samples: Samples) -> Array:
+def _count(samples: Samples) -> Compensated:
     """The sum of the normalisers."""
-    losses = samples.losses
-    if samples.normalisers is None:
-        return jnp.asarray(float(losses.size), losses.dtype)
-    if samples.normalisers.dtype == bool:
-        # Summed as integers if int32 can hold the count: adding 1 to a float32 has no effect from 2^24 on.
-        dtype = jnp.int32 if losses.size < 2**31 else losses.dtype
-        return jnp.sum(samples.normalisers, dtype=dtype).astype(losses.dtype)
-    return jnp.sum(samples.normalisers)
+    losses, normalisers = samples.losses, samples.normalisers
+    if normalisers is None:
+        return Compensated.of_size(losses.size, losses.dtype)
+    if normalisers.dtype != bool:
+        return Compensated.of(jnp.sum(normalisers))
+    # Counted as integers: adding 1 to a float32 has no effect from 2^24 on.
+    n_first = 1 if losses.size < 2**31 else losses.shape[0]
+    if losses.size // n_first >= 2**31:
+        return Compensated.of(jnp.sum(normalisers, dtype=losses.dtype))
+    if n_first == 1:
+        return Compensated.of_integer(jnp.sum(normalisers, dtype=jnp.int32), losses.dtype)
+    by_first = jnp.sum(normalisers, axis=range(1, losses.ndim), dtype=jnp.int32)
+    return Compensated.of_integer(by_first, losses.dtype).sum()

@@ -196,6 +196,93 @@ def test_optax_multi_steps_matches_the_whole_batch(k):
 
 
 @pytest.mark.cpu
+@pytest.mark.parametrize("spec", [PartitionSpec("data"), PartitionSpec(None, "data"), PartitionSpec()], ids=str)
+def test_parameters_and_batches_may_be_placed_on_a_mesh_with_explicit_axes(spec):
+    mesh = jax.make_mesh((4,), ("data",), axis_types=(AxisType.Explicit,))
+    kernel = np.random.default_rng(0).normal(size=(8, 4)).astype(np.float32)
+    batches = np.random.default_rng(1).normal(size=(3, 4, 8)).astype(np.float32)
+
+    def mean(kernel, batches):
+        def of(kernel, batch):
+            rows = jnp.einsum("nd,dc->nc", batch, kernel, out_sharding=PartitionSpec())
+            return jaxloss.mse_loss(rows, 0.0, reduction="total")
+
+        return jaxloss.accumulated(of)(kernel, batches).mean()
+
+    def plain(kernel, batches):
+        return ((batches @ kernel) ** 2).mean()
+
+    with jax.set_mesh(mesh):
+        for rows in (PartitionSpec(), PartitionSpec(None, "data")):
+            placed = jax.device_put((kernel, batches), (spec, rows))
+            got = jax.value_and_grad(mean, (0, 1))(*placed)
+            assert_close(got, jax.value_and_grad(plain, (0, 1))(kernel, batches))
+            assert [jax.typeof(x).sharding.spec for x in got[1]] == [jax.typeof(x).sharding.spec for x in placed]
+
+
+def with_metrics(scale, batch):
+    total = jaxloss.mse_loss(scale * batch["x"], 0.0, where=batch["where"], reduction="total")
+    return total, {"largest": jnp.max(batch["x"] * scale), "counted": batch["where"].sum(), "rows": (batch["x"],)}
+
+
+@pytest.mark.parametrize("jit", [True, False], ids=["jit", "eager"])
+def test_auxiliary_data_are_stacked_over_micro_batches(jit):
+    x, where = jnp.arange(6.0).reshape(3, 2), jnp.array([[True, False], [True, True], [False, False]])
+    batches = {"x": x, "where": where}
+
+    def mean(scale):
+        total, metrics = jaxloss.accumulated(with_metrics, has_aux=True)(scale, batches)
+        return total.mean(), metrics
+
+    def run(scale):
+        return jax.value_and_grad(mean, has_aux=True)(scale)
+
+    expected = jax.value_and_grad(lambda scale: jaxloss.mse_loss(scale * x, 0.0, where=where))(2.0)
+    (value, metrics), gradient = (jax.jit(run) if jit else run)(2.0)
+    assert_close((value, gradient), expected)
+    np.testing.assert_array_equal(metrics["largest"], [2, 6, 10])
+    np.testing.assert_array_equal(metrics["counted"], [1, 2, 0])
+    np.testing.assert_array_equal(metrics["rows"][0], x)
+    without_gradient = mean(2.0)
+    assert_close(without_gradient[0], value)
+    jax.tree.map(np.testing.assert_array_equal, without_gradient[1], metrics)
+
+
+def test_auxiliary_data_are_not_differentiated():
+    batches = {"x": jnp.ones((2, 3)), "where": jnp.ones((2, 3), bool)}
+    largest = lambda scale: jaxloss.accumulated(with_metrics, has_aux=True)(scale, batches)[1]["largest"].sum()  # noqa: E731
+    assert jax.grad(largest)(2.0) == 0
+
+
+@pytest.mark.cpu
+def test_auxiliary_data_may_differ_between_devices():
+    mesh = jax.make_mesh((2,), ("data",), axis_types=(AxisType.Auto,))
+    batches = {"x": jnp.arange(12.0).reshape(3, 4), "where": jnp.ones((3, 4), bool)}
+
+    def local(scale, batches):
+        total, metrics = jaxloss.accumulated(with_metrics, has_aux=True)(scale, batches)
+        return total.psum("data").mean(), metrics["largest"][None]
+
+    rows, same = PartitionSpec(None, "data"), PartitionSpec()
+    sharded = jax.shard_map(local, mesh=mesh, in_specs=(same, rows), out_specs=(same, PartitionSpec("data")))
+    (value, largest), gradient = jax.value_and_grad(sharded, has_aux=True)(2.0, batches)
+    expected = jax.value_and_grad(lambda scale: jaxloss.mse_loss(scale * batches["x"], 0.0))(2.0)
+    assert_close((value, gradient), expected)
+    np.testing.assert_array_equal(largest, [[2, 10, 18], [6, 14, 22]])
+
+
+def test_the_total_of_many_micro_batches_does_not_get_stuck():
+    n = 2**22
+    batches = jnp.full((n, 1), 0.1)
+    mean = lambda scale: jaxloss.accumulated(of_scaled)(scale, batches).mean()  # noqa: E731
+    np.testing.assert_allclose((mean(1.0), jax.value_and_grad(mean)(1.0)[0]), 0.1, rtol=1e-7)
+
+
+def of_scaled(scale, batch):
+    return jaxloss.l1_loss(scale * batch, 0.0, reduction="total")
+
+
+@pytest.mark.cpu
 def test_devices_exchange_gradients_once():
     """Not once per micro-batch, by the bytes that the program sends, with every loop iteration counted."""
     batches, start = micro_batches(3), parameters()
@@ -209,7 +296,7 @@ def test_devices_exchange_gradients_once():
     sharded = jax.shard_map(local, mesh=mesh, in_specs=(same, rows), out_specs=same)
     compiled = jax.jit(jax.value_and_grad(sharded)).lower(start["kernel"], batches).compile()
     assert_close(compiled(start["kernel"], batches), expected)
-    assert sent(compiled) == {"all-reduce": 8 + start["kernel"].nbytes}
+    assert sent(compiled) == {"all-reduce": 24 + start["kernel"].nbytes}
 
 
 @pytest.mark.cpu
@@ -248,3 +335,13 @@ def test_errors():
     ):  # fmt: skip
         with pytest.raises(error, match=f"accumulated: .*{message}"):
             jaxloss.accumulated(of)(1.0, batches)
+
+
+def test_errors_of_auxiliary_data():
+    for message, of in (
+        (r"the loss returned Total but takes a pair \(Total, auxiliary data\)", lambda p, b: of_scaled(p, b)),
+        ("the loss returned an array but takes a jaxloss.Total", lambda p, b: (p, b)),
+        (r"aux\['name'\] is of type str but takes a number or an array", lambda p, b: (of_scaled(p, b), {"name": "x"})),
+    ):
+        with pytest.raises(TypeError, match=f"accumulated: {message}"):
+            jaxloss.accumulated(of, has_aux=True)(1.0, np.ones(3))

@@ -1,5 +1,8 @@
 """Totals and reductions on their own."""
 
+import functools
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,10 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from jax.sharding import AxisType, PartitionSpec
+from jax.test_util import check_grads
 
 import jaxloss
 from jaxloss import _numerics as numerics
 from jaxloss import reductions
+from jaxloss._compensated import Compensated
 from jaxloss._decorator.masks import Mask
 from jaxloss.reductions import Samples, Total
 
@@ -67,6 +72,32 @@ def test_psum_gives_the_mean_over_all_devices():
     np.testing.assert_allclose(by_vmap, jnp.full(3, mean_of_rest()))
 
 
+@pytest.mark.cpu
+def test_psum_is_exact():
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
+    counts = 2**30 + jnp.arange(8, dtype=jnp.int32)
+
+    def total(count):
+        return Total(count[0].astype(jnp.float32) / 2**15, count[0]).psum("data")
+
+    sharded = jax.shard_map(total, mesh=mesh, in_specs=PartitionSpec("data"), out_specs=PartitionSpec())(counts)
+    np.testing.assert_array_equal(digits(sharded), (2**18, 2**33 + 28))
+    large = jax.vmap(lambda x: Total(x, x).psum("data"), axis_name="data")(jnp.array([3e38, 1.0, -jnp.inf]))
+    np.testing.assert_array_equal(large.mean(), jnp.full(3, -jnp.inf))
+
+
+def test_gradients_of_totals_reach_every_summand():
+    def mean(losses, normalisers):
+        each = [Total(loss, normaliser) for loss, normaliser in zip(losses, normalisers, strict=True)]
+        return sum(each).mean()
+
+    losses, normalisers = jnp.array([1e8, 1.0, 3.0]), jnp.array([1e8, 2.0, 1.0])
+    expected = jax.grad(lambda x, n: x.sum() / n.sum(), (0, 1))(losses, normalisers)
+    for got, want in zip(jax.grad(mean, (0, 1))(losses, normalisers), expected, strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-15)
+    check_grads(mean, (losses / 1e8, normalisers / 1e8), 2)
+
+
 def mean_of_rest():
     return (0 + 1 + 3 + 4 + 5) / 5
 
@@ -86,10 +117,79 @@ def test_micro_batches_of_unequal_length_give_the_gradient_of_the_whole_batch():
         np.testing.assert_allclose(got, expected, rtol=1e-6)
 
 
-def test_counts_are_exact_where_adding_1_to_a_float32_has_no_effect():
-    n = 2**24 + 2
-    counted = Samples(jnp.zeros(n, jnp.float32), jnp.ones(n, bool))
-    assert reductions.reduce(counted, "total").normaliser == n
+def digits(total):
+    """The sums of a total, with all their digits, as float64."""
+    loss, normaliser = (np.float64(part) for part in (total.loss, total.normaliser))
+    return loss + np.float64(total.rounded_off[0]), normaliser + np.float64(total.rounded_off[1])
+
+
+@pytest.mark.parametrize("normalisers", [None, True], ids=["all", "masked"])
+def test_counts_are_exact_where_adding_1_to_a_float32_has_no_effect(normalisers):
+    n = 2**24 + 3
+    counted = Samples(jnp.zeros(n, jnp.float32), None if normalisers is None else jnp.ones(n, bool))
+    total = reductions.reduce(counted, "total")
+    assert digits(total)[1] == n
+    assert digits(total + total + Total(jnp.float32(0), 1))[1] == 2 * n + 1
+
+
+@pytest.mark.parametrize("n", [1, 1000])
+def test_a_running_total_does_not_get_stuck(n):
+    """A sum in float32 stops growing: 2^25 losses of 0.1 have the mean 0.125, and 10^7 batches of 1000, 0.108."""
+    steps = 2**21
+    one = jaxloss.l1_loss(jnp.full(n, 0.1), 0.0, reduction="total")
+    before = Total(jnp.float32(0.1) * 2**24, jnp.float32(2**24)) if n == 1 else Total.zero()
+
+    @jax.jit
+    def run(before, one):
+        return jax.lax.scan(lambda total, _: (total + one, None), before, length=steps)[0]
+
+    total = run(before, one)
+    count = float(before.normaliser) + n * steps
+    assert digits(total)[1] == count
+    exact = np.float64(before.loss) + steps * np.float64(one.loss)
+    np.testing.assert_allclose(digits(total)[0], exact, rtol=1e-12)
+    np.testing.assert_allclose(total.mean(), 0.1, rtol=1e-6)
+
+
+def test_counts_are_exact_far_beyond_31_bits():
+    total = Total(jnp.float32(0), jnp.float32(2**45))
+    for normaliser in (jnp.float32(1), jnp.int32(2**31 - 1), np.uint32(2**32 - 1), 3):
+        total += Total(jnp.float32(0), normaliser)
+    assert digits(total)[1] == 2**45 + 1 + 2**31 - 1 + 2**32 - 1 + 3
+
+
+@given(st.lists(numbers, min_size=1, max_size=40))
+def test_totals_are_summed_to_twice_the_digits(losses):
+    exact = math.fsum(map(np.float64, losses))
+    each = [Total(jnp.float32(loss), jnp.float32(1)) for loss in losses]
+    for total in (sum(each), functools.reduce(lambda one, other: other + one, each)):
+        assert abs(digits(total)[0] - exact) <= 2**-44 * sum(map(abs, losses))
+    stacked = Compensated.of(jnp.asarray(losses, jnp.float32)).sum()
+    assert abs(np.float64(stacked.rounded) + np.float64(stacked.rest) - exact) <= 2**-44 * sum(map(abs, losses))
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_totals_in_half_precision_keep_their_dtype_and_do_not_get_stuck(dtype):
+    n = 2 ** (jnp.finfo(dtype).nmant + 3)
+    one = Total(jnp.asarray(0.5, dtype), jnp.asarray(1, dtype))
+    total, _ = jax.lax.scan(lambda total, _: (total + one, None), Total.zero(dtype), length=n)
+    assert (total.loss, total.normaliser, total.mean()) == (n / 2, n, 0.5)
+    assert total.mean().dtype == total.loss.dtype == dtype
+
+
+def test_an_overflow_of_a_total_is_infinite_and_not_nan():
+    large = Total(jnp.float32(3e38), jnp.float32(1))
+    assert (large + large).loss == (large + large + large).mean() == np.inf
+    assert (large + Total(jnp.float32(-np.inf), jnp.float32(1))).mean() == -np.inf
+
+
+def test_a_total_of_anything_has_its_structure():
+    """Totals of shardings and of axes of `vmap` say where the parts of a total are."""
+    spec = Total(PartitionSpec("data"), PartitionSpec())
+    assert jax.tree.structure(spec) == jax.tree.structure(Total.zero())
+    assert spec.rounded_off == (PartitionSpec("data"), PartitionSpec())
+    stacked = jax.vmap(lambda x: jaxloss.l1_loss(x, 0.0, reduction="total"))(jnp.ones((2, 3)))
+    assert jax.vmap(lambda total: total.mean(), in_axes=(Total(0, 0),))(stacked).shape == (2,)
 
 
 def test_the_repr_of_a_total_even_if_traced_or_batched():

@@ -223,7 +223,7 @@ def test_split_rows_and_classes_send_both():
     arguments = [jax.ShapeDtypeStruct(*shape) for shape in shapes]
     compiled = jax.jit(jax.value_and_grad(split, (0, 1))).lower(*arguments).compile()
     n, c = n // 4, c // 2
-    assert sent(compiled) == {"all-reduce": 8 + n * (12 + 4 * d) + 4 * d * c}
+    assert sent(compiled) == {"all-reduce": 24 + n * (12 + 4 * d) + 4 * d * c}
 
 
 def test_split_classes_divide_the_memory():
