@@ -108,7 +108,8 @@ def accumulated(loss: Callable[[Any, Any], Any], *, has_aux: bool = False) -> Ca
             varied = functools.partial(vary_over, axes=traced.axes)
             parameters, batches = jax.tree.map(varied, (parameters, batches))
             traced = _Traced(loss, parameters, batches, has_aux=has_aux)
-        sums, aux = _total(traced, (parameters, traced.captured), batches)
+        result: Any = _total(traced, (parameters, traced.captured), batches)
+        sums, aux = result
         return (sums, jax.tree.map(lax.stop_gradient, aux)) if has_aux else sums
 
     return checked_total
@@ -128,10 +129,11 @@ class _Traced:
 
         first = jax.tree.map(lambda leaf: leaf[0], batches)
         wide = functools.partial(_wide_total, loss, has_aux)
-        program, structure = jax.make_jaxpr(wide, return_shape=True)(parameters, first)
+        program, shapes = jax.make_jaxpr(wide, return_shape=True)(parameters, first)
         self.captured = tuple(program.consts)
         varying = [result.mat.varying for result in program.out_avals]
-        total = structure[0]
+        structure: Any = shapes
+        total, _ = structure
         # The parts of the total come first.
         self.axes: set[Any] = set().union(*varying[: len(jax.tree.leaves(total))])
 

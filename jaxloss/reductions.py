@@ -15,7 +15,7 @@ import numpy as np
 from jax import Array
 
 from jaxloss import _numerics as numerics
-from jaxloss._arrays import ARRAY_TYPES, compute_dtype, is_known, unwrapped
+from jaxloss._arrays import compute_dtype, is_known, unwrapped
 from jaxloss._compensated import Compensated
 from jaxloss._errors import as_any_array, require_broadcast
 
@@ -62,7 +62,7 @@ class Total:
 
     loss: Array
     normaliser: Array
-    rounded_off: tuple[Array, Array] = None  # pyright: ignore[reportAssignmentType]
+    rounded_off: Any = None
 
     def __post_init__(self) -> None:
         if self.rounded_off is None:
@@ -155,9 +155,9 @@ def _zero_like(part: Any) -> Any:
     part = unwrapped(part)
     if isinstance(part, Array):
         return jnp.zeros_like(part)
-    if isinstance(part, np.ndarray):
+    if isinstance(part, np.ndarray | np.generic):
         return np.zeros(part.shape, part.dtype)
-    return type(part)() if isinstance(part, ARRAY_TYPES) else part
+    return type(part)(0) if isinstance(part, int | float) else part
 
 
 def _floating_dtype(dtype: Any) -> Any:
