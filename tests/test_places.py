@@ -99,7 +99,7 @@ def places(name):
     mutated = {re.split(r"[./]", module)[-1] for module in mutants.MODULES}
     plotted = "".join(line for cell in GALLERY if cell["cell_type"] == "code" for line in cell["source"])
     found = exported | {
-        f"tests/registry.py has no row for {name}": rows,
+        f"tests/rows/ has no row for {name}": rows,
         f"CHANGELOG.md, section Unreleased, Added, lacks `{name}`": f"`{name}`" in ADDED,
         f"README.md, section Losses, lacks `{name}`": f"`{name}`" in section("README.md", "## Losses"),
         f"docs/reference/*.md lacks ::: jaxloss.{name}": page,
@@ -115,7 +115,7 @@ def places(name):
             f"tests/record_reference.py has no cases of {name}, or was not run": name in RECORDED,
         }
     else:
-        message = f"tests/registry.py: the rows of {name} need in_torch=False, as PyTorch lacks it"
+        message = f"tests/rows/: the rows of {name} need in_torch=False, as PyTorch lacks it"
         found |= {message: not any(row.in_torch for row in rows)}
     if hasattr(optax.losses, name):
         found |= {
