@@ -58,9 +58,9 @@ def _hinges(logits: Array, labels: Array, is_wrong: Array, kink_width: Array) ->
     """The part of `multilabel_margin_loss` of these right classes; -1 is none."""
     is_class = labels >= 0
     scores = at_class(logits, jnp.where(is_class, labels, 0))
-    shortfall = kinks.positive_part(1 - scores[:, None] + logits[None], kink_width)
+    gaps = jnp.where(is_class[:, None] & is_wrong[None], 1 - scores[:, None] + logits[None], -jnp.inf)
     # Divide before summing, because the sum may overflow although its share of the mean does not.
-    return jnp.sum(jnp.where(is_class[:, None] & is_wrong[None], shortfall / logits.size, 0))
+    return jnp.sum(kinks.positive_part(gaps, kink_width) / logits.size)
 
 
 @loss("(c),(c)->()", domains={"target": "[0, 1]"}, parameters={"class_weights": "(c)"})
