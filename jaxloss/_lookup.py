@@ -23,26 +23,14 @@ def at_class(values: Vector, index: Vector | int) -> Array:
     """`values[index]`, for class indices in range, of any shape."""
 
     def compared(values: Array, index: Array) -> Array:
-        return jnp.sum(jnp.where(_is_class(index, len(values)), values, 0), axis=-1, dtype=values.dtype)
+        return jnp.sum(jnp.where(_is_class(index, values.shape[0]), values, 0), axis=-1, dtype=values.dtype)
 
     return _by_platform(lambda values, index: values[index], compared, values, index)
 
 
-def listed_classes(indices: Vector, exists: Array, n_classes: int) -> Array:
-    """Which classes are in a list of class indices, of which only some exist. The others may be any number."""
-
-    def scattered(indices: Array, exists: Array) -> Array:
-        return jnp.zeros(n_classes, bool).at[jnp.where(exists, indices, n_classes)].set(True, mode="drop")
-
-    def compared(indices: Array, exists: Array) -> Array:
-        return jnp.any(_is_class(indices, n_classes) & exists[:, None], axis=0)
-
-    return _by_platform(scattered, compared, indices, exists)
-
-
 def _is_class(index: Array, n_classes: int) -> Array:
     """Which class each index is, along a new last axis."""
-    return jnp.arange(n_classes, dtype=index.dtype) == index[..., None]
+    return jnp.expand_dims(jnp.arange(n_classes, dtype=index.dtype), range(index.ndim)) == index[..., None]
 
 
 def _by_platform(on_cpu: Callable[..., Array], elsewhere: Callable[..., Array], *arrays: Vector | int) -> Array:

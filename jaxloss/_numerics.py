@@ -51,11 +51,25 @@ def is_nonzero(x: Array) -> Array:
     return jnp.abs(jnp.sign(x))
 
 
+def at_least(x: Array, floor: Real) -> Array:
+    """The larger of x and the floor, NaN where x is.
+
+    If one operand of a maximum or a minimum is NaN, XLA:CPU returns the second one in a sum (x86, jax 0.10 to 0.12):
+    `jnp.sum(jnp.maximum(x, 0))` takes NaN as 0 from some thousand numbers on. It makes a literal the second operand.
+    """
+    return jnp.maximum(unshared(floor), x)
+
+
+def at_most(x: Array, ceiling: Real) -> Array:
+    """The smaller of x and the ceiling, NaN where x is; see `at_least`."""
+    return jnp.minimum(unshared(ceiling), x)
+
+
 def raised(x: Array, floor: Real) -> Array:
     """The larger of x and a positive floor, but a negative x as it is, so that its logarithm is NaN."""
     # The bracket is at most -1 for every negative x, down to the smallest normal number.
     steep = 2 / float(jnp.finfo(x.dtype).tiny)
-    return jnp.maximum(x, jnp.minimum(floor, floor * (1 + x * steep)))
+    return jnp.maximum(jnp.minimum(floor, floor * (1 + x * steep)), x)  # in this order, see `at_least`
 
 
 @jax.custom_jvp
@@ -111,7 +125,7 @@ def exp_minus_product(x: Array, y: Array) -> Array:
     info = jnp.finfo(x.dtype)
     # Infinity minus infinity is NaN, so the product is bounded. The last step of an exponential is a product, which the
     # compiler would fuse with the difference, where it does not overflow. It does not fuse the maximum.
-    return jnp.maximum(jnp.exp(x), float(info.tiny)) - jnp.minimum(x * y, float(info.max))
+    return at_least(jnp.exp(x), float(info.tiny)) - at_most(x * y, float(info.max))
 
 
 @exp_minus_product.defjvp
@@ -198,7 +212,8 @@ def weighted(weight: Array, loss: Array) -> Array:
     """weight * loss, and 0 for a weight of 0 even where the loss has overflowed to an infinity."""
     # The largest number where the weight is 0, and infinity elsewhere.
     bound = unshared(float(jnp.finfo(loss.dtype).max)) * (1 + is_nonzero(weight))
-    return weight * jnp.maximum(jnp.minimum(loss, bound), -bound)
+    # In this order, for the reason that `at_least` gives.
+    return weight * jnp.maximum(-bound, jnp.minimum(bound, loss))
 
 
 @weighted.defjvp

@@ -238,7 +238,7 @@ def _abs_jvp(primals, tangents):
 @jax.custom_jvp
 def _positive_part(x: Array, width: Array) -> Array:
     del width
-    return jnp.maximum(x, 0)
+    return numerics.at_least(x, 0.0)
 
 
 @_positive_part.defjvp
@@ -250,7 +250,7 @@ def _positive_part_jvp(primals, tangents):
 @jax.custom_jvp
 def _maximum(x: Array, y: Array, width: Array) -> Array:
     del width
-    return jnp.maximum(x, y)
+    return jnp.where((x > y) | jnp.isnan(x), x, y)  # see `numerics.at_least`
 
 
 @_maximum.defjvp
@@ -263,7 +263,8 @@ def _maximum_jvp(primals, tangents):
 @jax.custom_jvp
 def _max(x: Array, width: Array) -> Array:
     del width
-    return jnp.max(x, axis=-1)
+    # See `numerics.at_least`: the maximum may take NaN as the smallest number.
+    return jnp.max(x, axis=-1) + jnp.sum(jnp.where(jnp.isnan(x), x, 0), axis=-1)
 
 
 @_max.defjvp

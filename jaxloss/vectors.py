@@ -264,7 +264,7 @@ def _cosine_and_distance(x: Array, y: Array) -> tuple[Array, Array]:
     # Rounding may make the product of two unit vectors larger than 1.
     cosine = jnp.clip(jnp.sum(x * y, axis=-1), -1, 1)
     # Not 1 - cosine, which rounds to 0 or 6e-8 for all small angles.
-    distance = jnp.minimum(jnp.sum((x - y) * (x - y), axis=-1) / 2, 2)
+    distance = numerics.at_most(jnp.sum((x - y) * (x - y), axis=-1) / 2, 2.0)
     return cosine, jnp.where(_either_is_zero(x_per_length, y_per_length), 1, distance)
 
 

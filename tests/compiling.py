@@ -49,3 +49,8 @@ def temporaries(function, *arguments):
     """The size in bytes of the temporaries of a compiled function."""
     compiled = jax.jit(function).lower(*arguments).compile(compiler_options=OPTIMISED)
     return compiled.memory_analysis().temp_size_in_bytes
+
+
+def as_on(platform):
+    """What `lax.platform_dependent` does for a CPU or by default, in programs for any platform."""
+    return lambda *arrays, **functions: functions[platform](*arrays)

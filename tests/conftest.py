@@ -13,7 +13,7 @@ import hypothesis
 import jax
 import pytest
 
-from tests.compiling import IF_FULL, ON_CPU, OPTIMISED, set_flags
+from tests.compiling import IF_FULL, ON_CPU, OPTIMISED, as_on, set_flags
 
 set_flags()
 jax.config.update("jax_num_cpu_devices", 8)
@@ -61,6 +61,12 @@ def pytest_collection_modifyitems(config, items):
 def full(request):
     """Whether the full matrix runs."""
     return request.config.getoption("--full")
+
+
+@pytest.fixture(params=["cpu", "default"])
+def each_platform(request, monkeypatch):
+    """Runs the test with what is computed on a CPU, and with what is computed elsewhere."""
+    monkeypatch.setattr(jax.lax, "platform_dependent", as_on(request.param))
 
 
 @pytest.fixture(autouse=True)

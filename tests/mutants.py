@@ -63,6 +63,7 @@ CHOSEN = {
     "losses.large_output:sorted_layers": ("test_adaptive_softmax", "adaptive_log_softmax"),
     "losses.large_output:permuted": ("test_adaptive_softmax", "adaptive_log_softmax"),
     "_class_axis": ("test_split_classes", "cross_entropy"),
+    "_label_lists": ("test_label_lists", "multilabel_margin"),
     "_lookup": ("test_lookup", "nll_loss or multilabel_margin"),
     "imbalance": ("test_imbalance", "nll_loss"),
     "_balanced_sampler": ("test_imbalance", "nll_loss"),

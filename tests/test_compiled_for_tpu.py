@@ -28,7 +28,7 @@ SIZES = {
 
 
 def sizes(name, pattern):
-    if name == "multilabel_margin_loss":  # by hand, it compares each pair of classes
+    if name == "multilabel_margin_loss":  # a loop over the list counts as if each list had all classes
         return ({"batch": ROWS, "c": 64},)
     typical = realistic(name, pattern)[0]
     return (SIZES.get(axes_of(pattern)) or {**typical, "batch": min(typical["batch"], ROWS)},)

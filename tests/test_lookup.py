@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 import jaxloss
-from jaxloss._lookup import at_class, listed_classes
+from jaxloss._lookup import at_class
+from tests.compiling import as_on
 from tests.drawing import Floats, draw
 from tests.registry import REGISTRY
 
@@ -60,16 +61,6 @@ def test_comparing_gives_what_gathering_does(function, arrays, monkeypatch):
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), result, expected)
 
 
-def as_on(platform):
-    """What `lax.platform_dependent` does for a CPU or by default, in programs for any platform."""
-    return lambda *arrays, **functions: functions[platform](*arrays)
-
-
-@pytest.fixture(params=["cpu", "default"])
-def each_platform(request, monkeypatch):
-    monkeypatch.setattr(jax.lax, "platform_dependent", as_on(request.param))
-
-
 @pytest.mark.parametrize("dtype", [np.float32, np.int32, jnp.bfloat16])
 @pytest.mark.parametrize("index", [np.int32(2), np.uint8(2), np.array([2, 0]), np.array([[4], [1]])], ids=str)
 @pytest.mark.usefixtures("each_platform")
@@ -99,12 +90,6 @@ def test_derivatives_of_lookups():
     np.testing.assert_allclose(jax.jvp(cubes, (values,), (jnp.ones(3),))[1], 54.75)
     np.testing.assert_allclose(jax.hessian(cubes)(values), np.diag([3.0, 0, 36]))
     np.testing.assert_allclose(jax.jacrev(jax.grad(cubes))(values), np.diag([3.0, 0, 36]))
-
-
-@pytest.mark.usefixtures("each_platform")
-def test_listed_classes():
-    indices, exists = jnp.array([3, 0, 3, 1, -1, 7]), jnp.arange(6) < 3
-    np.testing.assert_array_equal(listed_classes(indices, exists, 5), [True, False, False, True, False])
 
 
 def test_gradients_outside_of_jit_store_the_index_alone():

@@ -72,7 +72,8 @@ def _binary_cross_entropy_jvp(primals, tangents):
 
 
 def _clamped_logs(probability: Array) -> tuple[Array, Array]:
-    return jnp.maximum(jnp.log(probability), -100), jnp.maximum(numerics.log_complement(probability), -100)
+    logs = jnp.log(probability), numerics.log_complement(probability)
+    return numerics.at_least(logs[0], -100.0), numerics.at_least(logs[1], -100.0)
 
 
 @loss("(),()->()", domains={"target": "[0, 1]", "pos_weight": "[0, inf)"})

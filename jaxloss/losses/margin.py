@@ -247,12 +247,14 @@ def multi_margin_loss(
       >>> print(jaxloss.multi_margin_loss(jnp.array([[1.0, 0.75, -2.0, 0.0]]), jnp.array([0])))
       0.1875
     """
-    shortfall = kinks.positive_part(margin - at_class(logits, target) + logits, 0.0 if p == 2 else kink_width)
+    # Without the right class, because an infinite logit minus itself is NaN.
+    gap = jnp.where(_is_wrong(logits, target), margin - at_class(logits, target) + logits, -jnp.inf)
+    shortfall = kinks.positive_part(gap, 0.0 if p == 2 else kink_width)
     # A square may overflow although its share of the mean does not. Divide first, by a power of two whose square is at
     # least C.
     scale = 2.0 ** (((logits.size - 1).bit_length() + 1) // 2) if p == 2 else 1.0
     terms = numerics.square(shortfall / scale) if p == 2 else shortfall
-    total = numerics.weighted(jnp.where(_is_wrong(logits, target), scale**2 / logits.size, 0), terms).sum()
+    total = jnp.sum(terms * (scale**2 / logits.size))
     return total if class_weights is None else numerics.weighted(at_class(class_weights, target), total)
 
 

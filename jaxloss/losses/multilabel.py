@@ -11,7 +11,8 @@ from jaxloss import _numerics as numerics
 from jaxloss import kinks
 from jaxloss._arrays import Real, Vector
 from jaxloss._decorator.lift import loss
-from jaxloss._lookup import at_class, listed_classes
+from jaxloss._label_lists import labels_of, listed_classes, sum_over_labels
+from jaxloss._lookup import at_class
 from jaxloss.options import AxisOptions
 
 
@@ -48,12 +49,18 @@ def multilabel_margin_loss(
       >>> print(jaxloss.multilabel_margin_loss(logits, target))
       0.875
     """
-    listed = jnp.cumsum(target == -1) == 0
-    is_wrong = ~listed_classes(target, listed, logits.size)
-    scores = at_class(logits, jnp.where(listed, target, 0))
-    shortfall = kinks.positive_part(1 - scores[:, None] + logits, kink_width)
+    labels = labels_of(target)
+    width = kinks.resolve_width("multilabel_margin_loss", logits, kink_width)
+    return sum_over_labels(_hinges, labels, logits, ~listed_classes(labels, logits.size), width)
+
+
+def _hinges(logits: Array, labels: Array, is_wrong: Array, kink_width: Array) -> Array:
+    """The part of `multilabel_margin_loss` of these right classes; -1 is none."""
+    is_class = labels >= 0
+    scores = at_class(logits, jnp.where(is_class, labels, 0))
+    gaps = jnp.where(is_class[:, None] & is_wrong[None], 1 - scores[:, None] + logits[None], -jnp.inf)
     # Divide before summing, because the sum may overflow although its share of the mean does not.
-    return jnp.where(listed[:, None] & is_wrong, shortfall / logits.size, 0).sum()
+    return jnp.sum(kinks.positive_part(gaps, kink_width) / logits.size)
 
 
 @loss("(c),(c)->()", domains={"target": "[0, 1]"}, parameters={"class_weights": "(c)"})
