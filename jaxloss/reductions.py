@@ -16,13 +16,15 @@ from jax import Array
 from jaxloss import _numerics as numerics
 from jaxloss._arrays import is_known
 from jaxloss._errors import as_any_array, require_broadcast
+from jaxloss._pytree import pytree
+from jaxloss._sizes import is_symbolic, n_entries
 
 Name = Literal["none", "sum", "mean", "weighted_mean", "batchmean", "total"]
 Reduction = Name | Callable[[Array, Array], Any]
 NAMES: tuple[str, ...] = get_args(Name)
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclasses.dataclass(frozen=True, repr=False, eq=False)
 class Total:
     r"""The summed loss and the summed normaliser of a batch, for a mean over many batches.
@@ -161,13 +163,13 @@ def reduce(samples: Samples, reduction: str) -> Array | Total:
     if reduction == "sum":
         return loss
     if reduction == "batchmean":
-        return loss / float(max(losses.shape[0] if losses.ndim else 1, 1))
+        return loss / n_entries(losses.shape[:1], losses.dtype, least=1)
     if reduction == "weighted_mean" and samples.weighted_normalisers is not None:
         return numerics.ratio(loss, jnp.sum(samples.weighted_normalisers))
     if reduction == "total":
         return Total(loss, _count(samples))
     if samples.normalisers is None:
-        return loss / float(max(losses.size, 1))
+        return loss / n_entries(losses.shape, losses.dtype, least=1)
     return numerics.ratio(loss, _count(samples))
 
 
@@ -175,9 +177,9 @@ def _count(samples: Samples) -> Array:
     """The sum of the normalisers."""
     losses = samples.losses
     if samples.normalisers is None:
-        return jnp.asarray(float(losses.size), losses.dtype)
+        return jnp.asarray(n_entries(losses.shape, losses.dtype), losses.dtype)
     if samples.normalisers.dtype == bool:
         # Summed as integers if int32 can hold the count: adding 1 to a float32 has no effect from 2^24 on.
-        dtype = jnp.int32 if losses.size < 2**31 else losses.dtype
+        dtype = jnp.int32 if is_symbolic(losses.size) or losses.size < 2**31 else losses.dtype
         return jnp.sum(samples.normalisers, dtype=dtype).astype(losses.dtype)
     return jnp.sum(samples.normalisers)
