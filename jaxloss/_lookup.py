@@ -30,7 +30,8 @@ def at_class(values: Vector, index: Vector | int) -> Array:
 
 def _is_class(index: Array, n_classes: int) -> Array:
     """Which class each index is, along a new last axis."""
-    return jnp.expand_dims(jnp.arange(n_classes, dtype=index.dtype), range(index.ndim)) == index[..., None]
+    classes = jnp.arange(n_classes, dtype=index.dtype)
+    return jnp.expand_dims(classes, range(index.ndim)) == index[..., None]
 
 
 def _by_platform(on_cpu: Callable[..., Array], elsewhere: Callable[..., Array], *arrays: Vector | int) -> Array:
