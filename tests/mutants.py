@@ -42,6 +42,7 @@ CHOSEN = {
     "_numerics:log_complement": ("test_numerics", "binary_cross_entropy"),
     "_numerics:softplus": ("test_numerics", "soft_margin_loss or logits"),
     "_numerics:logistic_cross_entropy": ("test_numerics", "logits"),
+    "_numerics:weighted_logistic_cross_entropy": ("test_numerics", "logits"),
     "_scaling": ("test_vectors", OF_VECTORS),
     "reductions": ("test_reductions", "l1_loss or nll_loss"),
     "vectors": ("test_vectors", OF_VECTORS),
