@@ -121,11 +121,14 @@ def _product_jvp(primals, tangents):
 
 @jax.custom_jvp
 def exp_minus_product(x: Array, y: Array) -> Array:
-    """e^x - x y, infinite where e^x is."""
+    """e^x - x y, infinite where e^x is. For an infinite x, x y is 0 where y is."""
     info = jnp.finfo(x.dtype)
+    largest = unshared(float(info.max))
+    # The lower bound of x is 0 where y is 0, and elsewhere minus infinity.
+    bounded = jnp.maximum(jnp.abs(y) * largest * -largest, jnp.minimum(largest, x))
     # Infinity minus infinity is NaN, so the product is bounded. The last step of an exponential is a product, which the
     # compiler would fuse with the difference, where it does not overflow. It does not fuse the maximum.
-    return at_least(jnp.exp(x), float(info.tiny)) - at_most(x * y, float(info.max))
+    return at_least(jnp.exp(x), float(info.tiny)) - jnp.minimum(largest, bounded * y)
 
 
 @exp_minus_product.defjvp
@@ -135,7 +138,7 @@ def _exp_minus_product_jvp(primals, tangents):
     # The exponent is bounded, and not its exponential, which would be shared with the value (see `unshared`).
     largest_exponent = math.log(2) * info.maxexp * (1 - float(info.eps))
     rate = jnp.exp(jnp.minimum(x, largest_exponent))
-    return exp_minus_product(x, y), (rate - y) * tangents[0] - x * tangents[1]
+    return exp_minus_product(x, y), (rate - y) * tangents[0] - finite(x) * tangents[1]
 
 
 @jax.custom_jvp
@@ -174,17 +177,24 @@ def _softplus_jvp(primals, tangents):
 
 @jax.custom_jvp
 def logistic_cross_entropy(logits: Array, target: Array) -> Array:
-    """y softplus(-x) + (1 - y) softplus(x), with log(1 + exp(-|x|)) taken out of both."""
+    """y softplus(-x) + (1 - y) softplus(x), with log(1 + exp(-|x|)) taken out of both.
+
+    For an infinite logit, 0 if the target is sure of the same class, and else infinite.
+    """
+    largest = unshared(float(jnp.finfo(logits.dtype).max))
+    # 0 times infinity is NaN, so infinite logits are bounded. The last factor makes what they add infinite, unless it
+    # is 0. For other logits, it is 1. On XLA:CPU, all this takes a tenth of the time of the value.
+    bounded = jnp.maximum(-largest, jnp.minimum(largest, logits))
+    size = jnp.abs(bounded)
     # Not max(x, 0) - x y, whose terms may cancel to less than their rounding errors.
-    positive = jnp.maximum(logits, 0)
-    negative = positive - logits
-    return target * negative + (1 - target) * positive + jnp.log1p(jnp.exp(-jnp.abs(logits)))
+    surplus = jnp.minimum((target - 1) * bounded, target * bounded) * jnp.maximum(1, size - largest / 8)
+    return jnp.log1p(jnp.exp(-size)) - surplus
 
 
 @logistic_cross_entropy.defjvp
 def _logistic_cross_entropy_jvp(primals, tangents):
     logits, target = primals
-    change = _logistic_residual(logits, target) * tangents[0] - logits * tangents[1]
+    change = _logistic_residual(logits, target) * tangents[0] - finite(logits) * tangents[1]
     return logistic_cross_entropy(logits, target), change
 
 
@@ -205,6 +215,27 @@ def _logistic_residual_jvp(primals, tangents):
     # Not the derivative of the formula above, which has a kink at 0.
     slope = jax.nn.sigmoid(logits) * jax.nn.sigmoid(-logits)
     return _logistic_residual(logits, target), slope * tangents[0] - tangents[1]
+
+
+@jax.custom_jvp
+def weighted_logistic_cross_entropy(logits: Array, target: Array, weight: Array) -> Array:
+    """w y softplus(-x) + (1 - y) softplus(x), for infinite logits as `logistic_cross_entropy`."""
+    largest = unshared(float(jnp.finfo(logits.dtype).max))
+    bounded = jnp.maximum(-largest, jnp.minimum(largest, logits))
+    size, above = jnp.abs(bounded), jnp.maximum(bounded, 0)
+    positive, negative = weight * target, 1 - target
+    surplus = (positive * (above - bounded) + negative * above) * jnp.maximum(1, size - largest / 8)
+    return surplus + (positive + negative) * jnp.log1p(jnp.exp(-size))
+
+
+@weighted_logistic_cross_entropy.defjvp
+def _weighted_logistic_cross_entropy_jvp(primals, tangents):
+    logits, target, weight = primals
+    one = unshared(1.0)
+    by_logits = (one - target) * jax.nn.sigmoid(logits) - one * weight * target * jax.nn.sigmoid(-logits)
+    positive, negative = finite(softplus(-logits)), finite(softplus(logits))
+    change = by_logits * tangents[0] + (weight * positive - negative) * tangents[1] + target * positive * tangents[2]
+    return weighted_logistic_cross_entropy(*primals), change
 
 
 @jax.custom_jvp

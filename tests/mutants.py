@@ -42,6 +42,7 @@ CHOSEN = {
     "_numerics:log_complement": ("test_numerics", "binary_cross_entropy"),
     "_numerics:softplus": ("test_numerics", "soft_margin_loss or logits"),
     "_numerics:logistic_cross_entropy": ("test_numerics", "logits"),
+    "_numerics:weighted_logistic_cross_entropy": ("test_numerics", "logits"),
     "_scaling": ("test_vectors", OF_VECTORS),
     "_scaling:above_root": ("test_vectors or (test_export and any_size and triplet)", OF_VECTORS),
     "_sizes": ("test_export and not any_size", "mse_loss"),

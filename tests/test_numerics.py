@@ -13,7 +13,7 @@ from jaxloss import _numerics as numerics
 from tests import compiling
 
 INF, LARGEST = math.inf, float(jnp.finfo(jnp.float32).max)
-LOG2, TINY = math.log(2), math.exp(-50)
+LOG2, TINY, SMALLEST = math.log(2), math.exp(-50), float(jnp.finfo(jnp.float32).tiny)
 
 
 def logistic(x):
@@ -39,6 +39,10 @@ CASES = (
     (numerics.exp_minus_product, (10, 3e37), -3e38, (-3e37, -10)),
     (numerics.exp_minus_product, (100, 1e36), INF, (LARGEST * (1 - 7.57e-6) - 1e36, -100)),
     (numerics.exp_minus_product, (80, 2e36), math.exp(80) - 1.6e38, (math.exp(80) - 2e36, -80)),
+    (numerics.exp_minus_product, (-INF, 0), SMALLEST, (0, LARGEST)),
+    (numerics.exp_minus_product, (-INF, 0.25), INF, (-0.25, LARGEST)),
+    (numerics.exp_minus_product, (INF, 0), INF, (LARGEST * (1 - 7.57e-6), -LARGEST)),
+    (numerics.exp_minus_product, (-2, -3), math.exp(-2) - 6, (math.exp(-2) + 3, 2)),
     (numerics.xlogx, (0,), 0, (0,)),
     (numerics.xlogx, (2,), 2 * LOG2, (LOG2 + 1,)),
     (numerics.xlogx, (1,), 0, (1,)),
@@ -50,6 +54,19 @@ CASES = (
     (numerics.logistic_cross_entropy, (3, 0.25), math.log1p(math.exp(3)) - 0.75, (logistic(3) - 0.25, -3)),
     (numerics.logistic_cross_entropy, (50, 1), TINY, (-TINY, -50)),
     (numerics.logistic_cross_entropy, (-50, 0), TINY, (TINY, 50)),
+    (numerics.logistic_cross_entropy, (INF, 1), 0, (0, -LARGEST)),
+    (numerics.logistic_cross_entropy, (INF, 0), INF, (1, -LARGEST)),
+    (numerics.logistic_cross_entropy, (INF, 1 - 2**-20), INF, (2**-20, -LARGEST)),
+    (numerics.logistic_cross_entropy, (-INF, 0), 0, (0, LARGEST)),
+    (numerics.logistic_cross_entropy, (-INF, 1e-30), INF, (-1e-30, LARGEST)),
+    (numerics.logistic_cross_entropy, (1e37, 0), 1e37, (1, -1e37)),
+    (numerics.logistic_cross_entropy, (3, 2), math.log1p(math.exp(3)) - 6, (logistic(3) - 2, -3)),
+    (numerics.weighted_logistic_cross_entropy, (0, 0.25, 2), 1.25 * LOG2, (0.125, LOG2, LOG2 / 4)),
+    (numerics.weighted_logistic_cross_entropy, (50, 1, 2), 2 * TINY, (-2 * TINY, -50, TINY)),
+    (numerics.weighted_logistic_cross_entropy, (INF, 1, 2), 0, (0, -LARGEST, 0)),
+    (numerics.weighted_logistic_cross_entropy, (INF, 0.5, 2), INF, (0.5, -LARGEST, 0)),
+    (numerics.weighted_logistic_cross_entropy, (-INF, 1, 0), 0, (0, 0, LARGEST)),
+    (numerics.weighted_logistic_cross_entropy, (1e37, 0, 2), 1e37, (1, -1e37, 0)),
     (numerics.weighted, (2, 3), 6, (3, 2)),
     (numerics.weighted, (0, 3), 0, (3, 0)),
     (numerics.weighted, (0, INF), 0, (LARGEST, 0)),

@@ -85,7 +85,8 @@ def binary_cross_entropy_with_logits(
     $$l = p\, y \log(1 + e^{-x}) + (1 - y) \log(1 + e^x)$$
 
     Args:
-      logits: floating, any shape `(...)`: $x$, the log-odds of the positive class.
+      logits: floating, any shape `(...)`: $x$, the log-odds of the positive class. For infinite log-odds, the loss is 0
+        if the target is as sure, and else infinite.
       target: real in [0, 1], the same shape: $y$, the probability of the positive class.
       pos_weight: at least 0: $p$, the weight of the positive class relative to the negative one; 1 if not given. One
         number for all samples, or an array with one number per sample. One per column of an `(N, C)` call has shape
@@ -111,7 +112,7 @@ def binary_cross_entropy_with_logits(
     """
     if pos_weight is None:
         return numerics.logistic_cross_entropy(logits, target)
-    return jnp.asarray(pos_weight * target * numerics.softplus(-logits) + (1 - target) * numerics.softplus(logits))
+    return numerics.weighted_logistic_cross_entropy(logits, target, pos_weight)
 
 
 @loss("(c),()->()", indices={"target": "[0, c)"}, parameters={"class_weights": "(c)"}, static=("ignore_index",))

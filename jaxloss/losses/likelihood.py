@@ -78,14 +78,15 @@ def poisson_nll_loss(
 def _excess(log_rate: Array, count: Array) -> Array:
     """rate - count log(rate / count) - count, in terms that do not cancel where the rate is close to the count."""
     surplus = log_rate - jnp.log(count)
-    return count * (jnp.expm1(surplus) - surplus)
+    # An infinite surplus is bounded, because infinity minus infinity is NaN.
+    return count * (jnp.expm1(surplus) - numerics.at_most(surplus, float(jnp.finfo(surplus.dtype).max)))
 
 
 @_excess.defjvp
 def _excess_jvp(primals, tangents):
     log_rate, count = primals
     by_log_rate = numerics.finite(jnp.exp(log_rate)) - count
-    return _excess(*primals), by_log_rate * tangents[0] + (jnp.log(count) - log_rate) * tangents[1]
+    return _excess(*primals), by_log_rate * tangents[0] + numerics.finite(jnp.log(count) - log_rate) * tangents[1]
 
 
 @jax.custom_jvp

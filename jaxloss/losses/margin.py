@@ -198,7 +198,7 @@ def soft_margin_loss(logits: Real, target: Real, **options: Unpack[ReductionOpti
       >>> print(jaxloss.soft_margin_loss(jnp.array([0.0, 50.0]), jnp.array([1, -1]), reduction="none").round(4))
       [ 0.6931 50.    ]
     """
-    return numerics.softplus(-target * logits)
+    return numerics.softplus(-numerics.product(target, logits))
 
 
 @loss(
