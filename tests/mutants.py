@@ -69,6 +69,7 @@ CHOSEN = {
     "_large_output.adaptive": ("test_adaptive_softmax", "adaptive_log_softmax"),
     "_large_output.chunked": ("test_large_output", OF_LAYERS),
     "_large_output.cutoffs": ("test_adaptive_softmax and (cutoffs or errors)", "adaptive_log_softmax"),
+    "_large_output.layer": ("test_large_output or test_split_classes", OF_LAYERS),
     "_large_output.loops": ("test_large_output or test_adaptive_softmax or (test_sharding and chunks)", OF_LAYERS),
     "_large_output.matmul": ("test_matmul or test_large_output", OF_LAYERS),
     "_large_output.tiling": ("test_large_output and (chunks or loops)", OF_LAYERS),
