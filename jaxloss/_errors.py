@@ -35,9 +35,9 @@ def as_array(function: str, name: str, value: Any, kinds: tuple[Any, ...], takes
 
 
 def as_any_array(function: str, name: str, value: Any) -> Array:
-    """The argument as an array, of any dtype that JAX has."""
+    """The argument as an array, of any dtype that JAX has. NumPy's integers that JAX would wrap become floats."""
     require_array(function, name, value)
-    return jnp.asarray(_arrays.unwrapped(value))
+    return jnp.asarray(_arrays.narrow_number(_arrays.unwrapped(value)))
 
 
 def require_array(function: str, name: str, value: Any) -> None:
