@@ -1,5 +1,6 @@
 """What a caller may hand over: wide integers, variables of neural network libraries, and kernels of any kind."""
 
+import enum
 from collections.abc import Callable
 from typing import Unpack
 
@@ -98,6 +99,27 @@ def test_integers_in_a_subclass_of_array_do_not_wrap(row):
 def test_a_matrix_of_wide_integers_is_an_array():
     x, target = jnp.zeros((1, 2)), np.array([[1, 2**32]])
     assert jaxloss.mse_loss(x, np.matrix(target)) == jaxloss.mse_loss(x, target)
+
+
+class Number(enum.IntEnum):
+    FIRST, SECOND, IGNORED, LAST = 0, 1, -7, -1
+
+
+class Reduction(enum.StrEnum):
+    SUM = "sum"
+
+
+@each_row
+def test_members_of_enumerations_are_numbers_and_names(row):
+    arrays = draw(row, (2, 3))
+    assert row.loss(*arrays, reduction=Reduction.SUM) == row.loss(*arrays, reduction="sum")
+    options = dict.fromkeys(row.numbers, Number.SECOND) | ({"axis": Number.LAST} if row.has_axis else {})
+    assert row.loss(*arrays, **options) == row.loss(*arrays, **{name: int(of) for name, of in options.items()})
+    if "ignore_index" in row.declaration.defaults and row.has_indices:
+        *rest, target = arrays
+        target[0] = -7
+        ignored = row.loss(*rest, target, ignore_index=Number.IGNORED)
+        assert ignored == row.loss(*rest, target, where=np.array([[False], [True]]))
 
 
 class Parameter(Variable):
