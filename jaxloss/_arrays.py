@@ -78,19 +78,24 @@ def is_wide(value: Any) -> bool:
     return isinstance(value, _NUMPY) and value.dtype.kind in "iu" and value.dtype.itemsize == 8 and not _has_int64()
 
 
-def is_misread(value: Any) -> bool:
-    """Whether a compiled function might read this value as another one; its type is one of `MISREAD_TYPES`.
+def any_misread(values: Iterable[Any]) -> bool:
+    """Whether a compiled function might read one of these values as another one.
 
-    JAX wraps wide integers. It rejects masked arrays, but not where it has compiled a program for their data.
+    JAX wraps wide integers. It rejects masked arrays and numbers in the byte order of other machines, but not where it
+    has compiled a program for native numbers: there, it ignores the mask and the byte order (jax 0.10 and 0.11).
     """
-    return is_wide(value) or isinstance(value, np.ma.MaskedArray)
-
-
-MISREAD_TYPES = frozenset({np.ndarray, np.ma.MaskedArray, np.int64, np.uint64, np.longlong, np.ulonglong})
+    # A loop with the type first, which takes 0.1 µs where the types are JAX's. With `any`, it takes twice as long.
+    for value in values:
+        if isinstance(value, _NUMPY) and (
+            is_wide(value) or isinstance(value, np.ma.MaskedArray) or not value.dtype.isnative
+        ):
+            return True
+    return False
 
 
 def _is_int32(value: Any) -> bool:
     """Whether 32 bits hold each of these integers."""
+    value = np.asarray(value)  # not a matrix, whose minimum has no initial value
     return bool(_INT32.min <= np.min(value, initial=0) and np.max(value, initial=0) <= _INT32.max)
 
 

@@ -1,4 +1,4 @@
-"""Checks of the data themselves, which run only where they are enabled."""
+"""Checks of the data themselves, which run only where they are enabled, and NaN for data that are unusable."""
 
 import contextlib
 import contextvars
@@ -100,6 +100,13 @@ def require(condition: Boolean, message: str, **values: Real) -> None:
     if data_checks_enabled():
         holds = _spared(jnp.asarray(condition))
         checkify.debug_check(jnp.all(holds), message, **{name: jnp.asarray(value) for name, value in values.items()})
+
+
+def nan_unless(usable: Array, value: Array) -> Array:
+    """The value where it is usable, NaN elsewhere."""
+    # Without jit, the constant NaN would be an error under jax_debug_nans.
+    with jax.debug_nans(False):
+        return jnp.where(usable, value, jnp.nan)
 
 
 def require_inside(function: str, argument: str, value: Real, domain: Interval) -> None:

@@ -22,6 +22,7 @@ from jaxloss._sizes import is_symbolic, may_be_zero
 
 REAL = Interval("[-inf, inf]")
 COUNT = Interval("[1, inf)")
+_ORDINARY = (1e-37, 3e38)  # what float32 holds, in short, so that most numbers are not converted
 
 
 def as_array(function: str, name: str, value: Any, kinds: tuple[Any, ...], takes: str) -> Array:
@@ -36,9 +37,9 @@ def as_array(function: str, name: str, value: Any, kinds: tuple[Any, ...], takes
 
 
 def as_any_array(function: str, name: str, value: Any) -> Array:
-    """The argument as an array, of any dtype that JAX has."""
+    """The argument as an array, of any dtype that JAX has. NumPy's integers that JAX would wrap become floats."""
     require_array(function, name, value)
-    return jnp.asarray(_arrays.unwrapped(value))
+    return jnp.asarray(_arrays.narrow_number(_arrays.unwrapped(value)))
 
 
 def require_array(function: str, name: str, value: Any) -> None:
@@ -93,6 +94,12 @@ def as_number(function: str, name: str, value: Any, domain: Interval | None = No
         raise ValueError(f"{function}: {name} is {value} but takes a number that float64 holds")
     if domain is not None and not domain.contains(value):
         raise ValueError(f"{function}: {name} is {value} but must lie in {domain.notation}")
+    if domain is not None and not _ORDINARY[0] < abs(value) < _ORDINARY[1]:
+        dtype = jnp.result_type(float)
+        with np.errstate(over="ignore"):
+            held = dtype.type(value)
+        if not domain.contains(held):
+            raise ValueError(f"{function}: {name} is {value}, in {dtype} {held}, but must lie in {domain.notation}")
     return float(value)
 
 

@@ -25,11 +25,14 @@ import math
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.sharding import PartitionSpec
 
 from jaxloss._arrays import Real, Vector, as_index, compute_dtype, narrow_index, unwrapped
 from jaxloss._balanced_sampler import BalancedSampler as BalancedSampler
-from jaxloss._errors import REAL, as_array, as_integer, as_number, as_real, as_vector
+from jaxloss._data_checks import nan_unless
+from jaxloss._errors import REAL, as_array, as_integer, as_number, as_real, as_vector, require_array
 from jaxloss._interval import Interval
+from jaxloss._sharding import by_automatic_axes, explicit_mesh
 
 
 def class_counts(target: object, n_classes: int) -> Array:
@@ -57,12 +60,18 @@ def class_counts(target: object, n_classes: int) -> Array:
       >>> print(class_counts(jnp.array([0, 2, 2, -100]), 3))
       [1. 0. 2.]
     """
+    require_array("class_counts", "target", target)
     labels = as_array("class_counts", "target", narrow_index(target)[0], (jnp.integer,), "integer class indices")
     n_classes = as_integer("class_counts", "n_classes", n_classes, Interval("[1, 2147483648)"))
-    classes = as_index(jnp.ravel(labels))
-    outside = (classes < 0) | (classes >= n_classes)
-    counts = jnp.bincount(jnp.where(outside, n_classes, classes), length=n_classes + 1)[:n_classes]
-    return counts.astype(jnp.result_type(float))
+
+    def counted(labels: Array) -> Array:
+        classes = as_index(jnp.ravel(labels))
+        outside = (classes < 0) | (classes >= n_classes)
+        counts = jnp.bincount(jnp.where(outside, n_classes, classes), length=n_classes + 1)[:n_classes]
+        return counts.astype(jnp.result_type(float))
+
+    mesh = explicit_mesh(labels)
+    return counted(labels) if mesh is None else by_automatic_axes(counted, labels, mesh, PartitionSpec())
 
 
 def inverse_frequency_weights(counts: Vector) -> Array:
@@ -172,7 +181,7 @@ def _counts(function: str, counts: Vector) -> tuple[Array, Array]:
     """Returns the counts as floats, with NaN for negative counts, and which of them are not 0."""
     counts = as_vector(function, "counts", counts, (jnp.integer, jnp.floating), "one real number per class")
     counts = counts.astype(compute_dtype([counts]))
-    counts = jnp.where(counts < 0, jnp.nan, counts)
+    counts = nan_unless(~(counts < 0), counts)
     return counts, counts != 0
 
 

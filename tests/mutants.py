@@ -73,6 +73,7 @@ CHOSEN = {
     "_large_output.adaptive": ("test_adaptive_softmax", "adaptive_log_softmax"),
     "_large_output.chunked": ("test_large_output", OF_LAYERS),
     "_large_output.cutoffs": ("test_adaptive_softmax and (cutoffs or errors)", "adaptive_log_softmax"),
+    "_large_output.layer": ("test_large_output or test_split_classes", OF_LAYERS),
     "_large_output.loops": (
         "test_large_output or test_adaptive_softmax or ((test_sharding or test_export) and chunks)",
         OF_LAYERS,

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax.sharding import AxisType, PartitionSpec
 from sklearn.datasets import load_digits
 
 import jaxloss
@@ -34,6 +35,25 @@ def test_an_epoch_passes_once_through_the_largest_class_and_each_pass_is_a_permu
     for c, size in enumerate((3, 6, 1)):
         passes = np.asarray(indices[:, c]).reshape(-1, size)
         np.testing.assert_array_equal(np.sort(passes, axis=1), np.tile(np.flatnonzero(c == TARGET), (len(passes), 1)))
+
+
+def test_without_jit_valid_counts_are_no_error():
+    """There, jax_debug_nans makes an error of a constant that is not selected."""
+    with jax.disable_jit():
+        counts = class_counts(TARGET, 3)
+        for function in (inverse_frequency_weights, effective_number_weights, logit_adjustment):
+            assert np.isfinite(function(counts)).all()
+
+
+@pytest.mark.cpu
+def test_labels_on_a_mesh_with_explicit_axes_are_counted():
+    mesh = jax.make_mesh((5,), ("data",), axis_types=(AxisType.Explicit,), devices=jax.devices()[:5])
+    with jax.set_mesh(mesh):
+        target = jax.device_put(TARGET, PartitionSpec("data"))
+        for counted in (class_counts, jax.jit(class_counts, static_argnums=1)):
+            np.testing.assert_array_equal(counted(target, 3), class_counts(TARGET, 3))
+        indices, _ = BalancedSampler.init(jax.random.key(0), target).draw(6)
+        assert indices.shape == (6, 3)
 
 
 def test_passes_are_reshuffled_uniformly():

@@ -1,5 +1,6 @@
 """What a caller may hand over: wide integers, variables of neural network libraries, and kernels of any kind."""
 
+import enum
 from collections.abc import Callable
 from typing import Unpack
 
@@ -11,7 +12,7 @@ from jax import Array
 
 import jaxloss
 from jaxloss import imbalance, kinks, vectors
-from tests.drawing import Variable
+from tests.drawing import SHAPE, Variable, draw, each_row
 
 GENERATOR = np.random.default_rng(0)
 
@@ -60,6 +61,65 @@ def test_a_masked_array_is_an_error_also_where_its_data_have_been_taken(dtype):
         jaxloss.cross_entropy(LOGITS, np.ma.masked_array(target, target == 3))
     with pytest.raises(TypeError, match="cross_entropy: weights is a MaskedArray but takes an array"):
         jaxloss.cross_entropy(LOGITS, target, weights=np.ma.masked_array(LOGITS[:, 0], target == 3))
+
+
+@each_row
+def test_a_foreign_byte_order_is_an_error_also_where_a_program_for_native_numbers_exists(row):
+    """JAX itself takes such an array for a native one, if it has compiled a program for native ones (jax 0.10.2)."""
+    arrays, weights = draw(row), np.ones(SHAPE, np.float32)
+    row.loss(*arrays, weights=weights)
+    foreign = [array.astype(array.dtype.newbyteorder()) for array in arrays]
+    for i, (array, name) in enumerate(zip(foreign, row.names, strict=True)):
+        with pytest.raises(TypeError, match=rf"has dtype {array.dtype} but takes") as caught:
+            row.loss(*arrays[:i], array, *arrays[i + 1 :], weights=weights)
+        assert name in row.declaration.structures or str(caught.value).startswith(f"{row.name}: {name} has")
+    with pytest.raises(TypeError, match=f"{row.name}: weights has dtype >f4 but takes numbers in a dtype that JAX has"):
+        row.loss(*arrays, weights=weights.astype(">f4"))
+
+
+class Subclass(np.ndarray):
+    """Like `np.memmap`, `np.matrix` and `np.recarray`."""
+
+
+@pytest.mark.nans
+@each_row
+def test_integers_in_a_subclass_of_array_do_not_wrap(row):
+    """Also if all other arrays are JAX's."""
+    arrays = [jnp.asarray(array) for array in draw(row, (2,))]
+    weights = np.array([1, 2**32 + 1])
+    expected = row.loss(*arrays, weights=weights, reduction="sum")
+    assert row.loss(*arrays, weights=weights.view(Subclass), reduction="sum") == expected
+    assert row.loss(*arrays, weights=weights.astype(np.float32), reduction="sum") == expected
+    if row.has_indices:
+        losses = row.loss(*arrays[:-1], np.array([0, 2**32 + 1]).view(Subclass), reduction="none")
+        np.testing.assert_array_equal(np.isnan(losses), [False, True])
+
+
+@pytest.mark.filterwarnings("ignore:the matrix subclass")
+def test_a_matrix_of_wide_integers_is_an_array():
+    x, target = jnp.zeros((1, 2)), np.array([[1, 2**32]])
+    assert jaxloss.mse_loss(x, np.matrix(target)) == jaxloss.mse_loss(x, target)
+
+
+class Number(enum.IntEnum):
+    FIRST, SECOND, IGNORED, LAST = 0, 1, -7, -1
+
+
+class Reduction(enum.StrEnum):
+    SUM = "sum"
+
+
+@each_row
+def test_members_of_enumerations_are_numbers_and_names(row):
+    arrays = draw(row, (2, 3))
+    assert row.loss(*arrays, reduction=Reduction.SUM) == row.loss(*arrays, reduction="sum")
+    options = dict.fromkeys(row.numbers, Number.SECOND) | ({"axis": Number.LAST} if row.has_axis else {})
+    assert row.loss(*arrays, **options) == row.loss(*arrays, **{name: int(of) for name, of in options.items()})
+    if "ignore_index" in row.declaration.defaults and row.has_indices:
+        *rest, target = arrays
+        target[0] = -7
+        ignored = row.loss(*rest, target, ignore_index=Number.IGNORED)
+        assert ignored == row.loss(*rest, target, where=np.array([[False], [True]]))
 
 
 class Parameter(Variable):
@@ -155,3 +215,26 @@ def test_variables_in_the_other_public_functions():
         np.testing.assert_array_equal(function(*map(Variable, arguments)), function(*arguments))
     sampler = imbalance.BalancedSampler.init(jax.random.key(0), Variable(np.array([0, 1, 1])))
     assert sampler.length.tolist() == [1, 2]
+
+
+def test_wide_integers_in_the_other_public_functions_do_not_wrap():
+    wide, narrow = np.array([2**33, 2**32]), np.array([2.0, 1.0], np.float32)
+    for function in (imbalance.inverse_frequency_weights, imbalance.logit_adjustment):
+        np.testing.assert_array_equal(function(wide), function(narrow))
+    np.testing.assert_array_equal(imbalance.effective_number_weights(wide, beta=0.5), [1, 1])
+    np.testing.assert_array_equal(imbalance.logit_adjustment(narrow, temperature=np.array([2**32, 0]))[1], 0)
+    with jax.numpy_dtype_promotion("standard"):  # a total may have an int and a float
+        assert jaxloss.Total(np.int64(2**33), np.int64(2**32)).mean() == 2
+
+
+def test_a_masked_array_is_an_error_in_the_other_public_functions():
+    masked = np.ma.masked_array(TARGET, TARGET == 3)
+    for name, function in (
+        ("class_counts", lambda: imbalance.class_counts(masked, 6)),
+        ("inverse_frequency_weights", lambda: imbalance.inverse_frequency_weights(masked)),
+        ("BalancedSampler.init", lambda: imbalance.BalancedSampler.init(jax.random.key(0), masked)),
+        ("target_score", lambda: jaxloss.target_score(LOGITS, masked)),
+        ("Total.mean", lambda: jaxloss.Total(masked[1], 1).mean()),
+    ):
+        with pytest.raises(TypeError, match=f"{name}: .* is a Masked"):
+            function()

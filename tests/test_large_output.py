@@ -1,5 +1,7 @@
 """Tests of large output layers that the registry does not cover."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -121,6 +123,32 @@ def test_temporaries_are_an_eighth_of_those_of_full_logits_and_grow_only_with_th
     assert ours <= naive / 8
     more = temporaries(jaxloss.linear_cross_entropy, 4 * n, d, c)
     assert more - ours <= 3 * n * 4 * 2 * (d + 8)  # like the input and its gradient, not like the logits
+
+
+def forward_over_reverse(loss, *arrays):
+    return jax.jvp(jax.grad(loss, (0, 1)), arrays, arrays)[1]
+
+
+def reverse_over_reverse(loss, *arrays):
+    def slope(*moved):
+        products = jax.tree.map(jnp.vdot, jax.grad(loss, (0, 1))(*moved), jax.lax.stop_gradient(moved))
+        return sum(jax.tree.leaves(products))
+
+    return jax.grad(slope, (0, 1))(*arrays)
+
+
+@pytest.mark.cpu
+@pytest.mark.parametrize("product", [forward_over_reverse, reverse_over_reverse])
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+def test_a_product_with_the_hessian_keeps_the_logits_of_a_few_chunks(product, reduction):
+    n, d, c = 8192, 64, 4000
+    hidden, kernel = (jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((n, d), (d, c)))
+
+    def loss(hidden, kernel):
+        options = {"chunk_size": 64, "reduction": reduction}
+        return jnp.sum(jnp.square(jaxloss.linear_cross_entropy(hidden, kernel, np.zeros(n, np.int32), **options)))
+
+    assert compiling.temporaries(functools.partial(product, loss), hidden, kernel) < n * c  # a quarter of the logits
 
 
 def test_default_chunks_are_bounded():

@@ -1,10 +1,11 @@
 """For every row of the registry: first and second derivatives are right in forward and reverse mode."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.drawing import Floats, dot, draw, each_row, each_variant, full_only
+from tests.drawing import HALF, Floats, dot, draw, each_row, each_variant, full_only, widened
 from tests.registry import REGISTRY
 
 AT = 0.3  # the value of numeric options at which derivatives are taken
@@ -24,20 +25,14 @@ def test_derivatives(row, variant):
         def function(*values):
             return row.loss(*floats.put(values), **options)
 
-        if not row.forward_mode:
-            with pytest.raises(TypeError, match="forward-mode"):
-                jax.jvp(function, floats.values, direction)
-
         @jax.jit
         def program(*values):
             gradient = jax.grad(function, tuple(range(len(values))))
+            slope, curvature = jax.jvp(gradient, values, direction)
             again = jax.grad(lambda x: dot(gradient(*x), direction))(values)
             if not row.forward_mode:
-                slope = gradient(*values)
-                forward = dot(slope, direction)
-                return function(*values), forward, slope, again, again, dot(again, direction)
+                return function(*values), dot(slope, direction), slope, curvature, again, dot(again, direction)
             value, forward = jax.jvp(function, values, direction)
-            slope, curvature = jax.jvp(gradient, values, direction)
             twice = jax.jvp(lambda *x: jax.jvp(function, x, direction)[1], values, direction)[1]
             return value, forward, slope, curvature, again, twice
 
@@ -64,6 +59,67 @@ def test_derivatives(row, variant):
             assert np.isfinite(one).all()
             np.testing.assert_allclose(one, other, rtol=1e-10, atol=1e-12)
             np.testing.assert_allclose(one, (above - below) / (2 * step), rtol=1e-5, atol=1e-8)
+
+
+each_without_forward_mode = pytest.mark.parametrize(
+    "row", [row for row in REGISTRY if not row.forward_mode], ids=lambda row: row.label
+)
+
+
+@each_without_forward_mode
+def test_forward_mode_of_a_loss_without_it_is_an_error(row):
+    floats = Floats(draw(row, (2,)))
+
+    def function(*values):
+        return row.loss(*floats.put(values))
+
+    for differentiate in (jax.jvp, lambda function, x, _: jax.jacfwd(function)(*x)):
+        with pytest.raises(
+            TypeError, match=rf"^{row.name}: is differentiated in forward mode .* but takes reverse mode"
+        ):
+            differentiate(function, floats.values, floats.values)
+        with pytest.raises(TypeError, match="forward-mode"):  # from JAX, about a program that it has traced
+            differentiate(jax.jit(function), floats.values, floats.values)
+
+
+@each_without_forward_mode
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, *HALF], ids=lambda dtype: jnp.dtype(dtype).name)
+def test_curvature_of_a_loss_without_forward_mode(row, dtype):
+    """Forward and reverse mode over reverse mode, of a sum and of losses one by one, which is another program."""
+    with jax.enable_x64(True):
+        arrays = draw(row, (7,), dtype)
+        generator = np.random.default_rng(5)
+        direction = tuple(generator.normal(size=x.shape).astype(dtype) for x in Floats(arrays).values)
+        weights = generator.uniform(0.5, 2, size=7).astype(np.float32)
+        options = row.options[-1]
+
+        def curvatures(arrays, direction):
+            floats = Floats(arrays)
+
+            def summed(*values):
+                return row.loss(*floats.put(values), **options, weights=weights, reduction="sum")
+
+            def separate(*values):
+                losses = row.loss(*floats.put(values), **options, reduction="none")
+                return dot([losses], [weights.astype(losses.dtype)])
+
+            for function in (summed, separate):
+                gradient = jax.grad(function, tuple(range(len(floats.values))))
+                yield jax.jvp(gradient, floats.values, direction)[1]
+                yield jax.grad(lambda x, of=gradient: wide_dot(of(*x), direction))(floats.values)
+
+        run = jax.jit(lambda *arguments: list(curvatures(*arguments)))
+        exact, *others = run(tuple(map(widened, arrays)), tuple(map(widened, direction)))
+        # Half precision is what products and results are rounded to. In the others, every sum is rounded.
+        scale = (4 if dtype in HALF else 64) * float(jnp.finfo(dtype).eps)
+        for found in others if dtype == np.float64 else run(arrays, direction):
+            for one, other, array in zip(found, exact, Floats(arrays).values, strict=True):
+                assert one.dtype == array.dtype
+                np.testing.assert_allclose(widened(one), other, rtol=0, atol=scale * np.abs(other).max())
+
+
+def wide_dot(xs, ys):
+    return sum((widened(x) * widened(y)).sum() for x, y in zip(xs, ys, strict=True))
 
 
 def mean(losses_and_normalisers):

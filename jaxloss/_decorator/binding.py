@@ -100,9 +100,7 @@ class Binder:
 
     def _static_value(self, name: str, value: Any, default: Any) -> Any:
         """A value that is compiled in. It has the type of the default or, if the default is None, an annotated type."""
-        if isinstance(value, tuple):
-            value = tuple(each.item() if isinstance(each, np.bool_ | np.number) else each for each in value)
-        value = value.item() if isinstance(value, np.bool_ | np.number) else value
+        value = tuple(map(_plain, value)) if isinstance(value, tuple) else _plain(value)
         if isinstance(default, float) and type(value) is int and abs(value) < 2**53:
             value = float(value)
         if callable(default):
@@ -121,6 +119,13 @@ class Binder:
         if isinstance(value, float | int) and not isinstance(value, bool):
             as_number(self._function, name, value, self._domains.get(name))
         return value
+
+
+def _plain(value: Any) -> Any:
+    """A number of NumPy as one of Python, and a member of an `IntEnum` as its integer."""
+    if isinstance(value, np.bool_ | np.number):
+        return value.item()
+    return int(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 def _is_hashable(value: Any) -> bool:

@@ -10,13 +10,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 
-import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxloss import _numerics as numerics
 from jaxloss._arrays import as_index, differs
 from jaxloss._class_axis import ClassAxis
+from jaxloss._data_checks import nan_unless
 from jaxloss._decorator.batching import BatchLoss
 from jaxloss._decorator.notation import Core
 from jaxloss._interval import Interval
@@ -99,8 +99,9 @@ class Mask:
 
     def weigh(self, losses: Array, normalisers: Array | None, weights: Array | None) -> Samples:
         """Weighted losses and their normalisers: 0 for a masked sample, NaN for one that is not usable."""
-        losses = self._nan_unless_usable(losses)
-        normalisers = None if normalisers is None else self._nan_unless_usable(normalisers)
+        if self.usable is not None:
+            losses = nan_unless(self.usable, losses)
+            normalisers = None if normalisers is None else nan_unless(self.usable, normalisers)
         weighted_normalisers = None
         if weights is not None:
             losses = numerics.weighted(weights, losses)
@@ -119,16 +120,9 @@ class Mask:
         loss_sum = batch.weighted_sum(self.fill(ones if weights is None else weights, 0))
         if self.usable is not None:
             bad = ~self.usable if self.counted is None else self.counted & ~self.usable
-            with jax.debug_nans(False):
-                loss_sum += jnp.where(jnp.any(bad), jnp.nan, 0)  # added, so that other samples keep their gradients
+            # Added, so that other samples keep their gradients.
+            loss_sum += nan_unless(~jnp.any(bad), jnp.zeros_like(loss_sum))
         return dataclasses.replace(self.weigh(0 * ones, batch.normalisers, weights), loss_sum=loss_sum)
-
-    def _nan_unless_usable(self, value: Array) -> Array:
-        if self.usable is None:
-            return value
-        # Without jit, the constant NaN would be an error under jax_debug_nans.
-        with jax.debug_nans(False):
-            return jnp.where(self.usable, value, jnp.nan)
 
 
 def _both(one: Array | None, other: Array | None) -> Array | None:

@@ -9,7 +9,7 @@ in the backward pass.
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -18,61 +18,52 @@ from jax import Array
 
 from jaxloss import _numerics as numerics
 from jaxloss._arrays import compute_dtype
-from jaxloss._large_output.loops import Blocks, Groups, Span, in_parts, over_rows, put_at
-from jaxloss._large_output.matmul import Chain
+from jaxloss._large_output.layer import Arrays, Layer, axes_of_losses, placed
+from jaxloss._large_output.loops import Blocks, Groups, in_parts, over_rows, put_at
+from jaxloss._large_output.matmul import Chain, is_narrow
 from jaxloss._large_output.tiling import Tiling, Tilings
 from jaxloss._sharding import (
-    AxisName,
     automatic_devices,
-    equally_varying,
-    mesh_axes,
     vary_over,
     varying_axes,
-    whole_along,
     wide_zeros,
     wide_zeros_like,
 )
 
-Arrays = Mapping[str, Array]
 Row = Callable[[Array, Arrays, Arrays], Array]
 """Maps (logits of a row, arrays shared by all rows, arrays of the row) to the loss of the row."""
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class Layer:
-    """The inputs of the losses of rows.
-
-    Args:
-      hidden: `(..., d)`, rows along any number of axes.
-      kernels: a chain of matrices, of the dtype of `hidden`; the logits are `hidden @ kernels[0] @ kernels[1] ...`.
-      shared: named arrays that are the same for every row.
-      own: named arrays with one entry per row along their leading axes.
-      split: like `own`, for arrays that differ between devices, like the kernels, if the classes are split.
-      span: the range of rows, along a single axis, to compute; the losses of other rows are 0. None means all rows.
-      axis_name: the mesh axes over which the classes are split, inside `shard_map`; None means that they are not split.
-    """
-
-    hidden: Array
-    kernels: tuple[Array, ...]
-    shared: Arrays
-    own: Arrays
-    split: Arrays = dataclasses.field(default_factory=dict)
-    span: Span | None = None
-    axis_name: AxisName | None = dataclasses.field(default=None, metadata={"static": True})
-
-
 def losses(row: Row, tilings: Tilings, layer: Layer) -> Array:
     """The loss of each row."""
-    return _losses(row, tilings, _placed(layer)[0])
+    return _losses(row, tilings, placed(layer)[0])
 
 
 def weighted_sum(row: Row, tilings: Tilings, layer: Layer, weights: Array) -> Array:
     """The weighted sum of the losses of all rows."""
     if 0 in layer.hidden.shape[:-1]:
         # Without a loop, the mesh axes over which the gradients vary would be unknown.
-        return wide_zeros((), layer.hidden, _axes_of_losses(layer) | varying_axes(weights))
-    return _weighted_sum(row, tilings, *_placed(layer, weights))
+        return wide_zeros((), layer.hidden, axes_of_losses(layer) | varying_axes(weights))
+    return _weighted_sum(row, tilings, *placed(layer, weights))
+
+
+def _for_second_derivatives(of_layer: Callable[..., Any]) -> Callable[..., Any]:
+    """The same function of (row, tiling, layer, ...). If it is differentiated, for a second derivative, it differs.
+
+    JAX cannot transpose a loop of unknown length. And a tangent in float16 would overflow, because it may be far larger
+    than the number by whose size it is scaled.
+    """
+    function = jax.custom_jvp(of_layer, nondiff_argnums=(0, 1))
+
+    @function.defjvp
+    def jvp(row: Row, tiling: Tiling, primals: Any, tangents: Any) -> Any:
+        def differentiated(layer: Layer, *weights: Array) -> Any:
+            layer = layer.widened() if is_narrow(layer.hidden) else layer
+            return of_layer(row, dataclasses.replace(tiling, scanned=True), layer, *weights)
+
+        return jax.jvp(differentiated, primals, tangents)
+
+    return function
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
@@ -80,6 +71,7 @@ def _losses(row: Row, tilings: Tilings, layer: Layer) -> Array:
     return tilings.per_platform(functools.partial(_losses_of_layer, row), layer)
 
 
+@_for_second_derivatives
 def _losses_of_layer(row: Row, tiling: Tiling, layer: Layer) -> Array:
     chain, (groups, blocks) = Chain.of(layer.hidden, layer.kernels, wide=tiling.wide), _division(layer, tiling)
 
@@ -93,14 +85,16 @@ def _losses_of_layer(row: Row, tiling: Tiling, layer: Layer) -> Array:
         carry, losses = in_parts(part_step, carry, block, tiling.parts_of(block[0].shape[1]))
         return carry, losses if inside is None else _zero_unless(inside, losses)
 
-    zeros = wide_zeros(layer.hidden.shape[:-1], layer.hidden, _axes_of_losses(layer))
+    zeros = wide_zeros(layer.hidden.shape[:-1], layer.hidden, axes_of_losses(layer))
     rows = (layer.hidden, chain.row_units, {**layer.own, **layer.split})
-    _, losses = over_rows(step, None, zeros, rows, groups, blocks, layer.span)
+    step = _recomputed(step) if tiling.scanned else step
+    _, losses = over_rows(step, None, zeros, rows, groups, blocks, layer.span, scanned=tiling.scanned)
     return losses
 
 
 def _losses_forward(row: Row, tilings: Tilings, layer: Layer) -> tuple[Array, Layer]:
-    return _losses(row, tilings, layer), layer
+    # Not `_losses`, which cannot be differentiated in forward mode.
+    return tilings.per_platform(functools.partial(_losses_of_layer, row), layer), layer
 
 
 def _losses_backward(row: Row, tilings: Tilings, layer: Layer, cotangents: Array) -> tuple[Layer]:
@@ -152,22 +146,10 @@ def _as_inputs(gradients: Layer, inputs: Layer) -> Layer:
 
 def _losses_and_gradients(row: Row, tilings: Tilings, layer: Layer, weights: Array) -> tuple[Array, Layer, Array]:
     """The losses, and the gradients of their weighted sum w.r.t. the layer and the weights, in float32 or wider."""
-    of_layer = _losses_and_gradients_of_layer if layer.span is None else _losses_and_gradients_of_span
-    return tilings.per_platform(functools.partial(of_layer, row), layer, weights)
+    return tilings.per_platform(functools.partial(_losses_and_gradients_of_layer, row), layer, weights)
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))
-def _losses_and_gradients_of_span(row: Row, tiling: Tiling, layer: Layer, weights: Array) -> tuple[Array, Layer, Array]:
-    return _losses_and_gradients_of_layer(row, tiling, layer, weights)
-
-
-@_losses_and_gradients_of_span.defjvp
-def _losses_and_gradients_of_span_jvp(row: Row, tiling: Tiling, primals: Any, tangents: Any) -> Any:
-    # For second derivatives, because JAX cannot transpose a loop of unknown length.
-    tiling = dataclasses.replace(tiling, scanned=True)
-    return jax.jvp(functools.partial(_losses_and_gradients_of_layer, row, tiling), primals, tangents)
-
-
+@_for_second_derivatives
 def _losses_and_gradients_of_layer(
     row: Row, tiling: Tiling, layer: Layer, weights: Array
 ) -> tuple[Array, Layer, Array]:
@@ -214,6 +196,7 @@ def _losses_and_gradients_of_layer(
             losses, by_rows = jax.tree.map(functools.partial(_zero_unless, inside), (losses, by_rows))
         return (shared_sums, kernel_sums, cotangents if n_parts > 1 else None), (losses, by_rows)
 
+    step = _recomputed(step) if tiling.scanned else step
     kernel = chain.kernels[-1]
     shared_sums = jax.tree.map(lambda array: wide_zeros_like(array, n_sums), layer.shared)
     # With an axis of length 1, XLA:CPU would not use the memory of the result for the sums.
@@ -222,7 +205,7 @@ def _losses_and_gradients_of_layer(
     cotangents = jnp.zeros((n_sums, n_rows, kernel.shape[1]), kernel.dtype) if n_parts > 1 else None
     cotangents = jax.tree.map(lambda array: vary_over(array, varying_axes((layer.hidden, weights))), cotangents)
     by_rows = jax.tree.map(wide_zeros_like, (layer.hidden, floats, weights))
-    losses = wide_zeros(weights.shape, layer.hidden, _axes_of_losses(layer))
+    losses = wide_zeros(weights.shape, layer.hidden, axes_of_losses(layer))
     rows = (layer.hidden, chain.row_units, floats, others, weights)
     (shared_sums, kernel_sums, _), (losses, (by_hidden, by_floats, by_weights)) = over_rows(
         step,
@@ -245,6 +228,11 @@ def _losses_and_gradients_of_layer(
         span=None,
     )
     return losses, gradients, by_weights
+
+
+def _recomputed(step: Callable[..., Any]) -> Callable[..., Any]:
+    """The step, computed again in a backward pass, for which the logits of all chunks would be kept otherwise."""
+    return jax.checkpoint(step, prevent_cse=False)
 
 
 def _division(layer: Layer, tiling: Tiling) -> tuple[Groups, Blocks]:
@@ -271,26 +259,3 @@ def _losses_of_logits(row: Row, logits: Array, shared: Arrays, own: Arrays, *, p
     """The losses of logits `(partial sums, rows, classes)`. With `per_sum`, shared arrays have that first axis too."""
     rows = jax.vmap(row, in_axes=(0, None, 0))
     return jax.vmap(rows, in_axes=(0, 0 if per_sum else None, 0))(logits, shared, own)
-
-
-def _placed(layer: Layer, weights: Array | None = None) -> tuple[Layer, Array | None]:
-    """The arrays where the loop needs them, so that nothing is sent in each chunk.
-
-    Under automatic sharding, the features of a kernel may be split, as fully sharded parameters are. They are gathered
-    once. Inside `shard_map`, each array is made to vary over the axes of the arrays that it is combined with. Gradients
-    with respect to an array that is the same on all devices are then summed over devices once. Losses and per-row
-    arrays are the same on all devices over which the classes are split.
-    """
-    hidden, kernels, shared, split, *_ = equally_varying(
-        (layer.hidden, layer.kernels, layer.shared, layer.split, layer.own, weights)
-    )
-    axes = _axes_of_losses(layer) | varying_axes(weights)
-    own, weights = jax.tree.map(lambda array: vary_over(array, axes), (layer.own, weights))
-    kernels = tuple(whole_along(kernel, 0) for kernel in kernels)
-    return dataclasses.replace(layer, hidden=hidden, kernels=kernels, shared=shared, split=split, own=own), weights
-
-
-def _axes_of_losses(layer: Layer) -> set[Any]:
-    """The mesh axes over which the losses of rows vary."""
-    by_device = varying_axes((layer.hidden, layer.kernels, layer.shared, layer.split))
-    return (by_device - mesh_axes(layer.axis_name)) | varying_axes(layer.own)

@@ -45,7 +45,7 @@ class Chain:
     @staticmethod
     def of(hidden: Array, kernels: tuple[Array, ...], *, wide: bool = False) -> Chain:
         """Rows are along all axes of `hidden` but the last. If `wide`, only the first product is in half precision."""
-        if wide or _is_narrow(kernels[0]):  # a narrow dtype may not hold the result of a product
+        if wide or is_narrow(kernels[0]):  # a narrow dtype may not hold the result of a product
             kernels = (kernels[0], *(kernel.astype(compute_dtype([kernel])) for kernel in kernels[1:]))
         bounds, units = tuple(_or_zero(_bound(kernel)) for kernel in kernels), []
         row_bounds, n_rows = _bound(hidden, axis=-1), math.prod(hidden.shape[:-1])
@@ -97,7 +97,7 @@ class Chain:
 
 def _product(x: Array, y: Array, unit: Array) -> Array:
     x = x.astype(y.dtype)
-    if _is_narrow(y):
+    if is_narrow(y):
         return _sums(x, y, ((-1,), (0,)))  # no sum of products in so small a range overflows
     return _in_units(_sums(x * unit.astype(x.dtype), y, ((-1,), (0,))), unit)
 
@@ -110,7 +110,7 @@ def _limited(cotangent: Array, y: Array, unit: Array) -> Array:
 
 def _narrowed(cotangent: Array, y: Array, unit: Array, columns: int | None) -> tuple[Array, Array | None]:
     """The cotangent of `x @ y` in the dtype of y and in this unit; if the dtype is narrow, in a unit of each row."""
-    if not _is_narrow(y):
+    if not is_narrow(y):
         # Blocks of columns are limited one by one: XLA:CPU would write all columns to memory.
         return (_limited(cotangent, y, unit) if columns is None else cotangent), None
     # Cotangents may be of any size: a mean over many rows makes them small, a loss scale makes them large.
@@ -124,7 +124,7 @@ def _pulled_back(
 ) -> tuple[Array, Array]:
     """The gradient of `x @ y` w.r.t. x, and the sum of `by_y` and the gradient w.r.t. y, which stays in units."""
     sum_unit = None
-    if _is_narrow(y):
+    if is_narrow(y):
         # A sum over rows has entries of very different sizes, in units of the largest.
         wide = x.astype(unit.dtype) / unit
         sum_unit = _to_fill(y.dtype, jnp.max(jnp.abs(wide), axis=(1, 2), keepdims=True, initial=0))
@@ -146,7 +146,7 @@ def _pulled_back(
     def step(carry: Any, start: Array | int, block: Any, inside: Array | None) -> Any:
         (by_x, by_y), (cotangent, y) = carry, block
         cotangent = cotangent if inside is None else jnp.where(inside, cotangent, 0)
-        cotangent = cotangent if _is_narrow(y) else _limited(cotangent, y, unit)
+        cotangent = cotangent if is_narrow(y) else _limited(cotangent, y, unit)
         by_y = add_at(by_y, start, product(transposed, 2, cotangent), axis=by_y.ndim - 1)
         return by_x + _sums(cotangent, y[0], ((-1,), (1,))), by_y
 
@@ -170,7 +170,7 @@ def _gradient_unit(x_bound: Array, y_bound: Array, n_rows: int, y: Array) -> Arr
     longest = max_dim(max_dim(n_rows, y.shape[1]), 1)
     # The bounds are relative to the longer of the two sums.
     largest = jnp.maximum(x_bound * (n_rows / longest), y_bound * (y.shape[1] / longest))
-    return jnp.ones_like(largest) if _is_narrow(y) else _unit(largest, jnp.asarray(_limit(y), largest.dtype), longest)
+    return jnp.ones_like(largest) if is_narrow(y) else _unit(largest, jnp.asarray(_limit(y), largest.dtype), longest)
 
 
 def _limit(y: Array) -> float:
@@ -178,7 +178,7 @@ def _limit(y: Array) -> float:
     return 2.0 ** (jnp.finfo(y.dtype).maxexp * 25 // 32)
 
 
-def _is_narrow(y: Array) -> bool:
+def is_narrow(y: Array) -> bool:
     """Whether the dtype has a smaller range than float32, as float16 has."""
     return jnp.finfo(y.dtype).maxexp < jnp.finfo(jnp.float32).maxexp
 

@@ -12,6 +12,7 @@ from jaxloss import _numerics as numerics
 from jaxloss import _scaling as scaling
 from jaxloss import kinks, vectors
 from jaxloss._arrays import Real, Vector
+from jaxloss._data_checks import nan_unless
 from jaxloss._decorator.lift import loss
 from jaxloss._errors import require_pairwise
 from jaxloss.options import AxisOptions
@@ -209,4 +210,4 @@ def cosine_embedding_loss(
     """
     cosine = vectors.cosine_similarity(first, second)
     excess = kinks.positive_part(cosine - margin, kink_width)
-    return jnp.where(target == 1, vectors.cosine_distance(first, second), jnp.where(target == -1, excess, jnp.nan))
+    return jnp.where(target == 1, vectors.cosine_distance(first, second), nan_unless(target == -1, excess))

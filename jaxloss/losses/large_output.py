@@ -99,7 +99,7 @@ def linear_cross_entropy(
       ValueError: shapes do not fit, an option is out of its range, `ignore_index` is given with a floating target, no
         axis is called `axis_name`, or `n_classes` exceeds the number of columns of all devices.
       TypeError: `hidden` or `kernel` is not floating, or the loss is differentiated in forward mode (`jax.jvp`,
-        `jax.jacfwd`), which would have to materialise the logits.
+        `jax.jacfwd`). Its gradient may be, as for a Hessian, which keeps no more than the logits of a few chunks.
 
     Reference:
       Wijmans et al., Cut your losses in large-vocabulary language models, ICLR 2025; Hsu et al., Liger Kernel, 2024,
@@ -177,7 +177,7 @@ def adaptive_log_softmax_with_loss(
     Raises:
       ValueError: shapes do not fit.
       TypeError: `hidden` is not floating, `parameters` is not an `AdaptiveSoftmax`, `target` is not integer, or the
-        loss is differentiated in forward mode (`jax.jvp`, `jax.jacfwd`).
+        loss is differentiated in forward mode (`jax.jvp`, `jax.jacfwd`). Its gradient may be, as for a Hessian.
 
     Reference:
       Grave et al., Efficient softmax approximation for GPUs, ICML 2017; PyTorch documentation,
@@ -261,7 +261,7 @@ def _permuted(rows: Array, order: Array, inverse: Array) -> Array:
 
 
 def _permuted_forward(rows: Array, order: Array, inverse: Array) -> tuple[Array, Array]:
-    return _permuted(rows, order, inverse), inverse
+    return rows[order], inverse  # not `_permuted`, which has no derivative in forward mode, as for a Hessian
 
 
 def _permuted_backward(inverse: Array, cotangent: Array) -> tuple[Array, None, None]:

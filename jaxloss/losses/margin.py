@@ -11,6 +11,7 @@ from jaxloss import _numerics as numerics
 from jaxloss import _scaling as scaling
 from jaxloss import kinks
 from jaxloss._arrays import Real, Vector
+from jaxloss._data_checks import nan_unless
 from jaxloss._decorator.lift import loss
 from jaxloss._lookup import at_class
 from jaxloss.options import AxisOptions, ReductionOptions, SampleOptions
@@ -56,7 +57,7 @@ def hinge_embedding_loss(
     """
     shortfall = kinks.positive_part(margin - prediction, kink_width)
     # Selections, not products, which take twice as long up to 4 M elements and are faster only above.
-    return jnp.where(target == 1, prediction, jnp.where(target == -1, shortfall, jnp.nan))
+    return jnp.where(target == 1, prediction, nan_unless(target == -1, shortfall))
 
 
 @loss("(),(),()->()", domains={"target": "{-1, 1}", "kink_width": "[0, inf)"})

@@ -1,0 +1,67 @@
+"""The inputs of the losses of rows, and where they are placed on a mesh of devices."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+from jax import Array
+
+from jaxloss._arrays import compute_dtype
+from jaxloss._large_output.loops import Span
+from jaxloss._sharding import AxisName, equally_varying, mesh_axes, vary_over, varying_axes, whole_along
+
+Arrays = Mapping[str, Array]
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Layer:
+    """The inputs of the losses of rows.
+
+    Args:
+      hidden: `(..., d)`, rows along any number of axes.
+      kernels: a chain of matrices, of the dtype of `hidden`; the logits are `hidden @ kernels[0] @ kernels[1] ...`.
+      shared: named arrays that are the same for every row.
+      own: named arrays with one entry per row along their leading axes.
+      split: like `own`, for arrays that differ between devices, like the kernels, if the classes are split.
+      span: the range of rows, along a single axis, to compute; the losses of other rows are 0. None means all rows.
+      axis_name: the mesh axes over which the classes are split, inside `shard_map`; None means that they are not split.
+    """
+
+    hidden: Array
+    kernels: tuple[Array, ...]
+    shared: Arrays
+    own: Arrays
+    split: Arrays = dataclasses.field(default_factory=dict)
+    span: Span | None = None
+    axis_name: AxisName | None = dataclasses.field(default=None, metadata={"static": True})
+
+    def widened(self) -> "Layer":
+        """The layer with its products in float32 or wider."""
+        dtype = compute_dtype([self.hidden])
+        kernels = tuple(kernel.astype(dtype) for kernel in self.kernels)
+        return dataclasses.replace(self, hidden=self.hidden.astype(dtype), kernels=kernels)
+
+
+def placed(layer: Layer, weights: Array | None = None) -> tuple[Layer, Array | None]:
+    """The arrays where the loop needs them, so that nothing is sent in each chunk.
+
+    Under automatic sharding, the features of a kernel may be split, as fully sharded parameters are. They are gathered
+    once. Inside `shard_map`, each array is made to vary over the axes of the arrays that it is combined with. Gradients
+    with respect to an array that is the same on all devices are then summed over devices once. Losses and per-row
+    arrays are the same on all devices over which the classes are split.
+    """
+    hidden, kernels, shared, split, *_ = equally_varying(
+        (layer.hidden, layer.kernels, layer.shared, layer.split, layer.own, weights)
+    )
+    axes = axes_of_losses(layer) | varying_axes(weights)
+    own, weights = jax.tree.map(lambda array: vary_over(array, axes), (layer.own, weights))
+    kernels = tuple(whole_along(kernel, 0) for kernel in kernels)
+    return dataclasses.replace(layer, hidden=hidden, kernels=kernels, shared=shared, split=split, own=own), weights
+
+
+def axes_of_losses(layer: Layer) -> set[Any]:
+    """The mesh axes over which the losses of rows vary."""
+    by_device = varying_axes((layer.hidden, layer.kernels, layer.shared, layer.split))
+    return (by_device - mesh_axes(layer.axis_name)) | varying_axes(layer.own)
