@@ -53,12 +53,12 @@ def cosine(x: Any, z: Any, y: Any) -> Any:
 
 def multi_margin(x: Any, t: Any) -> Any:
     margins = jnp.maximum(1 - take(x, t)[:, None] + x, 0)
-    return jnp.mean(jnp.where(jnp.arange(x.shape[-1]) == t[:, None], 0, margins), axis=-1)
+    return jnp.mean(jnp.where(jnp.arange(x.shape[-1])[None] == t[:, None], 0, margins), axis=-1)
 
 
 def multilabel_margin(x: Any, t: Any) -> Any:
     counted = jnp.cumprod(t >= 0, axis=-1) == 1
-    listed = jnp.any((t[:, :, None] == jnp.arange(x.shape[-1])) & counted[:, :, None], axis=1)
+    listed = jnp.any((t[:, :, None] == jnp.arange(x.shape[-1])[None, None]) & counted[:, :, None], axis=1)
     scores = jnp.take_along_axis(x, jnp.maximum(t, 0), axis=-1)
     terms = jnp.maximum(1 - scores[:, :, None] + x[:, None, :], 0)
     return jnp.sum(jnp.where(counted[:, :, None] & ~listed[:, None, :], terms, 0), axis=(1, 2)) / x.shape[-1]
@@ -104,11 +104,11 @@ LINES: dict[str, Line] = {
 
 
 def select(x: Any, t: Any) -> Any:
-    return jnp.sum(jnp.where(jnp.arange(x.shape[-1]) == t[:, None], x, 0), axis=-1)
+    return jnp.sum(jnp.where(jnp.arange(x.shape[-1])[None] == t[:, None], x, 0), axis=-1)
 
 
 def highest_wrong(x: Any, t: Any) -> Any:
-    return jnp.max(jnp.where(jnp.arange(x.shape[-1]) == t[:, None], -jnp.inf, x), axis=-1)
+    return jnp.max(jnp.where(jnp.arange(x.shape[-1])[None] == t[:, None], -jnp.inf, x), axis=-1)
 
 
 def select_cross_entropy(x: Any, t: Any) -> Any:
@@ -117,7 +117,7 @@ def select_cross_entropy(x: Any, t: Any) -> Any:
 
 def select_multi_margin(x: Any, t: Any) -> Any:
     margins = jnp.maximum(1 - select(x, t)[:, None] + x, 0)
-    return jnp.mean(jnp.where(jnp.arange(x.shape[-1]) == t[:, None], 0, margins), axis=-1)
+    return jnp.mean(jnp.where(jnp.arange(x.shape[-1])[None] == t[:, None], 0, margins), axis=-1)
 
 
 SELECTING: dict[str, Line] = {

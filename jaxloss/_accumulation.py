@@ -13,6 +13,7 @@ from jax import Array, lax
 from jaxloss._arrays import compute_dtype
 from jaxloss._errors import as_any_array
 from jaxloss._sharding import equally_varying, vary_over, varying_axes, wide_zeros_like
+from jaxloss._sizes import may_be_zero
 from jaxloss.reductions import Total
 
 Function = Callable[[Any, Any], Total]
@@ -95,7 +96,7 @@ def accumulated(loss: Callable[[Any, Any], Any], *, has_aux: bool = False) -> Ca
     @functools.wraps(loss)
     def total(parameters: Any, batches: Any) -> Any:
         lengths = {jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(batches)}
-        if len(lengths) != 1 or lengths <= {(), (0,)}:
+        if len(lengths) != 1 or all(map(may_be_zero, *lengths)):
             shapes = ", ".join(str(jnp.shape(leaf)) for leaf in jax.tree.leaves(batches))
             raise ValueError(
                 "accumulated: every array of batches takes the same leading axis, over at least one micro-batch, got "

@@ -13,9 +13,10 @@ from jax import Array
 from jaxloss._arrays import Vector, unwrapped
 from jaxloss._errors import as_integer, as_vector, require_key
 from jaxloss._interval import Interval
+from jaxloss._pytree import pytree
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclasses.dataclass(frozen=True, eq=False)
 class BalancedSampler:
     r"""Draws each class equally often, from one ring buffer of sample indices per class.

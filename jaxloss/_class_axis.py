@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxloss._arrays import Vector
+from jaxloss._errors import require_number
 from jaxloss._lookup import at_class
 from jaxloss._sharding import AxisName, mesh_axes
 
@@ -42,9 +43,12 @@ class ClassAxis:
                     "shard_map, where the class axis is split over that axis of the mesh"
                 )
             columns = length * lax.axis_size(axis_name)
-        if n_classes is not None and n_classes > columns:
+        if n_classes is None:
+            return ClassAxis(length, axis_name, columns)
+        require_number(function, "the number of columns beside n_classes", columns)
+        if n_classes > columns:
             raise ValueError(f"{function}: n_classes is {n_classes} but there are {columns} columns on all devices")
-        return ClassAxis(length, axis_name, columns if n_classes is None else n_classes)
+        return ClassAxis(length, axis_name, n_classes)
 
     def exists(self) -> Array | None:
         """Which columns are possible classes; None if all are."""

@@ -6,6 +6,7 @@ a pair of numbers, the sum and what it rounded off, with twice the digits: it co
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -13,6 +14,7 @@ import numpy as np
 from jax import Array, lax
 
 from jaxloss._arrays import compute_dtype
+from jaxloss._sizes import is_symbolic, n_entries
 
 
 class Compensated(NamedTuple):
@@ -26,8 +28,11 @@ class Compensated(NamedTuple):
         return Compensated(number, jnp.zeros_like(number))
 
     @staticmethod
-    def of_size(size: int, dtype: Any) -> Compensated:
-        """The number of entries of an array."""
+    def of_size(shape: tuple[int, ...], dtype: Any) -> Compensated:
+        """The number of entries of an array of this shape, without what is rounded off if a size is a symbol."""
+        if is_symbolic(*shape):
+            return Compensated.of(jnp.asarray(n_entries(shape, dtype)))
+        size = math.prod(shape)
         rounded = int(np.asarray(size, dtype))
         return Compensated(jnp.asarray(rounded, dtype), jnp.asarray(size - rounded, dtype))
 

@@ -18,6 +18,7 @@ from jax import Array
 from jaxloss import _arrays
 from jaxloss._arrays import ARRAY_TYPES
 from jaxloss._interval import Interval
+from jaxloss._sizes import is_symbolic, may_be_zero
 
 REAL = Interval("[-inf, inf]")
 COUNT = Interval("[1, inf)")
@@ -87,7 +88,7 @@ def as_real(function: str, name: str, value: Any, dtype: Any, domain: Interval =
 def as_number(function: str, name: str, value: Any, domain: Interval | None = None) -> float:
     """The Python number as a float; raises a TypeError for anything else, a ValueError outside the domain."""
     if not isinstance(value, float | int | np.number) or isinstance(value, bool | np.complexfloating):
-        raise TypeError(f"{function}: {name} is of type {type(value).__name__} but takes a real number")
+        raise TypeError(f"{function}: {name} is {_kind(value)} but takes a real number")
     if isinstance(value, int) and abs(value) >= 2**1024:
         raise ValueError(f"{function}: {name} is {value} but takes a number that float64 holds")
     if domain is not None and not domain.contains(value):
@@ -102,9 +103,19 @@ def as_integer(function: str, name: str, value: Any, domain: Interval) -> int:
     except TypeError:
         number = None
     if number is None or isinstance(value, bool | np.bool_):
-        raise TypeError(f"{function}: {name} is of type {type(value).__name__} but takes an integer")
+        raise TypeError(f"{function}: {name} is {_kind(value)} but takes an integer")
     as_number(function, name, number, domain)
     return number
+
+
+def _kind(value: Any) -> str:
+    return "a symbolic size" if is_symbolic(value) else f"of type {type(value).__name__}"
+
+
+def require_number(function: str, name: str, size: int) -> None:
+    """Raises a ValueError for a symbolic size that decides how the program is built."""
+    if is_symbolic(size):
+        raise ValueError(f"{function}: {name} is {size} but must be a number in an exported program")
 
 
 def require_broadcast(function: str, **arrays: Array) -> None:
@@ -114,6 +125,19 @@ def require_broadcast(function: str, **arrays: Array) -> None:
     except ValueError:
         shapes = " and ".join(f"{name} {array.shape}" for name, array in arrays.items())
         raise ValueError(f"{function}: takes shapes that broadcast, got {shapes}") from None
+
+
+def as_broadcast(function: str, **arrays: Array) -> list[Array]:
+    """The arrays with leading axes of length 1, all of one rank except for numbers; raises as `require_broadcast`."""
+    require_broadcast(function, **arrays)
+    rank = max(array.ndim for array in arrays.values())
+    return [jnp.expand_dims(a, range(rank - a.ndim)) if 0 < a.ndim < rank else a for a in arrays.values()]
+
+
+def require_samples(function: str, shape: tuple[int, ...]) -> None:
+    """Raises a ValueError for a symbolic batch that may be empty, over which JAX has no gather and no loop."""
+    if any(is_symbolic(size) and may_be_zero(size) for size in shape):
+        raise ValueError(f"{function}: takes symbolic sizes of at least 1, got samples of shape {shape}")
 
 
 def require_key(function: str, key: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import typing
 from collections.abc import Mapping
 from typing import Any
 
@@ -66,7 +67,7 @@ class Interval:
 
     def clip_index(self, index: Array) -> Array:
         """The nearest member of a range of integers such as "[0, 10)"."""
-        low, high = map(int, self.bounds)
+        low, high = typing.cast("tuple[int, int]", self.bounds)
         return jnp.clip(index, low + (self.notation[0] == "("), high - (self.notation[-1] == ")"))
 
 

@@ -23,7 +23,7 @@ def at_class(values: Vector, index: Vector | int) -> Array:
     """`values[index]`, for class indices in range, of any shape."""
 
     def compared(values: Array, index: Array) -> Array:
-        return jnp.sum(jnp.where(_is_class(index, len(values)), values, 0), axis=-1, dtype=values.dtype)
+        return jnp.sum(jnp.where(_is_class(index, values.shape[0]), values, 0), axis=-1, dtype=values.dtype)
 
     return _by_platform(lambda values, index: values[index], compared, values, index)
 
@@ -42,7 +42,8 @@ def listed_classes(indices: Vector, exists: Array, n_classes: int) -> Array:
 
 def _is_class(index: Array, n_classes: int) -> Array:
     """Which class each index is, along a new last axis."""
-    return jnp.arange(n_classes, dtype=index.dtype) == index[..., None]
+    classes = jnp.arange(n_classes, dtype=index.dtype)
+    return jnp.expand_dims(classes, range(index.ndim)) == index[..., None]
 
 
 def _by_platform(on_cpu: Callable[..., Array], elsewhere: Callable[..., Array], *arrays: Vector | int) -> Array:

@@ -1,7 +1,12 @@
 """Scaling of vectors by about their largest entry, so that sums of powers neither overflow nor underflow."""
 
+import math
+
 import jax.numpy as jnp
 from jax import Array, lax
+from jax.typing import DTypeLike
+
+from jaxloss._sizes import is_symbolic
 
 
 def scale_by_largest(x: Array, *, power_of_two: bool) -> tuple[Array, Array]:
@@ -26,6 +31,14 @@ def sum_of_powers(scaled: Array, p: float) -> tuple[Array, Array]:
     powers = scaled * scaled if p == 2 else jnp.abs(scaled) ** p
     total = jnp.sum(powers, axis=-1, keepdims=True)
     return jnp.where(total == 0, 1, total), total == 0
+
+
+def above_root(size: int, p: float, dtype: DTypeLike) -> float | Array:
+    """A power of two that is at least the p-th root of a size."""
+    if not is_symbolic(size):
+        return 2.0 ** math.ceil(math.log2(size) / p)
+    bits = 32 - lax.clz(jnp.asarray(size, jnp.int32) - 1)
+    return jnp.asarray([2.0 ** math.ceil(n / p) for n in range(33)], dtype)[bits]
 
 
 def root(total: Array, p: float) -> Array:

@@ -15,7 +15,7 @@ from jax import Array, lax
 
 from jaxloss import _numerics as numerics
 from jaxloss._arrays import Real, Vector
-from jaxloss._errors import as_floating, as_real, as_vectors, require_broadcast
+from jaxloss._errors import as_broadcast, as_floating, as_real, as_vectors, require_broadcast
 from jaxloss._interval import Interval
 
 _WIDTHS = Interval("[0, inf)")
@@ -173,7 +173,7 @@ def ramp(x: Array, width: Array) -> Array:
     """
     x = as_floating("kinks.ramp", "x", x)
     width = as_real("kinks.ramp", "width", width, x.dtype)
-    require_broadcast("kinks.ramp", x=x, width=width)
+    x, width = as_broadcast("kinks.ramp", x=x, width=width)
     # The width affects only derivatives, so it gets no derivative of its own.
     width = lax.stop_gradient(width)
     # A width below the smallest normal number would make x / width overflow to inf, or 0 / 0.
@@ -215,7 +215,7 @@ def _broadcast_to_width(function: str, x: Real, kink_width: Real | None) -> tupl
     """Returns x, broadcast against its widths, and the widths."""
     x = as_floating(function, "x", x)
     width = resolve_width(function, x, kink_width)
-    require_broadcast(function, x=x, kink_width=width)
+    x, width = as_broadcast(function, x=x, kink_width=width)
     return jnp.broadcast_to(x, jnp.broadcast_shapes(x.shape, width.shape)), width
 
 

@@ -17,14 +17,16 @@ from jax import Array
 from jaxloss import _numerics as numerics
 from jaxloss._arrays import compute_dtype, is_known, unwrapped
 from jaxloss._compensated import Compensated
-from jaxloss._errors import as_any_array, require_broadcast
+from jaxloss._errors import as_any_array, as_broadcast, require_broadcast
+from jaxloss._pytree import pytree
+from jaxloss._sizes import is_symbolic, n_entries
 
 Name = Literal["none", "sum", "mean", "weighted_mean", "batchmean", "total"]
 Reduction = Name | Callable[[Array, Array], Any]
 NAMES: tuple[str, ...] = get_args(Name)
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclasses.dataclass(frozen=True, repr=False, eq=False)
 class Total:
     r"""The summed loss and the summed normaliser of a batch, for a mean over many batches.
@@ -122,8 +124,7 @@ class Total:
             is_number = any(jnp.issubdtype(dtype, kind) for kind in (jnp.floating, jnp.integer))
             if not is_number or dtype.itemsize == 1:  # JAX does not promote 8-bit dtypes
                 raise TypeError(f"Total.{method}: {name} has dtype {dtype} but takes real numbers of 16 bits or more")
-        require_broadcast(f"Total.{method}", **dict(zip(_PARTS, parts, strict=True)))
-        loss, normaliser, *rests = parts
+        loss, normaliser, *rests = as_broadcast(f"Total.{method}", **dict(zip(_PARTS, parts, strict=True)))
         # An integer has no digits beyond its last.
         dtype = compute_dtype([part for part in parts if jnp.issubdtype(part.dtype, jnp.floating)])
         loss, normaliser = (
@@ -204,13 +205,13 @@ def reduce(samples: Samples, reduction: str) -> Array | Total:
     if reduction == "sum":
         return loss
     if reduction == "batchmean":
-        return loss / float(max(losses.shape[0] if losses.ndim else 1, 1))
+        return loss / n_entries(losses.shape[:1], losses.dtype, least=1)
     if reduction == "weighted_mean" and samples.weighted_normalisers is not None:
         return numerics.ratio(loss, jnp.sum(samples.weighted_normalisers))
     if reduction == "total":
         return _total(Compensated.of(loss), _count(samples))
     if samples.normalisers is None:
-        return loss / float(max(losses.size, 1))
+        return loss / n_entries(losses.shape, losses.dtype, least=1)
     return numerics.ratio(loss, _count(samples).rounded)
 
 
@@ -218,12 +219,13 @@ def _count(samples: Samples) -> Compensated:
     """The sum of the normalisers."""
     losses, normalisers = samples.losses, samples.normalisers
     if normalisers is None:
-        return Compensated.of_size(losses.size, losses.dtype)
+        return Compensated.of_size(losses.shape, losses.dtype)
     if normalisers.dtype != bool:
         return Compensated.of(jnp.sum(normalisers))
     # Counted as integers: adding 1 to a float32 has no effect from 2^24 on.
-    n_first = 1 if losses.size < 2**31 else losses.shape[0]
-    if losses.size // n_first >= 2**31:
+    size = 1 if is_symbolic(losses.size) else losses.size  # a symbol is taken for less than 2^31
+    n_first = 1 if size < 2**31 else losses.shape[0]
+    if size // n_first >= 2**31:
         return Compensated.of(jnp.sum(normalisers, dtype=losses.dtype))
     if n_first == 1:
         return Compensated.of_integer(jnp.sum(normalisers, dtype=jnp.int32), losses.dtype)

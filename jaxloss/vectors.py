@@ -6,7 +6,6 @@ norm has a kink at the zero vector. Its gradient there is 0, and it follows the 
 """
 
 import functools
-import math
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +15,7 @@ from jaxloss import _numerics as numerics
 from jaxloss import _scaling as scaling
 from jaxloss import kinks
 from jaxloss._arrays import Real, Vector
-from jaxloss._errors import as_number, as_real, as_vectors, require_broadcast
+from jaxloss._errors import as_broadcast, as_number, as_real, as_vectors
 from jaxloss._interval import Interval
 
 _POWERS, _DIMENSIONS = Interval("[1, inf]"), Interval("[1, 2147483647]")
@@ -93,11 +92,11 @@ def distance(x: Vector, y: Vector, *, p: float = 2.0, eps: Real = 0.0, kink_widt
     width = _width("vectors.distance", x, kink_width)
     as_number("vectors.distance", "p", p, _POWERS)
     added = as_real("vectors.distance", "eps", eps, x.dtype)
-    require_broadcast("vectors.distance", x=x, eps=added)
+    _, of_rank = as_broadcast("vectors.distance", x=x, eps=added)
     if jnp.broadcast_shapes(x.shape, added.shape) != x.shape:
         raise ValueError(f"vectors.distance: eps has shape {added.shape} but takes one that broadcasts to {x.shape}")
     # The difference of halves overflows only if the distance itself does.
-    return 2 * norm(x / 2 - y / 2 + added / 2, p, width / 2)
+    return 2 * norm(x / 2 - y / 2 + of_rank / 2, p, width / 2)
 
 
 def cosine_similarity(x: Vector, y: Vector) -> Array:
@@ -205,7 +204,7 @@ def unit(dimension: int, p: float = 2.0) -> float:
     """
     as_number("vectors.unit", "dimension", dimension, _DIMENSIONS)
     as_number("vectors.unit", "p", p, _POWERS)
-    return 2.0 ** math.ceil(1 + math.log2(dimension) / p)
+    return float(2 * scaling.above_root(dimension, p, float))
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(2,))

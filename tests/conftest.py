@@ -1,7 +1,7 @@
 """How every test runs.
 
-Tests run on eight CPU devices and with strict dtype promotion. NaN is an error except in tests with the marker `nans`.
-With `JAX_PLATFORMS=cuda`, tests run on one GPU, except those with the marker `cpu`.
+Tests run on eight CPU devices and with strict promotion of dtypes and ranks. NaN is an error except in tests with the
+marker `nans`. With `JAX_PLATFORMS=cuda`, tests run on one GPU, except those with the marker `cpu`.
 
 The default run has every test in its cheapest convincing form: the first sets of options, and a few examples. `--full`
 runs all of them. It also compiles the programs with extreme inputs and with masks as users do.
@@ -18,6 +18,7 @@ from tests.compiling import IF_FULL, ON_CPU, OPTIMISED, set_flags
 set_flags()
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
 # A GPU multiplies float32 in TF32 by default, with 10 bits. The references have 24, or 53.
 jax.config.update("jax_default_matmul_precision", None if ON_CPU else "highest")
 

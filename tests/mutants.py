@@ -43,6 +43,8 @@ CHOSEN = {
     "_numerics:softplus": ("test_numerics", "soft_margin_loss or logits"),
     "_numerics:logistic_cross_entropy": ("test_numerics", "logits"),
     "_scaling": ("test_vectors", OF_VECTORS),
+    "_scaling:above_root": ("test_vectors or (test_export and root)", OF_VECTORS),
+    "_sizes": ("test_export and not any_size", "mse_loss"),
     "reductions": ("test_reductions", "l1_loss or nll_loss"),
     "vectors": ("test_vectors", OF_VECTORS),
     "vectors:cosine_similarity": ("test_vectors and cosine", "cosine_embedding"),
@@ -69,8 +71,11 @@ CHOSEN = {
     "_large_output.adaptive": ("test_adaptive_softmax", "adaptive_log_softmax"),
     "_large_output.chunked": ("test_large_output", OF_LAYERS),
     "_large_output.cutoffs": ("test_adaptive_softmax and (cutoffs or errors)", "adaptive_log_softmax"),
-    "_large_output.loops": ("test_large_output or test_adaptive_softmax or (test_sharding and chunks)", OF_LAYERS),
-    "_large_output.matmul": ("test_matmul or test_large_output", OF_LAYERS),
+    "_large_output.loops": (
+        "test_large_output or test_adaptive_softmax or ((test_sharding or test_export) and chunks)",
+        OF_LAYERS,
+    ),
+    "_large_output.matmul": ("test_matmul or test_large_output or (test_export and chunks)", OF_LAYERS),
     "_large_output.tiling": ("test_large_output and (chunks or loops)", OF_LAYERS),
     "_large_output.parameter_checks": ("test_adaptive_softmax and errors", "adaptive_log_softmax"),
 }

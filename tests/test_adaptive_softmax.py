@@ -206,8 +206,9 @@ def test_without_tails_it_is_a_full_softmax():
     hidden, target = rows()
     full = AdaptiveSoftmax.init(jax.random.key(1), D, C, cutoffs=(), head_bias=True)
     got = adaptive_log_softmax_with_loss(hidden, full, target)
-    np.testing.assert_allclose(got, jaxloss.cross_entropy(hidden @ full.head + full.head_bias, target), rtol=1e-6)
-    np.testing.assert_array_equal(full.predict(hidden), np.argmax(hidden @ full.head + full.head_bias, axis=1))
+    logits = hidden @ full.head + full.head_bias[None]
+    np.testing.assert_allclose(got, jaxloss.cross_entropy(logits, target), rtol=1e-6)
+    np.testing.assert_array_equal(full.predict(hidden), np.argmax(logits, axis=1))
 
 
 def test_initial_values():

@@ -162,7 +162,7 @@ def test_subtracting_the_adjustment_leaves_the_likelihoods():
     counts = np.array([70.0, 20.0, 10.0], np.float32)
     log_likelihoods = generator.normal(size=(50, 3)).astype(np.float32)
     log_posteriors = jax.nn.log_softmax(log_likelihoods + np.log(counts / 100))
-    adjusted = log_posteriors - logit_adjustment(counts)
+    adjusted = log_posteriors - logit_adjustment(counts)[None]
     np.testing.assert_allclose(adjusted - adjusted[:, :1], log_likelihoods - log_likelihoods[:, :1], atol=1e-5)
 
 
@@ -187,7 +187,7 @@ def digits():
 
 
 def logits_of(parameters, images):
-    return jax.nn.relu(images @ parameters["hidden"]) @ parameters["output"] + parameters["bias"]
+    return jax.nn.relu(images @ parameters["hidden"]) @ parameters["output"] + parameters["bias"][None]
 
 
 def with_noise(key, images):
@@ -244,7 +244,7 @@ def results():
         "ranking": ranking,
         "inverse frequency weights": lambda x, y: plain(x, y, class_weights=weights),
         "effective number weights, β 0.99": lambda x, y: plain(x, y, class_weights=effective),
-        "logit adjustment": lambda x, y: plain(x + adjustment, y),
+        "logit adjustment": lambda x, y: plain(x + adjustment[None], y),
     }
 
     def one_seed(key, images, targets, rounds, test_images, test_targets):

@@ -20,7 +20,7 @@ def layer(n=23, d=6, c=11, dtype=np.float32, seed=0):
 
 def plain(hidden, kernel, bias, target, *, z_loss=0.0, logit_softcap=None, reduction="mean", **options):
     """The loss with all logits in memory."""
-    x = hidden @ kernel + bias
+    x = hidden @ kernel + bias[None]
     x = x if logit_softcap is None else logit_softcap * jnp.tanh(x / logit_softcap)
     cross, normalisers = jaxloss.cross_entropy(x, target, **options, reduction=lambda *pair: pair)
     losses = cross + jnp.where(normalisers > 0, z_loss * jax.nn.logsumexp(x, axis=-1) ** 2, 0)

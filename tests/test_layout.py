@@ -23,7 +23,7 @@ LAYERS = (
     ("kinks",),
     ("_numerics", "_compensated", "_class_axis", "_lookup", "_data_checks"),
     ("_sharding", "_errors"),
-    ("_arrays", "_interval"),
+    ("_arrays", "_interval", "_pytree", "_sizes"),
 )
 ABOVE_LOSSES = ("losses", "__init__", "__main__", "_demo")
 

@@ -9,7 +9,7 @@ from tests.mutations import PACKAGE, mutants, path_of
 # These have tests of their own: they pass arrays on, or report errors.
 COMPUTE_NOTHING = (
     *("__init__", "__main__", "_demo", "_arrays", "_data_checks", "_errors", "_interval", "_sharding", "options"),
-    *("plot", "_accumulation", "_decorator"),
+    *("_pytree", "plot", "_accumulation", "_decorator"),
 )
 
 

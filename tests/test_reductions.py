@@ -104,7 +104,7 @@ def mean_of_rest():
 
 def test_micro_batches_of_unequal_length_give_the_gradient_of_the_whole_batch():
     x = jnp.arange(1.0, 13.0).reshape(4, 3)
-    where = jnp.arange(3) < jnp.array([3, 1, 2, 0])[:, None]
+    where = jnp.arange(3)[None] < jnp.array([3, 1, 2, 0])[:, None]
 
     def accumulated(x):
         def step(total, batch):

@@ -49,11 +49,11 @@ def _differentiated(row, variant, compiler_options):
     return jax.jit(run, compiler_options=dict(compiler_options))
 
 
-def array_options(row, variant):
+def array_options(row, variant, shape=SHAPE):
     """The floating array options of a variant, and each numeric option as an array with one value per sample."""
     arrays = {name: value for name, value in row.options[variant].items() if isinstance(value, np.ndarray)}
     own = {name: value for name, value in arrays.items() if value.dtype.kind == "f"}
-    return own | {name: np.full(SHAPE, 0.11, np.float32) for name in row.numbers}
+    return own | {name: np.full(shape, 0.11, np.float32) for name in row.numbers}
 
 
 @pytest.mark.nans
@@ -173,12 +173,3 @@ def test_a_label_out_of_range_gives_nan_for_its_sample_only(row, full):
         np.testing.assert_allclose(gradient(labels)[others], clean_gradient[others], rtol=1e-6)
     for dtype in (np.uint8, np.int64, *((np.int8, np.uint32) if full else ())):
         np.testing.assert_array_equal(row.loss(*arrays, target.astype(dtype), reduction="none"), clean)
-
-
-@each_variant(1)
-def test_export(row, variant):
-    """Value and gradients with a mask, weights and options, as in training."""
-    run = differentiated(row, variant)
-    arguments = draw(row), *weights_and_mask(), array_options(row, variant)
-    exported = jax.export.deserialize(jax.export.export(run)(*arguments).serialize())
-    chex.assert_trees_all_close(exported.call(*arguments), run(*arguments), rtol=1e-6)

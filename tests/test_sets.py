@@ -18,8 +18,8 @@ GENERATOR = np.random.default_rng(0)
 @jaxloss.loss("(n,d),(n)->(n)", domains={"scale": "(0, inf)"})
 def spread_loss(embeddings, labels, *, where=None, scale=1.0, **options: Unpack[jaxloss.SetOptions]):
     """The mean squared distance of an item to the items with its label, normalised by their number."""
-    squared = jnp.sum((embeddings[:, None] - embeddings) ** 2, axis=-1)
-    same = (labels[:, None] == labels) & where
+    squared = jnp.sum((embeddings[:, None] - embeddings[None]) ** 2, axis=-1)
+    same = (labels[:, None] == labels[None]) & where[None]
     return scale * jnp.sum(jnp.where(same, squared, 0), axis=1), jnp.sum(same, axis=1)
 
 
@@ -242,7 +242,7 @@ def test_an_item_with_an_index_out_of_range_is_nan_and_no_candidate():
 
 @jaxloss.loss("(n,d),(d)->(n)", domains={"centre": "[-9, 9]"})
 def centre_loss(embeddings, centre, *, scale=1.0, where=None, **options: Unpack[jaxloss.SetOptions]):
-    return scale * jnp.sum((embeddings - centre) ** 2, axis=1)
+    return scale * jnp.sum((embeddings - centre[None]) ** 2, axis=1)
 
 
 @pytest.mark.nans

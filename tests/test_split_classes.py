@@ -41,7 +41,7 @@ def of_layer(hidden, kernel, bias, class_weights, weights, target, where, *, fus
         return jaxloss.linear_cross_entropy(hidden, kernel, target, bias=bias, chunk_size=3, **options)
     for name in ("z_loss", "logit_softcap"):
         options.pop(name, None)
-    return jaxloss.cross_entropy(hidden @ jnp.nan_to_num(kernel) + bias, target, **options)
+    return jaxloss.cross_entropy(hidden @ jnp.nan_to_num(kernel) + bias[None], target, **options)
 
 
 def summed(result, cotangent):

@@ -95,6 +95,8 @@ class Call:
         self.ranges = {name: declaration.indices[name].at(sizes) for name in self.indices}
         self.output_shape = tuple([self.matched.core_sizes[axis] for axis in self.pattern.output])
         self.shape = self.matched.batch_shape + self.output_shape
+        if declaration.sees_batch or self.indices:
+            _errors.require_samples(self.name, self.shape)
 
     def _pattern(self, plan: Mapping[str, Any]) -> Pattern:
         patterns = self.declaration.patterns

@@ -14,6 +14,8 @@ from collections.abc import Mapping, Sequence
 import jax.numpy as jnp
 from jax import Array
 
+from jaxloss._sizes import is_symbolic, may_be_zero
+
 _AXIS = r"(?:[a-z]\w*|[1-9]\d*)"
 _GROUP = rf"\(\s*(?:{_AXIS}(?:\s*,\s*{_AXIS})*)?\s*\)"
 _NOTATION = re.compile(rf"\s*{_GROUP}(?:\s*,\s*{_GROUP})*\s*->\s*{_GROUP}\s*")
@@ -198,8 +200,9 @@ def _core_sizes(function: str, operands: Sequence[Operand], may_be_empty: Core) 
                     f"but {sizes[axis]} in {owner.name} of shape {owner.shape}"
                     f"{f'; use {operand.name}.T' if is_turned else operand.hint}"
                 )
-            if length == 0 and axis not in may_be_empty:
-                raise ValueError(f"{function}: axis {axis} of {operand.name} of shape {operand.shape} is empty")
+            if may_be_zero(length) and axis not in may_be_empty:
+                is_empty = "may be empty" if is_symbolic(length) else "is empty"
+                raise ValueError(f"{function}: axis {axis} of {operand.name} of shape {operand.shape} {is_empty}")
     return sizes
 
 

@@ -13,17 +13,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
+from jax.core import max_dim, min_dim
 
 from jaxloss._arrays import Vector, product_dtype
-from jaxloss._errors import COUNT, as_floating, as_integer, as_number, require_key
+from jaxloss._errors import COUNT, as_floating, as_integer, as_number, require_key, require_samples
 from jaxloss._large_output.cutoffs import tail_features
 from jaxloss._large_output.matmul import Chain
 from jaxloss._large_output.parameter_checks import check_parameters, class_bounds
 from jaxloss._large_output.tiling import Tiling, Tilings
+from jaxloss._pytree import pytree
 from jaxloss._sharding import equally_varying
 
 
-@jax.tree_util.register_dataclass
+@pytree
 @dataclasses.dataclass(frozen=True, eq=False)
 class AdaptiveSoftmax:
     r"""The parameters of an output layer whose classes are ordered by frequency and divided into a head and tails.
@@ -193,6 +195,7 @@ class AdaptiveSoftmax:
           As the class.
         """
         hidden = self._hidden("predict", hidden)
+        require_samples("AdaptiveSoftmax.predict", hidden.shape[:-1])
         rows = hidden.reshape(math.prod(hidden.shape[:-1]), hidden.shape[-1])
         return _predict(self, rows).reshape(hidden.shape[:-1])
 
@@ -234,7 +237,8 @@ def _scores(hidden: Array, *kernels: Array) -> Array:
 def _head_scores(parameters: AdaptiveSoftmax, hidden: Array) -> tuple[Array, list[Array]]:
     """The scores of the classes of the head, and the score of each tail."""
     scores = _scores(hidden, parameters.head)
-    scores = scores if parameters.head_bias is None else scores + parameters.head_bias.astype(scores.dtype)
+    if parameters.head_bias is not None:
+        scores += jnp.expand_dims(parameters.head_bias.astype(scores.dtype), range(scores.ndim - 1))
     n = scores.shape[-1] - len(parameters.tails)
     return scores[..., :n], [scores[..., n + i] for i in range(len(parameters.tails))]
 
@@ -273,7 +277,8 @@ def _predict_in_blocks(tiling: Tiling, parameters: AdaptiveSoftmax, hidden: Arra
             best, best_class = lax.cond(jnp.any(score > best), score_tail, lambda *same: same, best, best_class)
         return best_class
 
-    n = len(hidden)
-    size = min(tiling.rows, max(n, 1))
-    blocks = jnp.pad(hidden, ((0, -n % size), (0, 0))).reshape(-1, size, hidden.shape[1])
+    n, features = hidden.shape
+    size = min_dim(tiling.rows, max_dim(n, 1))
+    count = -(-n // size)
+    blocks = jnp.pad(hidden, ((0, count * size - n), (0, 0))).reshape(count, size, features)
     return lax.map(one_block, blocks).reshape(-1)[:n]

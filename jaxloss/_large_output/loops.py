@@ -11,8 +11,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
+from jax.core import min_dim
 
 from jaxloss._sharding import vary_over, varying_axes
+from jaxloss._sizes import is_symbolic
 
 
 class Span(NamedTuple):
@@ -47,7 +49,7 @@ class Groups:
         It is not known over which of the axes the rows are split, nor over how many of the devices. If there are too
         many groups, the first axes are the last to lose them.
         """
-        groups = [math.gcd(n, devices) for n in shape]
+        groups = [1 if is_symbolic(n) else math.gcd(n, devices) for n in shape]
         while math.prod(groups) > max(chunk_size, 1):
             last = max(range(len(groups)), key=lambda i: (groups[i], i))
             groups[last] //= next(p for p in itertools.count(2) if groups[last] % p == 0)
@@ -125,6 +127,9 @@ class Blocks:
     @staticmethod
     def of(length: int, size: int, parts: int = 1) -> Blocks:
         """As few blocks of at most this size as possible, each divisible into this many parts if there is room."""
+        if is_symbolic(length):
+            size = size // parts * parts or size
+            return Blocks(length, min_dim(length, size), -(-length // size))
         if not length:
             return Blocks(0, 0, 0)
         parts = parts if parts <= min(size, length) else 1
@@ -229,7 +234,7 @@ def over_blocks(
         zero = vary_over(jnp.zeros((), jnp.int32), varying_axes(span))
         return lax.while_loop(is_needed, next_step, (zero, carry))[1]
     steps = jnp.arange(blocks.count, dtype=jnp.int32)
-    if not peeled or blocks.count <= 2:
+    if not peeled or is_symbolic(blocks.count) or blocks.count <= 2:
         return lax.scan(body, carry, steps)[0]
     body = jax.jit(body)  # traced once
     carry, _ = body(carry, steps[0])

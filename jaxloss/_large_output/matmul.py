@@ -16,6 +16,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
+from jax.core import max_dim
 from jax.typing import DTypeLike
 
 from jaxloss import _numerics as numerics
@@ -48,11 +49,11 @@ class Chain:
             kernels = (kernels[0], *(kernel.astype(compute_dtype([kernel])) for kernel in kernels[1:]))
         bounds, units = tuple(_or_zero(_bound(kernel)) for kernel in kernels), []
         row_bounds, n_rows = _bound(hidden, axis=-1), math.prod(hidden.shape[:-1])
-        row_units = _unit(row_bounds, bounds[0], len(kernels[0]))  # one per row, so that a NaN stays in its row
+        row_units = _unit(row_bounds, bounds[0], kernels[0].shape[0])  # one per row, so that a NaN stays in its row
         x_bound = jnp.max(_or_zero(row_bounds), initial=0)
         for kernel, bound in zip(kernels, bounds, strict=True):
             units.append(_gradient_unit(x_bound, bound, n_rows, kernel))
-            x_bound = numerics.finite(x_bound * bound * len(kernel))
+            x_bound = numerics.finite(x_bound * bound * kernel.shape[0])
         return Chain(kernels, bounds, row_units, tuple(units))
 
     def factors(self, hidden: Array, row_units: Array) -> list[Array]:
@@ -60,7 +61,7 @@ class Chain:
         factors = [hidden, _product(hidden, self.kernels[0], row_units)]
         for kernel, bound in zip(self.kernels[1:], self.bounds[1:], strict=True):
             x = factors[-1]
-            factors.append(_product(x, kernel, _unit(_bound(x, axis=-1), bound, len(kernel))))
+            factors.append(_product(x, kernel, _unit(_bound(x, axis=-1), bound, kernel.shape[0])))
         return factors
 
     def narrowed(self, cotangent: Array, columns: int | None) -> tuple[Array, Array | None]:
@@ -166,7 +167,7 @@ def _sums(x: Array, y: Array, axes: tuple[tuple[int, ...], tuple[int, ...]], *, 
 
 def _gradient_unit(x_bound: Array, y_bound: Array, n_rows: int, y: Array) -> Array:
     """The unit of a cotangent of `x @ y` within the limit, for its products with x and with y. Both share it."""
-    longest = max(n_rows, y.shape[1], 1)
+    longest = max_dim(max_dim(n_rows, y.shape[1]), 1)
     # The bounds are relative to the longer of the two sums.
     largest = jnp.maximum(x_bound * (n_rows / longest), y_bound * (y.shape[1] / longest))
     return jnp.ones_like(largest) if _is_narrow(y) else _unit(largest, jnp.asarray(_limit(y), largest.dtype), longest)

@@ -12,7 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxloss._errors import COUNT, as_integer, require_array
+from jaxloss._errors import COUNT, as_integer, require_array, require_number
+from jaxloss._sizes import may_be_zero
 
 
 def check_parameters(head: Array, head_bias: Array | None, tails: tuple[tuple[Array, Array], ...]) -> None:
@@ -31,10 +32,12 @@ def check_parameters(head: Array, head_bias: Array | None, tails: tuple[tuple[Ar
         if isinstance(leaf, np.ndarray):
             require_array("AdaptiveSoftmax", name, leaf)
         rank = 1 if name == "head_bias" else 2
-        if len(leaf.shape) != rank or 0 in leaf.shape:
+        if len(leaf.shape) != rank or any(map(may_be_zero, leaf.shape)):
             takes = "a matrix" if rank == 2 else "a vector"
             raise ValueError(f"AdaptiveSoftmax: {name} has shape {leaf.shape} but takes {takes} that is not empty")
     features, n_head = head.shape
+    for n_classes in (n_head, *(up.shape[1] for _, up in tails)):
+        require_number("AdaptiveSoftmax", "the number of classes of its head or a tail", n_classes)
     if n_head <= len(tails):
         raise ValueError(
             f"AdaptiveSoftmax: head has shape {head.shape} but takes a column for each of {len(tails)} "

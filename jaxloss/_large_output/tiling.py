@@ -33,6 +33,7 @@ from collections.abc import Callable
 from typing import Any
 
 from jax import Array, lax
+from jax.core import max_dim, min_dim
 
 _CPU_LOGITS, _COLUMNS = 2**21, 4096
 _ROWS, _LEAST_LOGITS, _MOST_LOGITS = 2048, 2**24, 2**29
@@ -77,9 +78,9 @@ class Tilings:
         """The tilings of a kernel `(d, c)`, with chunks of at most `chunk_size` rows if it is given."""
         d, c = kernel.shape
         # At least 128 rows on a CPU: with fewer, products are slow.
-        on_cpu = max(_CPU_LOGITS // c, 128)
-        elsewhere = max(min(_ROWS, _MOST_LOGITS // c), _LEAST_LOGITS // c, 128)
-        on_tpu = min(elsewhere, max(d * kernel.dtype.itemsize // 4, 512))
+        on_cpu = max_dim(_CPU_LOGITS // c, 128)
+        elsewhere = max_dim(max_dim(min_dim(_ROWS, _MOST_LOGITS // c), _LEAST_LOGITS // c), 128)
+        on_tpu = min_dim(elsewhere, max_dim(d * kernel.dtype.itemsize // 4, 512))
         per_device = chunk_size is None
         return Tilings(
             cpu=Tiling(chunk_size or on_cpu, columns=_COLUMNS),

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxloss import _numerics as numerics
+from jaxloss import _scaling as scaling
 from jaxloss import kinks, vectors
 from jaxloss._arrays import Real, Vector
 from jaxloss._decorator.lift import loss
@@ -141,7 +142,7 @@ def _triplet_margin(
     kink_width: Real | None,
 ) -> Array:
     # The loss scales with its vectors. In this unit no distance overflows, so no difference is infinity minus infinity.
-    unit = vectors.unit(len(anchor), p)
+    unit = 2 * scaling.above_root(anchor.shape[0], p, anchor.dtype)
     width = kinks.resolve_width("triplet_margin_loss", anchor, kink_width) / unit
 
     def distance(x: Vector, y: Vector) -> Array:

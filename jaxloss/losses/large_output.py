@@ -220,7 +220,7 @@ def _sorted_layers(
     tail = jnp.where(target < 0, n_tails + 1, tail)
     lengths = [jnp.sum(tail == i, dtype=jnp.int32) for i in range(n_tails + 1)]
     order = jnp.argsort(tail)
-    place = jnp.zeros_like(order).at[order].set(jnp.arange(len(order), dtype=order.dtype), unique_indices=True)
+    place = jnp.zeros_like(order).at[order].set(jnp.arange(order.size, dtype=order.dtype), unique_indices=True)
     hidden, target, tail = _permuted(hidden, order, place), target[order], tail[order]
 
     def layer(span: Span, kernels: tuple[Array, ...], target: Array, bias: Array | None = None) -> chunks.Layer:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxloss import _numerics as numerics
+from jaxloss import _scaling as scaling
 from jaxloss import kinks
 from jaxloss._arrays import Real, Vector
 from jaxloss._decorator.lift import loss
@@ -250,7 +251,7 @@ def multi_margin_loss(
     shortfall = kinks.positive_part(margin - at_class(logits, target) + logits, 0.0 if p == 2 else kink_width)
     # A square may overflow although its share of the mean does not. Divide first, by a power of two whose square is at
     # least C.
-    scale = 2.0 ** (((logits.size - 1).bit_length() + 1) // 2) if p == 2 else 1.0
+    scale = scaling.above_root(logits.size, 2, logits.dtype) if p == 2 else 1.0
     terms = numerics.square(shortfall / scale) if p == 2 else shortfall
     total = numerics.weighted(jnp.where(_is_wrong(logits, target), scale**2 / logits.size, 0), terms).sum()
     return total if class_weights is None else numerics.weighted(at_class(class_weights, target), total)

@@ -51,9 +51,9 @@ def multilabel_margin_loss(
     listed = jnp.cumsum(target == -1) == 0
     is_wrong = ~listed_classes(target, listed, logits.size)
     scores = at_class(logits, jnp.where(listed, target, 0))
-    shortfall = kinks.positive_part(1 - scores[:, None] + logits, kink_width)
+    shortfall = kinks.positive_part(1 - scores[:, None] + logits[None], kink_width)
     # Divide before summing, because the sum may overflow although its share of the mean does not.
-    return jnp.where(listed[:, None] & is_wrong, shortfall / logits.size, 0).sum()
+    return jnp.where(listed[:, None] & is_wrong[None], shortfall / logits.size, 0).sum()
 
 
 @loss("(c),(c)->()", domains={"target": "[0, 1]"}, parameters={"class_weights": "(c)"})
