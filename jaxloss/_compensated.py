@@ -29,9 +29,9 @@ class Compensated(NamedTuple):
 
     @staticmethod
     def of_size(shape: tuple[int, ...], dtype: Any) -> Compensated:
-        """The number of entries of an array of this shape."""
+        """The number of entries of an array of this shape, without what is rounded off if a size is a symbol."""
         if is_symbolic(*shape):
-            return Compensated.of(jnp.asarray(n_entries(shape, dtype), dtype))
+            return Compensated.of(jnp.asarray(n_entries(shape, dtype)))
         size = math.prod(shape)
         rounded = int(np.asarray(size, dtype))
         return Compensated(jnp.asarray(rounded, dtype), jnp.asarray(size - rounded, dtype))

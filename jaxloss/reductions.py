@@ -17,7 +17,7 @@ from jax import Array
 from jaxloss import _numerics as numerics
 from jaxloss._arrays import compute_dtype, is_known, unwrapped
 from jaxloss._compensated import Compensated
-from jaxloss._errors import as_any_array, require_broadcast
+from jaxloss._errors import as_any_array, as_broadcast, require_broadcast
 from jaxloss._pytree import pytree
 from jaxloss._sizes import is_symbolic, n_entries
 
@@ -124,8 +124,7 @@ class Total:
             is_number = any(jnp.issubdtype(dtype, kind) for kind in (jnp.floating, jnp.integer))
             if not is_number or dtype.itemsize == 1:  # JAX does not promote 8-bit dtypes
                 raise TypeError(f"Total.{method}: {name} has dtype {dtype} but takes real numbers of 16 bits or more")
-        require_broadcast(f"Total.{method}", **dict(zip(_PARTS, parts, strict=True)))
-        loss, normaliser, *rests = parts
+        loss, normaliser, *rests = as_broadcast(f"Total.{method}", **dict(zip(_PARTS, parts, strict=True)))
         # An integer has no digits beyond its last.
         dtype = compute_dtype([part for part in parts if jnp.issubdtype(part.dtype, jnp.floating)])
         loss, normaliser = (
@@ -224,9 +223,11 @@ def _count(samples: Samples) -> Compensated:
     if normalisers.dtype != bool:
         return Compensated.of(jnp.sum(normalisers))
     # Counted as integers: adding 1 to a float32 has no effect from 2^24 on.
-    if is_symbolic(losses.size) or losses.size < 2**31:
-        return Compensated.of_integer(jnp.sum(normalisers, dtype=jnp.int32), losses.dtype)
-    if losses.size // losses.shape[0] >= 2**31:
+    size = 1 if is_symbolic(losses.size) else losses.size  # a symbol is taken for less than 2^31
+    n_first = 1 if size < 2**31 else losses.shape[0]
+    if size // n_first >= 2**31:
         return Compensated.of(jnp.sum(normalisers, dtype=losses.dtype))
+    if n_first == 1:
+        return Compensated.of_integer(jnp.sum(normalisers, dtype=jnp.int32), losses.dtype)
     by_first = jnp.sum(normalisers, axis=range(1, losses.ndim), dtype=jnp.int32)
     return Compensated.of_integer(by_first, losses.dtype).sum()

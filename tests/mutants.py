@@ -44,7 +44,7 @@ CHOSEN = {
     "_numerics:logistic_cross_entropy": ("test_numerics", "logits"),
     "_numerics:weighted_logistic_cross_entropy": ("test_numerics", "logits"),
     "_scaling": ("test_vectors", OF_VECTORS),
-    "_scaling:above_root": ("test_vectors or (test_export and any_size and triplet)", OF_VECTORS),
+    "_scaling:above_root": ("test_vectors or (test_export and root)", OF_VECTORS),
     "_sizes": ("test_export and not any_size", "mse_loss"),
     "reductions": ("test_reductions", "l1_loss or nll_loss"),
     "vectors": ("test_vectors", OF_VECTORS),
@@ -73,7 +73,6 @@ CHOSEN = {
     "_large_output.adaptive": ("test_adaptive_softmax", "adaptive_log_softmax"),
     "_large_output.chunked": ("test_large_output", OF_LAYERS),
     "_large_output.cutoffs": ("test_adaptive_softmax and (cutoffs or errors)", "adaptive_log_softmax"),
-    "_large_output.layer": ("test_large_output or test_split_classes", OF_LAYERS),
     "_large_output.loops": (
         "test_large_output or test_adaptive_softmax or ((test_sharding or test_export) and chunks)",
         OF_LAYERS,
