@@ -46,6 +46,7 @@ CHOSEN = {
     "_scaling": ("test_vectors", OF_VECTORS),
     "_scaling:above_root": ("test_vectors or (test_export and root)", OF_VECTORS),
     "_sizes": ("test_export and not any_size", "mse_loss"),
+    "_compensated": ("test_reductions or test_accumulation", "mse_loss"),
     "reductions": ("test_reductions", "l1_loss or nll_loss"),
     "vectors": ("test_vectors", OF_VECTORS),
     "vectors:cosine_similarity": ("test_vectors and cosine", "cosine_embedding"),
@@ -73,6 +74,7 @@ CHOSEN = {
     "_large_output.adaptive": ("test_adaptive_softmax", "adaptive_log_softmax"),
     "_large_output.chunked": ("test_large_output", OF_LAYERS),
     "_large_output.cutoffs": ("test_adaptive_softmax and (cutoffs or errors)", "adaptive_log_softmax"),
+    "_large_output.layer": ("test_large_output or test_split_classes", OF_LAYERS),
     "_large_output.loops": (
         "test_large_output or test_adaptive_softmax or ((test_sharding or test_export) and chunks)",
         OF_LAYERS,
