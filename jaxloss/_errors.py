@@ -21,6 +21,7 @@ from jaxloss._interval import Interval
 
 REAL = Interval("[-inf, inf]")
 COUNT = Interval("[1, inf)")
+_ORDINARY = (1e-37, 3e38)  # what float32 holds, in short, so that most numbers are not converted
 
 
 def as_array(function: str, name: str, value: Any, kinds: tuple[Any, ...], takes: str) -> Array:
@@ -92,7 +93,14 @@ def as_number(function: str, name: str, value: Any, domain: Interval | None = No
         raise ValueError(f"{function}: {name} is {value} but takes a number that float64 holds")
     if domain is not None and not domain.contains(value):
         raise ValueError(f"{function}: {name} is {value} but must lie in {domain.notation}")
-    return float(value)
+    number = float(value)
+    if domain is not None and not _ORDINARY[0] < abs(number) < _ORDINARY[1]:
+        dtype = jnp.result_type(float)
+        with np.errstate(over="ignore"):
+            held = dtype.type(number)
+        if not domain.contains(held):
+            raise ValueError(f"{function}: {name} is {value}, in {dtype} {held}, but must lie in {domain.notation}")
+    return number
 
 
 def as_integer(function: str, name: str, value: Any, domain: Interval) -> int:

@@ -1,5 +1,7 @@
 """For every row of the registry: errors raised at the call, and errors in the data under `data_checks`."""
 
+import re
+
 import jax
 import numpy as np
 import pytest
@@ -85,3 +87,16 @@ def test_errors_name_the_function_the_argument_and_its_value(row):
         for run in (call, lambda c=call: jax.jit(lambda: c())()):
             with pytest.raises(error, match=message):
                 run()
+
+
+@each_row
+def test_a_number_may_leave_its_domain_when_it_is_rounded_to_float32(row):
+    arrays = draw(row)
+    rounded = {name: row.domain(name) for name in row.numbers}
+    for number, held, end in ((1e300, "inf", "inf)"), (1e-300, "0.0", "(0")):
+        for name in (name for name, domain in rounded.items() if end in domain):
+            message = f"{row.name}: {name} is {number}, in float32 {held}, but must lie in"
+            with pytest.raises(ValueError, match=re.escape(message)):
+                row.loss(*arrays, **{name: number})
+            with jax.enable_x64(True):
+                row.loss(*draw(row, dtype=np.float64), **{name: number})
