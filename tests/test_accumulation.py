@@ -10,6 +10,7 @@ from jax.sharding import AxisType, PartitionSpec
 import jaxloss
 from tests import compiling
 from tests.collectives import sent
+from tests.drawing import dot
 
 LENGTHS = (8, 3, 1, 8, 5, 0, 7)
 WIDTH, FEATURES, CLASSES = 8, 4, 5
@@ -67,6 +68,25 @@ def test_accumulated_matches_the_whole_batch_unlike_a_mean_of_means(k, jit):
     assert_close((jax.jit(mean) if jit else mean)(batches), expected)
     means = value_and_gradients(lambda p, b: jax.vmap(lambda b: loss(p, b, "mean"))(b).mean())(batches)
     assert abs(means[0] - expected[0]) > 0.005 * expected[0]
+
+
+def test_curvature_is_that_of_the_whole_batch_in_both_modes():
+    batches, start = micro_batches(3), parameters()
+    arrays = start["kernel"], start["class_weights"]
+    direction = tuple(np.cos(np.arange(a.size, dtype=np.float32)).reshape(a.shape) for a in arrays)
+
+    def accumulated(*arrays):
+        return jaxloss.accumulated(loss)(dict(zip(("kernel", "class_weights"), arrays, strict=True)), batches).mean()
+
+    def of_whole(*arrays):
+        return loss(dict(zip(("kernel", "class_weights"), arrays, strict=True)), whole(batches), "mean")
+
+    expected = jax.jvp(jax.grad(of_whole, (0, 1)), arrays, direction)[1]
+    gradient = jax.grad(accumulated, (0, 1))
+    assert_close(jax.jvp(gradient, arrays, direction)[1], expected, rtol=1e-5)
+    assert_close(jax.grad(lambda *x: dot(gradient(*x), direction), (0, 1))(*arrays), expected, rtol=1e-5)
+    with pytest.raises(TypeError, match="forward-mode"):
+        jax.jvp(accumulated, arrays, direction)
 
 
 def test_gradients_with_respect_to_batches_and_closed_over_arrays():
