@@ -94,13 +94,14 @@ def as_number(function: str, name: str, value: Any, domain: Interval | None = No
         raise ValueError(f"{function}: {name} is {value} but takes a number that float64 holds")
     if domain is not None and not domain.contains(value):
         raise ValueError(f"{function}: {name} is {value} but must lie in {domain.notation}")
-    if domain is not None and not _ORDINARY[0] < abs(value) < _ORDINARY[1]:
+    number = float(value)
+    if domain is not None and not _ORDINARY[0] < abs(number) < _ORDINARY[1]:
         dtype = jnp.result_type(float)
         with np.errstate(over="ignore"):
-            held = dtype.type(value)
+            held = dtype.type(number)
         if not domain.contains(held):
             raise ValueError(f"{function}: {name} is {value}, in {dtype} {held}, but must lie in {domain.notation}")
-    return float(value)
+    return number
 
 
 def as_integer(function: str, name: str, value: Any, domain: Interval) -> int:

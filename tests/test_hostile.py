@@ -245,6 +245,25 @@ def test_a_reduction_must_take_two_arguments(reduction):
         jaxloss.triplet_margin_with_distance_loss(X, X, X, distance_function=reduction)
 
 
+@pytest.mark.parametrize("returned", ["text", None, 1j, [1.0], True, X, X[0], jnp.ones(1)], ids=repr)
+def test_a_distance_must_be_a_scalar(returned):
+    message = "^triplet_margin_with_distance_loss: what distance_function returned (is|has) .* but takes"
+    with pytest.raises(TypeError, match=message):
+        jaxloss.triplet_margin_with_distance_loss(X, X, X, distance_function=lambda x, y: returned)
+    for number in (1, 2.0, np.float32(3)):
+        loss = jaxloss.triplet_margin_with_distance_loss(X, X, X, distance_function=lambda x, y, d=number: d)
+        assert loss == 1
+
+
+def test_keys_of_every_implementation_are_accepted():
+    """One after the other, because a program of JAX may be cached for another implementation."""
+    for implementation in ("rbg", "threefry2x32", "unsafe_rbg"):
+        with jax.default_prng_impl(implementation):
+            for key in (jax.random.key(0), jax.random.PRNGKey(0), np.asarray(jax.random.PRNGKey(0))):
+                jaxloss.AdaptiveSoftmax.init(key, 4, 9, cutoffs=(2, 5))
+                imbalance.BalancedSampler.init(key, LABELS).draw(2)
+
+
 @pytest.mark.parametrize("key", [0, None, "key", X, jax.random.split(KEY, 2), np.zeros(3, np.uint32), [0, 1]])
 def test_an_invalid_key_raises(key):
     for init, arguments in ((jaxloss.AdaptiveSoftmax.init, (4, 9)), (imbalance.BalancedSampler.init, (LABELS,))):

@@ -127,7 +127,7 @@ class Blocks:
     @staticmethod
     def of(length: int, size: int, parts: int = 1) -> Blocks:
         """As few blocks of at most this size as possible, each divisible into this many parts if there is room."""
-        if is_symbolic(length):
+        if is_symbolic(length, size):
             size = size // parts * parts or size
             return Blocks(length, min_dim(length, size), -(-length // size))
         if not length:

@@ -14,7 +14,7 @@ from jaxloss import kinks, vectors
 from jaxloss._arrays import Real, Vector
 from jaxloss._data_checks import nan_unless
 from jaxloss._decorator.lift import loss
-from jaxloss._errors import require_pairwise
+from jaxloss._errors import as_array, require_pairwise
 from jaxloss.options import AxisOptions
 
 _EPS = 1e-6  # PyTorch's
@@ -113,7 +113,8 @@ def triplet_margin_with_distance_loss(
 
     Raises:
       ValueError: shapes do not fit, or `kink_width` is negative.
-      TypeError: an array is not floating, or `distance_function` is not a callable of two arguments.
+      TypeError: an array is not floating, or `distance_function` is not a callable of two arguments that returns a
+        real scalar.
 
     Reference:
       Balntas et al., BMVC 2016, as `triplet_margin_loss`.
@@ -128,8 +129,18 @@ def triplet_margin_with_distance_loss(
     """
     if distance_function is _pairwise_distance:
         return _triplet_margin(anchor, positive, negative, margin, 2.0, _EPS, swap, kink_width)
-    require_pairwise("triplet_margin_with_distance_loss", "distance_function", distance_function, "two vectors")
-    return _triplet(anchor, positive, negative, distance_function, margin, swap, kink_width)
+    function, kinds = "triplet_margin_with_distance_loss", (jnp.floating, jnp.integer)
+    require_pairwise(function, "distance_function", distance_function, "two vectors")
+
+    def distance(x: Vector, y: Vector) -> Array:
+        returned = distance_function(x, y)
+        scalar = as_array(function, "what distance_function returned", returned, kinds, "a real scalar")
+        if scalar.ndim:
+            got = f"what distance_function returned has shape {scalar.shape}"
+            raise TypeError(f"{function}: {got} but takes a real scalar")
+        return scalar
+
+    return _triplet(anchor, positive, negative, distance, margin, swap, kink_width)
 
 
 def _triplet_margin(
