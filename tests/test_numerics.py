@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import jaxloss
+from jaxloss import _logistic as logistic
 from jaxloss import _numerics as numerics
 from tests import compiling
 
@@ -16,7 +17,7 @@ INF, LARGEST = math.inf, float(jnp.finfo(jnp.float32).max)
 LOG2, TINY, SMALLEST = math.log(2), math.exp(-50), float(jnp.finfo(jnp.float32).tiny)
 
 
-def logistic(x):
+def sigmoid(x):
     return 1 / (1 + math.exp(-x))
 
 
@@ -46,32 +47,35 @@ CASES = (
     (numerics.xlogx, (0,), 0, (0,)),
     (numerics.xlogx, (2,), 2 * LOG2, (LOG2 + 1,)),
     (numerics.xlogx, (1,), 0, (1,)),
-    (numerics.softplus, (0,), LOG2, (0.5,)),
-    (numerics.softplus, (1,), math.log1p(math.e), (logistic(1),)),
-    (numerics.softplus, (-50,), TINY, (TINY,)),
-    (numerics.softplus, (1e4,), 1e4, (1,)),
-    (numerics.logistic_cross_entropy, (0, 0.25), LOG2, (0.25, 0)),
-    (numerics.logistic_cross_entropy, (3, 0.25), math.log1p(math.exp(3)) - 0.75, (logistic(3) - 0.25, -3)),
-    (numerics.logistic_cross_entropy, (50, 1), TINY, (-TINY, -50)),
-    (numerics.logistic_cross_entropy, (-50, 0), TINY, (TINY, 50)),
-    (numerics.logistic_cross_entropy, (INF, 1), 0, (0, -LARGEST)),
-    (numerics.logistic_cross_entropy, (INF, 0), INF, (1, -LARGEST)),
-    (numerics.logistic_cross_entropy, (INF, 1 - 2**-20), INF, (2**-20, -LARGEST)),
-    (numerics.logistic_cross_entropy, (-INF, 0), 0, (0, LARGEST)),
-    (numerics.logistic_cross_entropy, (-INF, 1e-30), INF, (-1e-30, LARGEST)),
-    (numerics.logistic_cross_entropy, (1e37, 0), 1e37, (1, -1e37)),
-    (numerics.logistic_cross_entropy, (3, 2), math.log1p(math.exp(3)) - 6, (logistic(3) - 2, -3)),
-    (numerics.weighted_logistic_cross_entropy, (0, 0.25, 2), 1.25 * LOG2, (0.125, LOG2, LOG2 / 4)),
-    (numerics.weighted_logistic_cross_entropy, (50, 1, 2), 2 * TINY, (-2 * TINY, -50, TINY)),
-    (numerics.weighted_logistic_cross_entropy, (INF, 1, 2), 0, (0, -LARGEST, 0)),
-    (numerics.weighted_logistic_cross_entropy, (INF, 0.5, 2), INF, (0.5, -LARGEST, 0)),
-    (numerics.weighted_logistic_cross_entropy, (-INF, 1, 0), 0, (0, 0, LARGEST)),
-    (numerics.weighted_logistic_cross_entropy, (1e37, 0, 2), 1e37, (1, -1e37, 0)),
+    (logistic.softplus, (0,), LOG2, (0.5,)),
+    (logistic.softplus, (1,), math.log1p(math.e), (sigmoid(1),)),
+    (logistic.softplus, (-50,), TINY, (TINY,)),
+    (logistic.softplus, (1e4,), 1e4, (1,)),
+    (logistic.logistic_cross_entropy, (0, 0.25), LOG2, (0.25, 0)),
+    (logistic.logistic_cross_entropy, (3, 0.25), math.log1p(math.exp(3)) - 0.75, (sigmoid(3) - 0.25, -3)),
+    (logistic.logistic_cross_entropy, (50, 1), TINY, (-TINY, -50)),
+    (logistic.logistic_cross_entropy, (-50, 0), TINY, (TINY, 50)),
+    (logistic.logistic_cross_entropy, (INF, 1), 0, (0, -LARGEST)),
+    (logistic.logistic_cross_entropy, (INF, 0), INF, (1, -LARGEST)),
+    (logistic.logistic_cross_entropy, (INF, 1 - 2**-20), INF, (2**-20, -LARGEST)),
+    (logistic.logistic_cross_entropy, (-INF, 0), 0, (0, LARGEST)),
+    (logistic.logistic_cross_entropy, (-INF, 1e-30), INF, (-1e-30, LARGEST)),
+    (logistic.logistic_cross_entropy, (1e37, 0), 1e37, (1, -1e37)),
+    (logistic.logistic_cross_entropy, (3, 2), math.log1p(math.exp(3)) - 6, (sigmoid(3) - 2, -3)),
+    (logistic.weighted_logistic_cross_entropy, (0, 0.25, 2), 1.25 * LOG2, (0.125, LOG2, LOG2 / 4)),
+    (logistic.weighted_logistic_cross_entropy, (50, 1, 2), 2 * TINY, (-2 * TINY, -50, TINY)),
+    (logistic.weighted_logistic_cross_entropy, (INF, 1, 2), 0, (0, -LARGEST, 0)),
+    (logistic.weighted_logistic_cross_entropy, (INF, 0.5, 2), INF, (0.5, -LARGEST, 0)),
+    (logistic.weighted_logistic_cross_entropy, (-INF, 1, 0), 0, (0, 0, LARGEST)),
+    (logistic.weighted_logistic_cross_entropy, (1e37, 0, 2), 1e37, (1, -1e37, 0)),
     (numerics.weighted, (2, 3), 6, (3, 2)),
     (numerics.weighted, (0, 3), 0, (3, 0)),
     (numerics.weighted, (0, INF), 0, (LARGEST, 0)),
     (numerics.weighted, (1, INF), INF, (LARGEST, 1)),
     (numerics.weighted, (2, -INF), -INF, (-LARGEST, 2)),
+    (numerics.twice_weighted, (2, 3, 4), 24, (12, 8, 6)),
+    (numerics.twice_weighted, (0, 2, -INF), 0, (-LARGEST, 0, 0)),
+    (numerics.twice_weighted, (0.5, 0.25, INF), INF, (LARGEST / 4, LARGEST / 2, 0.125)),
     (numerics.ratio, (6, 4), 1.5, (0.25, -0.375)),
     (numerics.ratio, (0, 0), 0, (1, 0)),
     (numerics.ratio, (0, 2), 0, (0.5, 0)),
@@ -110,8 +114,8 @@ def test_nan_propagates():
 
 @pytest.mark.parametrize("x", [-80, -2, 0, 2, 80])
 def test_the_second_derivatives_of_a_logistic_cross_entropy(x):
-    by_logits, by_target = jax.hessian(numerics.logistic_cross_entropy, (0, 1))(jnp.float32(x), jnp.float32(0.25))
-    np.testing.assert_allclose(by_logits, (logistic(x) * logistic(-x), -1), rtol=2e-6)
+    by_logits, by_target = jax.hessian(logistic.logistic_cross_entropy, (0, 1))(jnp.float32(x), jnp.float32(0.25))
+    np.testing.assert_allclose(by_logits, (sigmoid(x) * sigmoid(-x), -1), rtol=2e-6)
     np.testing.assert_array_equal(by_target, (-1, 0))
 
 
@@ -135,6 +139,17 @@ def test_an_overflow_times_0_is_0():
 
     with jax.debug_nans(False):
         assert jax.jacfwd(scaled)(jnp.float32(1)) == jax.grad(scaled)(jnp.float32(1)) == 0
+
+
+def test_a_cotangent_that_overflows_times_0_is_0():
+    def product(x):
+        return 0 * numerics.limited(x)
+
+    def large(x):
+        return jnp.float32(1e30) * jnp.float32(1e30) * numerics.limited(x)
+
+    assert product(jnp.float32(2)) == jax.grad(product)(jnp.float32(2)) == 0
+    assert jax.grad(large)(jnp.float32(2)) == LARGEST
 
 
 def test_the_second_derivative_of_xlogx_is_finite_at_0_and_right_elsewhere():

@@ -119,9 +119,9 @@ def extreme_arrays(row, options, dtype):
 
 
 def losses_and_gradients(row, options, arrays):
-    """The losses and gradients of each sample, with weight 1 and with weight 0."""
-    floats = Floats(row.batched(lambda a: np.stack([a, a]), arrays))
-    weights = np.array([[1.0], [0.0]], np.float32)
+    """The losses and gradients of each sample, with weight 1, 0 and 100."""
+    floats = Floats(row.batched(lambda a: np.stack([a, a, a]), arrays))
+    weights = np.array([[1.0], [0.0], [100.0]], np.float32)
 
     @functools.partial(jax.jit, compiler_options=IF_FULL)
     def run(values):
@@ -143,10 +143,10 @@ def test_extreme_finite_inputs(row, variant):
     near_overflow = np.concatenate(list(map(is_near_overflow, sized, EXTREMES)))
     joined = [np.concatenate([widened(a, np.float32) for a in same]) for same in zip(*parts, strict=True)]
     arrays = [widened(parts[0][i], np.float32) if i in row.shared else a for i, a in enumerate(joined)]
-    both, gradients = losses_and_gradients(row, options, arrays)
-    assert not np.isnan(both).any()
+    weighted, gradients = losses_and_gradients(row, options, arrays)
+    assert not np.isnan(weighted).any()
     assert not any(np.isnan(gradient).any() for gradient in gradients)
-    losses, scale = np.asarray(both[0], np.float64), largest_entry(own_arrays(row, arrays))
+    losses, scale = np.asarray(weighted[0], np.float64), largest_entry(own_arrays(row, arrays))
     wide = list(map(widened, arrays))
     # A subnormal may count as itself or as zero.
     flushed = [np.where(np.abs(a) < jnp.finfo(jnp.float32).tiny, np.zeros_like(a), a) for a in wide]
@@ -172,6 +172,23 @@ def test_extreme_finite_inputs_in_half_precision(row, dtype):
     losses, gradients = losses_and_gradients(row, {}, extreme_arrays(row, {}, dtype))
     assert not np.isnan(losses).any()
     assert not any(np.isnan(gradient.astype(np.float32)).any() for gradient in gradients)
+
+
+@pytest.mark.parametrize(
+    ("row", "options"),
+    [
+        pytest.param(row, {name: number}, id=f"{row.label}-{name}-{number}")
+        for name, number in (("pos_weight", 5e36), ("pos_weight", 0.0), ("z_loss", 0.0), ("z_loss", 1e10))
+        for row in REGISTRY
+        if name in row.numbers
+    ],
+)
+def test_extreme_options(row, options):
+    """Numbers that make a loss as large as an extreme input does, or 0 times as large."""
+    one_per_sample = {name: np.full((1, 1), number, np.float32) for name, number in options.items()}
+    losses, gradients = losses_and_gradients(row, one_per_sample, extreme_arrays(row, {}, jnp.float32))
+    assert not np.isnan(losses).any()
+    assert not any(np.isnan(gradient).any() for gradient in gradients)
 
 
 def own_arrays(row, arrays):

@@ -10,6 +10,7 @@ import numpy as np
 from jax import Array
 
 from jaxloss import _data_checks as checks
+from jaxloss import _logistic as logistic
 from jaxloss import _numerics as numerics
 from jaxloss._arrays import Boolean, Real, Vector
 from jaxloss._class_axis import ClassAxis
@@ -111,8 +112,8 @@ def binary_cross_entropy_with_logits(
       [  0.6931   0.     100.    ]
     """
     if pos_weight is None:
-        return numerics.logistic_cross_entropy(logits, target)
-    return numerics.weighted_logistic_cross_entropy(logits, target, pos_weight)
+        return logistic.logistic_cross_entropy(logits, target)
+    return logistic.weighted_logistic_cross_entropy(logits, target, pos_weight)
 
 
 @loss("(c),()->()", indices={"target": "[0, c)"}, parameters={"class_weights": "(c)"}, static=("ignore_index",))

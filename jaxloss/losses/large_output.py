@@ -250,7 +250,9 @@ def _row(classes: ClassAxis, logits: Array, shared: chunks.Arrays, own: chunks.A
         logits = own["logit_softcap"] * jnp.tanh(logits / own["logit_softcap"])
     smoothing = own.get("label_smoothing", 0.0)
     of = softmax_cross_entropy(classes, logits, own["target"], shared.get("class_weights"), smoothing)
-    return of.loss + own["z_loss"] * numerics.square(of.log_normaliser) if "z_loss" in own else of.loss
+    if "z_loss" not in own:
+        return of.loss
+    return of.loss + numerics.weighted(own["z_loss"], numerics.square(numerics.limited(of.log_normaliser)))
 
 
 @jax.custom_vjp

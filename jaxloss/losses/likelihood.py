@@ -211,5 +211,18 @@ def kl_div(
     message = "kl_div: log_probabilities is -inf where the target's probability is {value}"
     checks.require((probability == 0) | (log_probabilities > -jnp.inf), message, value=probability)
     if log_target:
-        return numerics.weighted(probability, numerics.difference(target, log_probabilities))
+        return _divergence(target, log_probabilities)
     return numerics.xlogx(target) - numerics.weighted(target, log_probabilities)
+
+
+@jax.custom_jvp
+def _divergence(target: Array, log_probability: Array) -> Array:
+    return numerics.weighted(jnp.exp(target), numerics.difference(target, log_probability))
+
+
+@_divergence.defjvp
+def _divergence_jvp(primals, tangents):
+    # The value is a part of the derivative. Automatic differentiation would multiply the difference by the cotangent,
+    # which may overflow, before it multiplies it by a probability of 0.
+    value, probability = _divergence(*primals), jnp.exp(primals[0])
+    return value, (numerics.finite(value) + probability) * tangents[0] - probability * tangents[1]

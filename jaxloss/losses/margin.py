@@ -7,6 +7,7 @@ from typing import Unpack
 import jax.numpy as jnp
 from jax import Array
 
+from jaxloss import _logistic as logistic
 from jaxloss import _numerics as numerics
 from jaxloss import _scaling as scaling
 from jaxloss import kinks
@@ -199,7 +200,7 @@ def soft_margin_loss(logits: Real, target: Real, **options: Unpack[ReductionOpti
       >>> print(jaxloss.soft_margin_loss(jnp.array([0.0, 50.0]), jnp.array([1, -1]), reduction="none").round(4))
       [ 0.6931 50.    ]
     """
-    return numerics.softplus(-numerics.product(target, logits))
+    return logistic.softplus(-numerics.product(target, logits))
 
 
 @loss(

@@ -7,6 +7,7 @@ from typing import Unpack
 import jax.numpy as jnp
 from jax import Array
 
+from jaxloss import _logistic as logistic
 from jaxloss import _numerics as numerics
 from jaxloss import kinks
 from jaxloss._arrays import Real, Vector
@@ -92,5 +93,5 @@ def multilabel_soft_margin_loss(
       >>> print(jaxloss.multilabel_soft_margin_loss(jnp.array([[0.0, 50.0]]), jnp.array([[1, 0]])).round(4))
       25.3466
     """
-    losses = numerics.logistic_cross_entropy(logits, target)
+    losses = logistic.logistic_cross_entropy(logits, target)
     return jnp.sum((losses if class_weights is None else numerics.weighted(class_weights, losses)) / logits.size)

@@ -56,9 +56,11 @@ def softmax_cross_entropy(
 
     def products(probabilities: Real, scores: Vector, weights: Vector | None) -> tuple[Array, Array]:
         """Σ w q and Σ w q s over the columns here."""
-        masses = jnp.asarray(probabilities if weights is None else probabilities * weights)
         # A class of probability 0 contributes 0 even where its score is -inf.
-        return jnp.sum(masses), jnp.sum(numerics.weighted(masses, scores))
+        probabilities = jnp.asarray(probabilities)
+        if weights is None:
+            return jnp.sum(probabilities), jnp.sum(numerics.weighted(probabilities, scores))
+        return jnp.sum(probabilities * weights), jnp.sum(numerics.twice_weighted(probabilities, weights, scores))
 
     if is_index:
         mass, score = products(1 - label_smoothing, classes.share(scores, target), weight)
