@@ -82,7 +82,7 @@ def as_real(function: str, name: str, value: Any, dtype: Any, domain: Interval =
     """The argument, integer or floating, as an array of that dtype."""
     value = _arrays.unwrapped(value)
     if not isinstance(value, Array | np.ndarray):
-        return jnp.asarray(as_number(function, name, value, domain), dtype)
+        return jnp.asarray(as_held_number(function, name, value, domain), dtype)
     return as_array(function, name, value, (jnp.integer, jnp.floating), "real numbers").astype(dtype)
 
 
@@ -94,7 +94,12 @@ def as_number(function: str, name: str, value: Any, domain: Interval | None = No
         raise ValueError(f"{function}: {name} is {value} but takes a number that float64 holds")
     if domain is not None and not domain.contains(value):
         raise ValueError(f"{function}: {name} is {value} but must lie in {domain.notation}")
-    number = float(value)
+    return float(value)
+
+
+def as_held_number(function: str, name: str, value: Any, domain: Interval | None = None) -> float:
+    """`as_number` for a number that becomes an array: JAX's default float must hold it inside the domain, too."""
+    number = as_number(function, name, value, domain)
     if domain is not None and not _ORDINARY[0] < abs(number) < _ORDINARY[1]:
         dtype = jnp.result_type(float)
         with np.errstate(over="ignore"):

@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxloss import reductions
 from jaxloss._decorator.declaration import Declaration
-from jaxloss._errors import as_number, require_pairwise
+from jaxloss._errors import as_held_number, require_pairwise
 
 ALWAYS_STATIC = frozenset({"reduction", "axis", "ignore_index"})
 
@@ -70,7 +70,7 @@ class Binder:
                     plan.append((name, value))
             elif isinstance(value, float | int | np.number | np.bool_) and name not in self._arrays:
                 # As an int, 1 would compile a different program from 0.5.
-                value = as_number(self._function, name, value, self._domains.get(name))
+                value = as_held_number(self._function, name, value, self._domains.get(name))
                 if value != default:
                     traced[name] = value
             else:
@@ -117,7 +117,7 @@ class Binder:
             got = "an array; set it by functools.partial, outside jit" if is_traced else type(value).__name__
             raise TypeError(f"{self._function}: {name} is compiled into the program and takes {takes}, got {got}")
         if isinstance(value, float | int) and not isinstance(value, bool):
-            as_number(self._function, name, value, self._domains.get(name))
+            as_held_number(self._function, name, value, self._domains.get(name))
         return value
 
 

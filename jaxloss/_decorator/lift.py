@@ -158,7 +158,7 @@ def loss(
 
       >>> @jaxloss.loss("(n,d),(n)->(n)")
       ... def scatter_loss(embeddings, labels, *, where=None, **options: Unpack[jaxloss.SetOptions]):
-      ...     same = ((labels[:, None] == labels) & where).astype(embeddings.dtype)
+      ...     same = ((labels[:, None] == labels[None]) & where[None]).astype(embeddings.dtype)
       ...     centre = same @ embeddings / jnp.maximum(jnp.sum(same, axis=1, keepdims=True), 1)
       ...     return jnp.sum((embeddings - centre) ** 2, axis=1)
       >>> embeddings, labels = jnp.array([[0.0], [2.0], [5.0], [jnp.nan]]), jnp.array([7, 7, -1, 7])
