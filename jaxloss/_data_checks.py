@@ -102,7 +102,7 @@ def require(condition: Boolean, message: str, **values: Real) -> None:
         checkify.debug_check(jnp.all(holds), message, **{name: jnp.asarray(value) for name, value in values.items()})
 
 
-def nan_unless(usable: Array, value: Array) -> Array:
+def nan_unless(usable: Array | bool, value: Array) -> Array:
     """The value where it is usable, NaN elsewhere."""
     # Without jit, the constant NaN would be an error under jax_debug_nans.
     with jax.debug_nans(False):
