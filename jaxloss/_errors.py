@@ -159,7 +159,8 @@ def require_key(function: str, key: Any) -> None:
         if _arrays.is_key(key.dtype) and key.ndim == 0:
             return
         try:
-            if key.ndim == 1 and jax.random.wrap_key_data(jnp.asarray(key)).ndim == 0:  # raw, of the default implementation
+            # A raw key, of the default implementation.
+            if key.ndim == 1 and jax.random.wrap_key_data(jnp.asarray(key)).ndim == 0:
                 return
         except (TypeError, ValueError):
             pass
