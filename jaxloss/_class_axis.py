@@ -10,7 +10,7 @@ from jax import Array, lax
 
 from jaxloss._arrays import Vector
 from jaxloss._errors import require_number
-from jaxloss._lookup import at_class
+from jaxloss._lookup import at_class, sum_of_others
 from jaxloss._sharding import AxisName, mesh_axes
 
 
@@ -60,12 +60,15 @@ class ClassAxis:
 
     def share(self, values: Vector, index: Vector | int) -> Array:
         """What the columns of this device add to `values[index]`, for a class index that counts over all devices."""
-        index = jnp.asarray(index)
-        if self.axis_name is None:
+        index, here = self._column(index)
+        if here is None:
             return at_class(values, index)
-        index = index - jnp.asarray(self._first(), index.dtype)
-        here = (index >= 0) & (index < self.length)
         return jnp.where(here, at_class(values, jnp.clip(index, 0, self.length - 1)), 0)
+
+    def share_of_others(self, values: Vector, index: Vector | int) -> Array:
+        """What the columns of this device add to the sum of the other classes, see `sum_of_others`."""
+        index, here = self._column(index)
+        return sum_of_others(values, index if here is None else jnp.where(here, index, -1))
 
     def maximum(self, x: Array) -> Array:
         return x if self.axis_name is None else lax.pmax(x, self.axis_name)
@@ -73,6 +76,14 @@ class ClassAxis:
     def sums(self, *terms: Array) -> tuple[Array, ...]:
         """The sum of each term over the devices, in a single message."""
         return terms if self.axis_name is None else tuple(lax.psum(jnp.stack(terms), self.axis_name))
+
+    def _column(self, index: Vector | int) -> tuple[Array, Array | None]:
+        """The column of a class, and whether it is on this device; None if all are."""
+        index = jnp.asarray(index)
+        if self.axis_name is None:
+            return index, None
+        index = index - jnp.asarray(self._first(), index.dtype)
+        return index, (index >= 0) & (index < self.length)
 
     def _first(self) -> Array | int:
         """The class of the first column on this device."""

@@ -28,6 +28,31 @@ def at_class(values: Vector, index: Vector | int) -> Array:
     return _by_platform(lambda values, index: values[index], compared, values, index)
 
 
+@jax.custom_jvp
+def sum_of_others(values: Array, index: Array) -> Array:
+    """The sum of the values of all classes but one; on a CPU, of all. An index out of range leaves out none.
+
+    The derivative is that of the sum of all, for `_numerics.surprise`. With a derivative of its own for the class, the
+    gradient of a cross-entropy reads one number more per row: on a TPU v5e, the value and gradient of bfloat16 logits
+    (262144, 10) would take an estimated 1.2 times as long (jax 0.10.2). As it is, they take no longer.
+    """
+
+    def compared(values: Array, index: Array) -> Array:
+        return jnp.sum(jnp.where(_is_class(index, values.shape[0]), 0, values))
+
+    return _by_platform(lambda values, index: jnp.sum(values), compared, values, index)
+
+
+@sum_of_others.defjvp
+def _sum_of_others_jvp(primals, tangents):
+    return sum_of_others(*primals), jnp.sum(tangents[0])
+
+
+def leaves_out() -> Array:
+    """Whether `sum_of_others` leaves out the class: not in a program for a CPU."""
+    return lax.platform_dependent(cpu=lambda: jnp.asarray(False), default=lambda: jnp.asarray(True))
+
+
 def _is_class(index: Array, n_classes: int) -> Array:
     """Which class each index is, along a new last axis."""
     classes = jnp.arange(n_classes, dtype=index.dtype)

@@ -219,6 +219,33 @@ def _twice_weighted_jvp(primals, tangents):
 
 
 @jax.custom_jvp
+def surprise(score: Array, rest: Array, apart: Array) -> tuple[Array, Array]:
+    """-log p and log Σ exp of scores of which the largest is 0, for the class with this score.
+
+    The rest is the sum of the exponentials; if `apart`, without that of the class, but with the derivative of the whole
+    sum. Then the surprise of a class that is almost certain keeps the digits that the sum loses beside 1.
+    """
+    log_total = jnp.log(_total(score, rest, apart))
+    return jnp.where(apart & (score == 0), jnp.log1p(rest), log_total - score), log_total
+
+
+@surprise.defjvp
+def _surprise_jvp(primals, tangents):
+    change = tangents[1] / _total(*primals)
+    return surprise(*primals), (change - tangents[0], change)
+
+
+@jax.custom_jvp
+def _total(score: Array, rest: Array, apart: Array) -> Array:
+    return rest + jnp.where(apart, jnp.exp(score), 0)
+
+
+@_total.defjvp
+def _total_jvp(primals, tangents):
+    return _total(*primals), tangents[1]
+
+
+@jax.custom_jvp
 def ratio(total: Array, normaliser: Array) -> Array:
     """total / normaliser. 0 if both are 0, because nothing is counted. The total itself if it has overflowed."""
     return jnp.where(jnp.isinf(total), total, total / jnp.where((total == 0) & (normaliser == 0), 1, normaliser))

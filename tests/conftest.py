@@ -68,6 +68,15 @@ def full(request):
 def each_platform(request, monkeypatch):
     """Runs the test with what is computed on a CPU, and with what is computed elsewhere."""
     monkeypatch.setattr(jax.lax, "platform_dependent", as_on(request.param))
+    return request.param
+
+
+@pytest.fixture
+def each_program(each_platform):
+    """The same for what is compiled: no program of the other platform is used again."""
+    jax.clear_caches()
+    yield
+    jax.clear_caches()
 
 
 @pytest.fixture(autouse=True)

@@ -10,6 +10,7 @@ from jax import Array, lax
 from jaxloss import _numerics as numerics
 from jaxloss._arrays import Real, Vector
 from jaxloss._class_axis import ClassAxis
+from jaxloss._lookup import leaves_out
 from jaxloss.options import is_given
 
 
@@ -43,16 +44,17 @@ def softmax_cross_entropy(
     maximum = classes.maximum(lax.stop_gradient(jnp.max(logits)))
     scores = logits - maximum
 
-    normaliser = jnp.sum(jnp.exp(scores))
     is_index, is_smoothed = jnp.ndim(target) == 0, is_given(label_smoothing)
     weight = classes.share(class_weights, target) if is_index and class_weights is not None else None
     weights = [] if weight is None else [weight]
     if is_index and not is_smoothed:
         # Look up the logit, not the score, for which XLA:CPU would write all scores to memory, 40 % of the time.
-        normaliser, logit, *weights = classes.sums(normaliser, classes.share(logits, target), *weights)
-        log_normaliser = jnp.log(normaliser)
-        surprise = log_normaliser - (logit - maximum)
+        rest = classes.share_of_others(jnp.exp(scores), target)
+        rest, logit, *weights = classes.sums(rest, classes.share(logits, target), *weights)
+        surprise, log_normaliser = numerics.surprise(logit - maximum, rest, leaves_out())
         return SoftmaxCrossEntropy(*weighted_by_class(surprise, *weights), maximum + log_normaliser)
+
+    normaliser = jnp.sum(jnp.exp(scores))
 
     def products(probabilities: Real, scores: Vector, weights: Vector | None) -> tuple[Array, Array]:
         """Σ w q and Σ w q s over the columns here."""
