@@ -110,8 +110,7 @@ def accumulated(loss: Callable[[Any, Any], Any], *, has_aux: bool = False) -> Ca
             parameters, batches = jax.tree.map(varied, (parameters, batches))
             traced = _Traced(loss, parameters, batches, has_aux=has_aux)
         result: Any = _total(traced, (parameters, traced.captured), batches)
-        sums, aux = result
-        return (sums, jax.tree.map(lax.stop_gradient, aux)) if has_aux else sums
+        return result if has_aux else result[0]
 
     return checked_total
 
@@ -217,7 +216,7 @@ def _total_forward(traced: _Traced, parameters: Any, batches: Any) -> tuple[tupl
 
 def _total_backward(traced: _Traced, kept: Any, cotangents: tuple[Total, Any]) -> tuple[Any, Any]:
     del traced
-    cotangent, _ = cotangents
+    cotangent, _ = cotangents  # the auxiliary data are not differentiated
     by_parameters, by_batches, (dtypes, dtypes_of_batches) = kept
     zero = jax.custom_derivatives.SymbolicZero
     loss_cotangent, normaliser_cotangent = (

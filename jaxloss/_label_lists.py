@@ -25,6 +25,7 @@ from jax import Array, lax
 
 from jaxloss._arrays import Vector
 from jaxloss._sharding import equally_varying, vary_over, varying_axes
+from jaxloss._sizes import is_symbolic
 
 _ON_CPU, _ELSEWHERE = 4, 32  # entries of a block
 
@@ -105,7 +106,7 @@ def _by_platform(addend: Addend, labels: Array, *, scanned: bool = False) -> Any
 def _sum_over_blocks(addend: Addend, size: int, labels: Array, *, scanned: bool = False) -> Any:
     """The sum of `addend(block)`, a tree of arrays. `scanned` makes a step of each block, even after the last label."""
     n_classes = labels.size
-    if not jax.export.is_symbolic_dim(n_classes) and n_classes <= size:
+    if not is_symbolic(n_classes) and n_classes <= size:
         return addend(labels)
     count: Any = -(-n_classes // size)  # an integer, or symbolic
     blocks = jnp.pad(labels, (0, count * size - n_classes), constant_values=-1).reshape(count, size)

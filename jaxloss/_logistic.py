@@ -28,14 +28,22 @@ def logistic_cross_entropy(logits: Array, target: Array) -> Array:
 
     For an infinite logit, 0 if the target is sure of the same class, and else infinite.
     """
+    bounded, size, factor = _bounded(logits)
+    # Not max(x, 0) - x y, whose terms may cancel to less than their rounding errors.
+    surplus = jnp.minimum((target - 1) * bounded, target * bounded) * factor
+    return jnp.log1p(jnp.exp(-size)) - surplus
+
+
+def _bounded(logits: Array) -> tuple[Array, Array, Array]:
+    """Finite logits, their sizes, and a factor for what a loss adds up from them.
+
+    0 times infinity is NaN, so infinite logits are bounded. The factor makes what they add infinite, unless it is 0.
+    For other logits, it is 1. On XLA:CPU, all this takes a tenth of the time of the value.
+    """
     largest = numerics.unshared(float(jnp.finfo(logits.dtype).max))
-    # 0 times infinity is NaN, so infinite logits are bounded. The last factor makes what they add infinite, unless it
-    # is 0. For other logits, it is 1. On XLA:CPU, all this takes a tenth of the time of the value.
     bounded = jnp.maximum(-largest, jnp.minimum(largest, logits))
     size = jnp.abs(bounded)
-    # Not max(x, 0) - x y, whose terms may cancel to less than their rounding errors.
-    surplus = jnp.minimum((target - 1) * bounded, target * bounded) * jnp.maximum(1, size - largest / 8)
-    return jnp.log1p(jnp.exp(-size)) - surplus
+    return bounded, size, jnp.maximum(1, size - largest / 8)
 
 
 @logistic_cross_entropy.defjvp
@@ -67,11 +75,10 @@ def _logistic_residual_jvp(primals, tangents):
 @jax.custom_jvp
 def weighted_logistic_cross_entropy(logits: Array, target: Array, weight: Array) -> Array:
     """w y softplus(-x) + (1 - y) softplus(x), for infinite logits as `logistic_cross_entropy`."""
-    largest = numerics.unshared(float(jnp.finfo(logits.dtype).max))
-    bounded = jnp.maximum(-largest, jnp.minimum(largest, logits))
-    size, above = jnp.abs(bounded), jnp.maximum(bounded, 0)
+    bounded, size, factor = _bounded(logits)
+    above = jnp.maximum(bounded, 0)
     positive, negative = weight * target, 1 - target
-    surplus = (positive * (above - bounded) + negative * above) * jnp.maximum(1, size - largest / 8)
+    surplus = (positive * (above - bounded) + negative * above) * factor
     return surplus + (positive + negative) * jnp.log1p(jnp.exp(-size))
 
 

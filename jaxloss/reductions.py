@@ -223,11 +223,9 @@ def _count(samples: Samples) -> Compensated:
     if normalisers.dtype != bool:
         return Compensated.of(jnp.sum(normalisers))
     # Counted as integers: adding 1 to a float32 has no effect from 2^24 on.
-    size = 1 if is_symbolic(losses.size) else losses.size  # a symbol is taken for less than 2^31
-    n_first = 1 if size < 2**31 else losses.shape[0]
-    if size // n_first >= 2**31:
-        return Compensated.of(jnp.sum(normalisers, dtype=losses.dtype))
-    if n_first == 1:
+    if is_symbolic(losses.size) or losses.size < 2**31:  # a symbol is taken for less than 2^31
         return Compensated.of_integer(jnp.sum(normalisers, dtype=jnp.int32), losses.dtype)
+    if losses.size // losses.shape[0] >= 2**31:
+        return Compensated.of(jnp.sum(normalisers, dtype=losses.dtype))
     by_first = jnp.sum(normalisers, axis=range(1, losses.ndim), dtype=jnp.int32)
     return Compensated.of_integer(by_first, losses.dtype).sum()

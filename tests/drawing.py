@@ -104,6 +104,24 @@ def dot(xs, ys):
     return sum((x * y).sum() for x, y in zip(xs, ys, strict=True))
 
 
+def derivatives(function, x, direction):
+    """The value of a function of one array, its gradient, and its derivatives along a direction in all mixed modes."""
+    gradient = jax.grad(function)
+
+    def slope(x):
+        return jax.jvp(function, (x,), (direction,))[1]
+
+    return (
+        function(x),
+        gradient(x),
+        slope(x),
+        jax.jvp(gradient, (x,), (direction,))[1],
+        jax.grad(lambda x: jnp.vdot(gradient(x), direction))(x),
+        jax.grad(slope)(x),
+        jax.jvp(slope, (x,), (direction,))[1],
+    )
+
+
 @contextlib.contextmanager
 def traces():
     """A list that gets an entry for each program traced inside the context."""

@@ -151,6 +151,12 @@ FUNCTIONS = {
     ),
     "AdaptiveSoftmax.log_prob": (jaxloss.AdaptiveSoftmax.log_prob, SOFTMAX, X),
     "AdaptiveSoftmax.predict": (jaxloss.AdaptiveSoftmax.predict, SOFTMAX, X),
+    "linear_cross_entropy of a known number of rows": (
+        jax.value_and_grad(jaxloss.linear_cross_entropy),
+        X[:7],
+        X.T,
+        np.int32([0, 1, 2, 3, 4, 5, 10]),
+    ),
     "accumulated": (accumulated_loss, X[0], {"x": np.stack([X, Y] * 3), "y": np.ones((6, 11), np.float32)}),
 }
 

@@ -10,6 +10,7 @@ from jax.sharding import AxisType, PartitionSpec
 
 import jaxloss
 from jaxloss._label_lists import labels_of, listed_classes, sum_over_labels
+from tests.drawing import derivatives
 from tests.references.margin import multilabel_margin
 
 C = 70  # several blocks on each platform, and no multiple of their size
@@ -55,20 +56,9 @@ def test_values_and_derivatives_of_a_sum(length):
     total = functools.partial(sum_over_labels, cubes, labels_of(entries))
     direction = np.linspace(-1, 1, C, dtype=np.float32)
 
-    def results(function):
-        gradient = jax.grad(function)
-        return (
-            function(values),
-            gradient(values),
-            jax.jvp(function, (values,), (direction,))[1],
-            jax.jvp(gradient, (values,), (direction,))[1],
-            jax.grad(lambda values: jnp.vdot(gradient(values), direction))(values),
-            jax.grad(lambda values: jax.jvp(function, (values,), (direction,))[1])(values),
-            jax.jvp(lambda values: jax.jvp(function, (values,), (direction,))[1], (values,), (direction,))[1],
-        )
-
-    of_blocks = results(lambda values: total(values, constant))
-    for got, expected in zip(of_blocks, results(functools.partial(one_by_one, entries=entries)), strict=True):
+    of_blocks = derivatives(lambda values: total(values, constant), values, direction)
+    plain = derivatives(functools.partial(one_by_one, entries=entries), values, direction)
+    for got, expected in zip(of_blocks, plain, strict=True):
         np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5)
 
 

@@ -9,6 +9,7 @@ import pytest
 from jax.sharding import AxisType, PartitionSpec
 
 import jaxloss
+from tests.drawing import derivatives
 from tests.references.classification import cross_entropy
 
 LOGITS = np.array([[0, -20, -21, -30], [50, 0, 1, 2], [0, -17, -17, -1000], [3, 0, 1, 2], [0, 0, 0, 0]], np.float32)
@@ -45,19 +46,9 @@ def test_derivatives(target):
         def plain(logits):
             return jnp.mean(jax.nn.logsumexp(logits, axis=-1) - logits[np.arange(3), target[:3]])
 
-        @functools.partial(jax.jit, static_argnums=0)
-        def results(function):
-            gradient = jax.grad(function)
-            return (
-                function(logits),
-                gradient(logits),
-                jax.jvp(function, (logits,), (direction,))[1],
-                jax.jvp(gradient, (logits,), (direction,))[1],
-                jax.grad(lambda logits: jnp.vdot(gradient(logits), direction))(logits),
-            )
-
-        ours = results(functools.partial(jaxloss.cross_entropy, target=target[:3]))
-        for got, expected in zip(ours, results(plain), strict=True):
+        results = jax.jit(derivatives, static_argnums=0)
+        ours = results(functools.partial(jaxloss.cross_entropy, target=target[:3]), logits, direction)
+        for got, expected in zip(ours, results(plain, logits, direction), strict=True):
             np.testing.assert_allclose(got, expected, rtol=1e-10, atol=1e-12)
 
 
