@@ -45,7 +45,8 @@ def of_layer(hidden, kernel, bias, class_weights, weights, target, where, *, fus
 
 
 def summed(result, cotangent):
-    return sum((jnp.sum(leaf * part) for leaf, part in zip(jax.tree.leaves(result), cotangent, strict=True)), 0.0)
+    parts = (result.loss, result.normaliser) if isinstance(result, jaxloss.Total) else jax.tree.leaves(result)
+    return sum((jnp.sum(part * factor) for part, factor in zip(parts, cotangent, strict=True)), 0.0)
 
 
 def check_split(fused, options, target, reduction, local, devices, in_specs, out_specs, **shard_map_options):
