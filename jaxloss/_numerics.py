@@ -23,10 +23,14 @@ Compiled for an H100 or a TPU v5e, the programs read and write as many bytes wit
 
 import functools
 import math
+import operator
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
+from jax.custom_derivatives import SymbolicZero
 
 from jaxloss._arrays import Real
 
@@ -191,13 +195,15 @@ def weighted(weight: Array, loss: Array) -> Array:
     return weight * jnp.maximum(-bound, jnp.minimum(bound, loss))
 
 
-@weighted.defjvp
+@functools.partial(weighted.defjvp, symbolic_zeros=True)
 def _weighted_jvp(primals, tangents):
     weight, loss = primals
-    weight_tangent, loss_tangent = tangents
-    # Zero only where the loss is infinite: elsewhere, the second derivative at weight 0 is the tangent of the loss.
-    by_loss = jnp.where((weight == 0) & jnp.isinf(loss), 0, weight * loss_tangent)
-    return weighted(weight, loss), finite(loss) * weight_tangent + by_loss
+
+    def by_loss(change: Array) -> Array:
+        # Zero only where the loss is infinite: elsewhere, the second derivative at weight 0 is the tangent of the loss.
+        return jnp.where((weight == 0) & jnp.isinf(loss), 0, weight * change)
+
+    return weighted(weight, loss), _change((lambda change: finite(loss) * change, by_loss), tangents)
 
 
 @jax.custom_jvp
@@ -210,12 +216,24 @@ def twice_weighted(one: Array, other: Array, loss: Array) -> Array:
     return weighted(one * other, loss)
 
 
-@twice_weighted.defjvp
+@functools.partial(twice_weighted.defjvp, symbolic_zeros=True)
 def _twice_weighted_jvp(primals, tangents):
     one, other, loss = primals
-    by_loss = jax.jvp(functools.partial(weighted, one * other), (loss,), (tangents[2],))[1]
-    by_one, by_other = finite(other * finite(loss)), finite(one * finite(loss))
-    return twice_weighted(one, other, loss), by_one * tangents[0] + by_other * tangents[1] + by_loss
+    rules = (
+        lambda change: finite(other * finite(loss)) * change,
+        lambda change: finite(one * finite(loss)) * change,
+        lambda change: jax.jvp(functools.partial(weighted, one * other), (loss,), (change,))[1],
+    )
+    return twice_weighted(one, other, loss), _change(rules, tangents)
+
+
+def _change(rules: Sequence[Callable[[Array], Array]], tangents: Sequence[Any]) -> Array:
+    """The sum over the tangents, each by its rule, without those known to be 0.
+
+    Outside `jit`, the gradient would keep the factors of these too: up to three arrays of the size of the logits.
+    """
+    changes = [rule(each) for rule, each in zip(rules, tangents, strict=True) if not isinstance(each, SymbolicZero)]
+    return functools.reduce(operator.add, changes)
 
 
 @jax.custom_jvp
