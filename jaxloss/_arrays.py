@@ -1,5 +1,6 @@
 """Arrays as callers give them, and the dtypes of the computation: float32 or wider, whatever the inputs."""
 
+import contextlib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -32,17 +33,17 @@ def is_variable(value: Any) -> bool:
 
 
 def compute_dtype(values: Iterable[Array]) -> Any:
-    """float64 if any array has it, else float32. JAX's default float if all values are Python scalars."""
+    """float64 if any array has it and x64 is on, else float32. JAX's default float if all values are Python scalars."""
     strong = [value.dtype for value in values if not value.weak_type]
     if not strong:
         return jnp.result_type(float)
-    return jnp.float64 if jnp.float64 in strong else jnp.float32
+    return jnp.float64 if jnp.float64 in strong and _has_x64() else jnp.float32
 
 
 def product_dtype(arrays: Sequence[Array]) -> Any:
     """The dtype in which factors are multiplied: their own if they share it, even half precision. Sums are wider."""
     dtypes = {array.dtype for array in arrays}
-    return dtypes.pop() if len(dtypes) == 1 else compute_dtype(arrays)
+    return dtypes.pop() if len(dtypes) == 1 and jnp.float64 not in dtypes else compute_dtype(arrays)
 
 
 def is_known(dtype: np.dtype[Any]) -> bool:
@@ -62,10 +63,10 @@ def is_key(dtype: Any) -> bool:
 
 def holds(number: int) -> bool:
     """Whether the number fits JAX's widest integers: 64 bits if those are enabled, else 32."""
-    return abs(number) < (2**63 if _has_int64() else 2**31)
+    return abs(number) < (2**63 if _has_x64() else 2**31)
 
 
-def _has_int64() -> bool:
+def _has_x64() -> bool:
     return bool(jax.config.read("jax_enable_x64"))
 
 
@@ -75,7 +76,7 @@ _INT32 = np.iinfo(np.int32)
 
 def is_wide(value: Any) -> bool:
     """Whether these are NumPy's 64-bit integers, which JAX would wrap to 32 bits."""
-    return isinstance(value, _NUMPY) and value.dtype.kind in "iu" and value.dtype.itemsize == 8 and not _has_int64()
+    return isinstance(value, _NUMPY) and value.dtype.kind in "iu" and value.dtype.itemsize == 8 and not _has_x64()
 
 
 def any_misread(values: Iterable[Any]) -> bool:
@@ -137,14 +138,24 @@ def narrow_labels(labels: Sequence[Any]) -> list[Any]:
 
 
 def as_index(index: Array) -> Array:
-    """Integers of any width as signed integers. A large unsigned integer stays large; it does not wrap to a class."""
-    signed = jnp.int64 if index.dtype.itemsize == 8 else jnp.int32
-    if jnp.issubdtype(index.dtype, jnp.unsignedinteger) and index.dtype.itemsize >= 4:
-        index = jnp.minimum(index, jnp.asarray(jnp.iinfo(signed).max, index.dtype))
-    return index.astype(signed)
+    """Integers of any width as signed integers. One beyond their width stays large; it does not wrap to a class."""
+    signed = jnp.int64 if index.dtype.itemsize == 8 and _has_x64() else jnp.int32
+    own, info = jnp.iinfo(index.dtype), jnp.iinfo(signed)
+    with _in_full_width(index):
+        if own.max > info.max:
+            index = jnp.minimum(index, jnp.asarray(info.max, index.dtype))
+        if own.min < info.min:
+            index = jnp.maximum(index, jnp.asarray(info.min, index.dtype))
+        return index.astype(signed)
 
 
 def differs(index: Array, number: int) -> Array | None:
     """Which of the integers differ from this number; None if all do, because the number is beyond their dtype."""
     info = jnp.iinfo(index.dtype)
-    return index != jnp.asarray(number, index.dtype) if info.min <= number <= info.max else None
+    with _in_full_width(index):
+        return index != jnp.asarray(number, index.dtype) if info.min <= number <= info.max else None
+
+
+def _in_full_width(index: Array) -> contextlib.AbstractContextManager[Any]:
+    """A context in which JAX computes with all 64 bits of an array that was made where those are enabled."""
+    return jax.enable_x64(True) if index.dtype.itemsize == 8 else contextlib.nullcontext()

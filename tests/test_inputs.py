@@ -13,6 +13,7 @@ from jax import Array
 import jaxloss
 from jaxloss import imbalance, kinks, vectors
 from tests.drawing import SHAPE, Variable, draw, each_row
+from tests.registry import REGISTRY
 
 GENERATOR = np.random.default_rng(0)
 
@@ -99,6 +100,37 @@ def test_integers_in_a_subclass_of_array_do_not_wrap(row):
 def test_a_matrix_of_wide_integers_is_an_array():
     x, target = jnp.zeros((1, 2)), np.array([[1, 2**32]])
     assert jaxloss.mse_loss(x, np.matrix(target)) == jaxloss.mse_loss(x, target)
+
+
+def made_under_x64(arrays):
+    """Arrays of JAX in 64 bits, as a program has them that enables these in another place."""
+    with jax.enable_x64(True):
+        return [jnp.asarray(array, np.int64 if array.dtype.kind == "i" else np.float64) for array in arrays]
+
+
+@pytest.mark.filterwarnings("error")
+@each_row
+def test_arrays_of_64_bits_are_taken_where_those_are_not_enabled(row):
+    arrays = draw(row, (2, 3))
+    wide = made_under_x64(arrays)
+    value, gradient = jax.value_and_grad(row.loss)(*wide)
+    expected, wanted = jax.value_and_grad(row.loss)(*arrays)
+    assert value.dtype == np.float32
+    np.testing.assert_allclose(value, expected, rtol=1e-6)
+    np.testing.assert_allclose(gradient, wanted, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.nans
+@pytest.mark.parametrize("row", [row for row in REGISTRY if row.has_indices], ids=lambda row: row.label)
+def test_class_indices_of_64_bits_do_not_wrap_where_those_are_not_enabled(row):
+    *arrays, _ = draw(row, (3,))
+    options = {} if "ignore_index" not in row.declaration.defaults else {"ignore_index": 2**40 + 1}
+    for dtype, beyond in ((np.int64, -(2**40)), (np.int64, 2**32 + 1), (np.uint64, 2**63 + 1)):
+        with jax.enable_x64(True):
+            target = jnp.asarray(np.array([1, beyond, 2**40 + 1], dtype))
+        losses = row.loss(*arrays, target, **options, reduction="none")
+        np.testing.assert_array_equal(np.isnan(losses), [False, True, not options])
+        np.testing.assert_array_equal(imbalance.class_counts(target, 3), [0, 1, 0])
 
 
 class Number(enum.IntEnum):

@@ -174,10 +174,11 @@ class Call:
         if declaration.sees_batch and dtype != jnp.float64:
             kept.update(declaration.inputs)
 
-        def converted(value: Any) -> Any:
-            return jax.tree.map(lambda leaf: leaf.astype(dtype), value)
+        def converted(name: str, leaf: Array) -> Array:
+            # An array of float64 that was made under x64 comes in 32 bits where that is off.
+            return leaf if name in kept and leaf.dtype != jnp.float64 else leaf.astype(dtype)
 
-        promoted = {name: value if name in kept else converted(value) for name, value in values.items()}
+        promoted = {name: jax.tree.map(functools.partial(converted, name), value) for name, value in values.items()}
         return dtype, promoted | self._labels(values)
 
     def _labels(self, values: Mapping[str, Array]) -> dict[str, Array]:
