@@ -48,15 +48,6 @@ class Compensated(NamedTuple):
         total, error = _added(x, y)
         return Compensated(*_added(total, error + x_rest + y_rest))._rounded_to(dtype)
 
-    def sum(self) -> Compensated:
-        """The sum over the first axis, by halves."""
-        pair = self
-        while (n := len(pair.rounded)) > 1:
-            padded = (jnp.pad(each, [(0, n % 2), *[(0, 0)] * (each.ndim - 1)]) for each in pair)
-            left, right = zip(*(jnp.split(each, 2) for each in padded), strict=True)
-            pair = Compensated(*left).plus(Compensated(*right))
-        return Compensated(*(each[0] for each in pair))
-
     def psum(self, axis_name: Any) -> Compensated:
         """The sum over the devices along mesh axes.
 
@@ -65,10 +56,10 @@ class Compensated(NamedTuple):
         """
         rounded, rest = self._wide()
         finite = jnp.where(jnp.isfinite(rounded), rounded, 0)
-        high = _multiple(finite, 2.0**20)
+        high = multiple(finite, 2.0**20)
         low = finite - high + rest
         high += rounded - finite
-        middle = _multiple(low, 2.0**10)
+        middle = multiple(low, 2.0**10)
         high, middle, low = map(Compensated.of, lax.psum((high, middle, low - middle), axis_name))
         return high.plus(middle).plus(low)._rounded_to(self.rounded.dtype)
 
@@ -98,6 +89,6 @@ def _added(x: Array, y: Array) -> tuple[Array, Array]:
     return total, lax.stop_gradient((x - (rounded - added)) + (y - added))
 
 
-def _multiple(x: Array, unit: float) -> Array:
+def multiple(x: Array, unit: float) -> Array:
     """The nearest multiple of a power of two."""
     return lax.round(x / unit) * unit

@@ -16,7 +16,7 @@ from jax import Array
 
 from jaxloss import _numerics as numerics
 from jaxloss._arrays import compute_dtype, is_known, unwrapped
-from jaxloss._compensated import Compensated
+from jaxloss._compensated import Compensated, multiple
 from jaxloss._errors import as_any_array, as_broadcast, require_broadcast
 from jaxloss._pytree import pytree
 from jaxloss._sizes import is_symbolic, n_entries
@@ -225,7 +225,7 @@ def _count(samples: Samples) -> Compensated:
     # Counted as integers: adding 1 to a float32 has no effect from 2^24 on.
     if is_symbolic(losses.size) or losses.size < 2**31:  # a symbol is taken for less than 2^31
         return Compensated.of_integer(jnp.sum(normalisers, dtype=jnp.int32), losses.dtype)
-    if losses.size // losses.shape[0] >= 2**31:
-        return Compensated.of(jnp.sum(normalisers, dtype=losses.dtype))
-    by_first = jnp.sum(normalisers, axis=range(1, losses.ndim), dtype=jnp.int32)
-    return Compensated.of_integer(by_first, losses.dtype).sum()
+    # The sum of floats says how often that of integers has wrapped.
+    wrapped, nearly = (jnp.sum(normalisers, dtype=dtype) for dtype in (jnp.uint32, losses.dtype))
+    low = Compensated.of_integer(wrapped, losses.dtype)
+    return Compensated.of(multiple(nearly - low.rounded, 2.0**32)).plus(low)
