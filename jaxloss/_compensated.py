@@ -14,7 +14,7 @@ import numpy as np
 from jax import Array, lax
 
 from jaxloss._arrays import compute_dtype
-from jaxloss._sizes import is_symbolic, n_entries
+from jaxloss._sizes import is_symbolic
 
 
 class Compensated(NamedTuple):
@@ -29,9 +29,12 @@ class Compensated(NamedTuple):
 
     @staticmethod
     def of_size(shape: tuple[int, ...], dtype: Any) -> Compensated:
-        """The number of entries of an array of this shape, without what is rounded off if a size is a symbol."""
+        """The number of entries of an array of this shape."""
         if is_symbolic(*shape):
-            return Compensated.of(jnp.asarray(n_entries(shape, dtype)))
+            wrapped, nearly = (
+                math.prod((jnp.asarray(n, of) for n in shape), start=jnp.ones((), of)) for of in (jnp.uint32, dtype)
+            )
+            return Compensated.of_wrapped(wrapped, nearly)
         size = math.prod(shape)
         rounded = int(np.asarray(size, dtype))
         return Compensated(jnp.asarray(rounded, dtype), jnp.asarray(size - rounded, dtype))
@@ -41,6 +44,12 @@ class Compensated(NamedTuple):
         """All digits of an integer in a floating dtype, up to 36 bits in float32."""
         low = integer & 0xFFF
         return Compensated(*_added((integer - low).astype(dtype), low.astype(dtype)))
+
+    @staticmethod
+    def of_wrapped(wrapped: Array, nearly: Array) -> Compensated:
+        """An integer of any size, from what unsigned 32 bits hold of it and from a float with an error below 2^31."""
+        low = Compensated.of_integer(wrapped, nearly.dtype)
+        return Compensated.of(_multiple(nearly - low.rounded, 2.0**32)).plus(low)
 
     def plus(self, other: Compensated) -> Compensated:
         dtype = jnp.result_type(self.rounded, other.rounded)
@@ -56,10 +65,10 @@ class Compensated(NamedTuple):
         """
         rounded, rest = self._wide()
         finite = jnp.where(jnp.isfinite(rounded), rounded, 0)
-        high = multiple(finite, 2.0**20)
+        high = _multiple(finite, 2.0**20)
         low = finite - high + rest
         high += rounded - finite
-        middle = multiple(low, 2.0**10)
+        middle = _multiple(low, 2.0**10)
         high, middle, low = map(Compensated.of, lax.psum((high, middle, low - middle), axis_name))
         return high.plus(middle).plus(low)._rounded_to(self.rounded.dtype)
 
@@ -89,6 +98,6 @@ def _added(x: Array, y: Array) -> tuple[Array, Array]:
     return total, lax.stop_gradient((x - (rounded - added)) + (y - added))
 
 
-def multiple(x: Array, unit: float) -> Array:
+def _multiple(x: Array, unit: float) -> Array:
     """The nearest multiple of a power of two."""
     return lax.round(x / unit) * unit

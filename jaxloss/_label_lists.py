@@ -12,7 +12,7 @@ Temporaries are a multiple of the inputs:
     (16, 4000), n = 5, ms                1580   0.9   1.0   1.0   1.1
     (16, 4000), n = 1000, ms             1800    84    40    32    28
     (65536, 20), n = 3, ms                132    27    52    64   108
-    (16, 4000), temporaries              4000     2     5     9    17
+    (16, 4000), temporaries              8000     3     3     5     9
 """
 
 import functools

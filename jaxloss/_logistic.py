@@ -40,10 +40,11 @@ def _bounded(logits: Array) -> tuple[Array, Array, Array]:
     0 times infinity is NaN, so infinite logits are bounded. The factor makes what they add infinite, unless it is 0.
     For other logits, it is 1. On XLA:CPU, all this takes a tenth of the time of the value.
     """
-    largest = numerics.unshared(float(jnp.finfo(logits.dtype).max))
+    info = jnp.finfo(logits.dtype)
+    largest, eps = numerics.unshared(float(info.max)), float(info.eps)
     bounded = jnp.maximum(-largest, jnp.minimum(largest, logits))
     size = jnp.abs(bounded)
-    return bounded, size, jnp.maximum(1, size - largest / 8)
+    return bounded, size, jnp.maximum(1, (size - largest * (1 - eps)) * (0.5 / eps))
 
 
 @logistic_cross_entropy.defjvp

@@ -16,7 +16,7 @@ from jax import Array
 
 from jaxloss import _numerics as numerics
 from jaxloss._arrays import compute_dtype, is_known, unwrapped
-from jaxloss._compensated import Compensated, multiple
+from jaxloss._compensated import Compensated
 from jaxloss._errors import as_any_array, as_broadcast, require_broadcast
 from jaxloss._pytree import pytree
 from jaxloss._sizes import is_symbolic, n_entries
@@ -33,15 +33,16 @@ class Total:
 
     Totals form a commutative monoid: `+` is associative and commutative up to rounding, with `Total.zero()` as its
     identity. They can be accumulated by `lax.scan` over micro-batches, by `.psum` over devices, or in Python. Sums are
-    compensated: they keep what they round off, and hold over any number of batches. Counts are exact up to 2^47 in
-    float32.
+    compensated: they keep what they round off, and have twice the digits of their dtype. In float32, the dtype of every
+    loss in half precision too, they hold over any number of batches, and counts are exact up to 2^47.
 
     $$\text{mean} = \frac{\sum_{\text{batches}} \sum_i w_i l_i}{\sum_{\text{batches}} \sum_i n_i}$$
 
     Args:
       loss: scalar, the sum of the weighted losses.
       normaliser: scalar, the sum of the normalisers: the number of counted samples, or the sum of their class weights.
-      rounded_off: what the two sums rounded off, a pair of scalars that `mean` adds to them; 0 if not given.
+      rounded_off: what the two sums rounded off, a pair of scalars that `mean` adds to them; 0 if not given. It
+        is a constant, of which `accumulated` takes no gradient.
 
     Returns:
       A pytree of four scalars.
@@ -118,6 +119,8 @@ class Total:
         Checked on use and not on creation, because the parts of a pytree may be anything.
         """
         parts: list[Array] = []
+        if not isinstance(self.rounded_off, tuple | list) or len(self.rounded_off) != 2:
+            raise TypeError(f"Total.{method}: rounded_off is {self.rounded_off!r:.60} but takes a pair of numbers")
         for name, part in zip(_PARTS, (self.loss, self.normaliser, *self.rounded_off), strict=True):
             parts.append(as_any_array(f"Total.{method}", name, part))
             dtype = parts[-1].dtype
@@ -223,9 +226,6 @@ def _count(samples: Samples) -> Compensated:
     if normalisers.dtype != bool:
         return Compensated.of(jnp.sum(normalisers))
     # Counted as integers: adding 1 to a float32 has no effect from 2^24 on.
-    if is_symbolic(losses.size) or losses.size < 2**31:  # a symbol is taken for less than 2^31
+    if not is_symbolic(losses.size) and losses.size < 2**31:
         return Compensated.of_integer(jnp.sum(normalisers, dtype=jnp.int32), losses.dtype)
-    # The sum of floats says how often that of integers has wrapped.
-    wrapped, nearly = (jnp.sum(normalisers, dtype=dtype) for dtype in (jnp.uint32, losses.dtype))
-    low = Compensated.of_integer(wrapped, losses.dtype)
-    return Compensated.of(multiple(nearly - low.rounded, 2.0**32)).plus(low)
+    return Compensated.of_wrapped(*(jnp.sum(normalisers, dtype=dtype) for dtype in (jnp.uint32, losses.dtype)))

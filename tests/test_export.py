@@ -12,6 +12,7 @@ import pytest
 
 import jaxloss
 from jaxloss import imbalance, kinks, vectors
+from jaxloss._compensated import Compensated
 from jaxloss._large_output.tiling import Tilings
 from jaxloss._scaling import above_root
 from jaxloss._sizes import n_entries
@@ -184,9 +185,15 @@ def test_a_batch_that_may_be_empty():
 def test_the_product_of_symbols_may_exceed_32_bits():
     """Without entries, so that the arrays have no memory."""
     b, t = jax.export.symbolic_shape("b, t")
-    count = stored(lambda x: n_entries(x.shape[:2], x.dtype), jax.ShapeDtypeStruct((b, t, 0), np.float32))
-    for shape in ((7, 9), (2**17, 2**18)):
-        assert float(count(np.zeros((*shape, 0), np.float32))) == math.prod(shape)
+
+    def counts(x):
+        return n_entries(x.shape[:2], x.dtype), *Compensated.of_size(x.shape[:2], x.dtype)
+
+    count = stored(counts, jax.ShapeDtypeStruct((b, t, 0), np.float32))
+    for shape in ((7, 9), (2**17, 2**18), (2**14 + 1, 2**19 - 1)):
+        nearly, rounded, rest = map(np.float64, count(np.zeros((*shape, 0), np.float32)))
+        assert nearly == np.float32(math.prod(shape))
+        assert rounded + rest == math.prod(shape)
 
 
 @pytest.mark.parametrize("p", [1.0, 1.5, 2.0, np.inf])

@@ -220,3 +220,16 @@ def test_log_complement_at_and_above_1():
 @pytest.mark.nans
 def test_xlogx_of_a_negative_number_is_nan():
     assert np.isnan(numerics.xlogx(jnp.float32(-0.5)))
+
+
+@pytest.mark.parametrize("weight", [None, 1e-3])
+def test_the_logistic_cross_entropy_of_every_finite_logit(weight):
+    """Up to just below the largest number, beyond which a logit counts as infinite."""
+    below = np.nextafter(np.nextafter(np.finfo(np.float32).max, 0), 0)
+    logits, target = np.float32([1e37, 1e38, 3.4e38, below])[:, None], np.float32([0, 0.25, 0.5, 1])
+    for x in (logits, -logits):
+        given = () if weight is None else (jnp.float32(weight),)
+        loss = logistic.logistic_cross_entropy if weight is None else logistic.weighted_logistic_cross_entropy
+        wide = np.float64(x)
+        exact = np.where(x > 0, (1 - target) * wide, -target * wide * (1 if weight is None else np.float32(weight)))
+        np.testing.assert_allclose(loss(*jnp.broadcast_arrays(x, target), *given), exact, rtol=1e-6)

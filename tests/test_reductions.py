@@ -15,6 +15,7 @@ from jax.test_util import check_grads
 import jaxloss
 from jaxloss import _numerics as numerics
 from jaxloss import reductions
+from jaxloss._compensated import Compensated
 from jaxloss._decorator.masks import Mask
 from jaxloss.reductions import Samples, Total
 
@@ -150,6 +151,14 @@ def test_a_running_total_does_not_get_stuck(n):
     np.testing.assert_allclose(total.mean(), 0.1, rtol=1e-6)
 
 
+@pytest.mark.parametrize("count", [5, 2**31 - 1, 2**31 + 8, 2**32 - 3, 2**32, 7 * 2**32 + 2**31 + 12345])
+@pytest.mark.parametrize("error", [-(2.0**-24), 0, 2.0**-24])
+def test_a_count_beyond_32_bits_is_put_together_from_its_low_bits_and_a_float(count, error):
+    nearly = jnp.float32(count * (1 + error))
+    whole = Compensated.of_wrapped(jnp.uint32(count % 2**32), nearly)
+    assert np.float64(whole.rounded) + np.float64(whole.rest) == count
+
+
 def test_counts_are_exact_far_beyond_31_bits():
     total = Total(jnp.float32(0), jnp.float32(2**45))
     for normaliser in (jnp.float32(1), jnp.int32(2**31 - 1), np.uint32(2**32 - 1), 3):
@@ -187,6 +196,12 @@ def test_a_total_of_anything_has_its_structure():
     assert spec.rounded_off == (PartitionSpec("data"), PartitionSpec())
     stacked = jax.vmap(lambda x: jaxloss.l1_loss(x, 0.0, reduction="total"))(jnp.ones((2, 3)))
     assert jax.vmap(lambda total: total.mean(), in_axes=(Total(0, 0),))(stacked).shape == (2,)
+
+
+@pytest.mark.parametrize("rounded_off", [5, (5,), (1, 2, 3)])
+def test_what_a_total_rounded_off_is_a_pair(rounded_off):
+    with pytest.raises(TypeError, match=r"Total.mean: rounded_off is .* but takes a pair of numbers"):
+        Total(1.0, 2.0, rounded_off).mean()
 
 
 def test_the_repr_of_a_total_even_if_traced_or_batched():
