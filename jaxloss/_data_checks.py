@@ -22,7 +22,8 @@ def data_checks(enabled: bool) -> Generator[None]:
     Shapes, dtypes and Python numbers are always checked. Other errors show only when the program runs: a class index
     out of range, a target that is not a probability, or a traced option out of range. They are checked if this is on
     *and* `jax.experimental.checkify` reports the error. A checked program costs about 100 µs more per call. By default
-    the checks are off, and add no instruction to the program.
+    the checks are off, and add no instruction to the program. As other contexts of JAX, this one holds for a thread: do
+    not `await` inside it.
 
     Args:
       enabled: True adds the checks; False leaves them out, even inside an outer `data_checks(True)`.

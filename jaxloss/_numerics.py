@@ -147,8 +147,9 @@ def exp_minus_product(x: Array, y: Array) -> Array:
     """e^x - x y, infinite where e^x is. For an infinite x, x y is 0 where y is."""
     info = jnp.finfo(x.dtype)
     largest = unshared(float(info.max))
-    # The lower bound of x is 0 where y is 0, and elsewhere minus infinity.
-    bounded = jnp.maximum(jnp.abs(y) * largest * -largest, jnp.minimum(largest, x))
+    # The lower bound of x is 0 where y is 0, and elsewhere minus infinity. The minimum keeps XLA from multiplying the
+    # two constants first, with which the bound would be 0 times infinity.
+    bounded = jnp.maximum(jnp.minimum(largest, jnp.abs(y) * largest) * -largest, jnp.minimum(largest, x))
     # Infinity minus infinity is NaN, so the product is bounded. The last step of an exponential is a product, which the
     # compiler would fuse with the difference, where it does not overflow. It does not fuse the maximum.
     return at_least(jnp.exp(x), float(info.tiny)) - jnp.minimum(largest, bounded * y)

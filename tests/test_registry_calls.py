@@ -63,6 +63,20 @@ def test_without_jit_valid_data_are_no_error(row):
         np.testing.assert_allclose(one, other, rtol=2e-6, atol=1e-7)
 
 
+@each_row
+def test_a_loss_of_constants_is_computed_while_a_program_is_traced(row):
+    """Where JAX evaluates at once, optimization barriers are gone, and XLA may multiply constants with each other."""
+    arrays = draw(row, (3,))
+
+    @jax.jit
+    def scaled(factor):
+        with jax.ensure_compile_time_eval():
+            loss = row.loss(*arrays)
+        return factor * loss
+
+    np.testing.assert_allclose(scaled(1.0), row.loss(*arrays), rtol=2e-6)
+
+
 BATCHES = [((1, 2, 3), (2, 1, 1)), ((2,), (1,)), ((2, 3), (1, 3)), ((2, 3), (2, 1))]
 
 
