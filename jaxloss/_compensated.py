@@ -14,7 +14,7 @@ import numpy as np
 from jax import Array, lax
 
 from jaxloss._arrays import compute_dtype
-from jaxloss._sizes import is_symbolic
+from jaxloss._sizes import is_symbolic, product
 
 
 class Compensated(NamedTuple):
@@ -31,10 +31,7 @@ class Compensated(NamedTuple):
     def of_size(shape: tuple[int, ...], dtype: Any) -> Compensated:
         """The number of entries of an array of this shape."""
         if is_symbolic(*shape):
-            wrapped, nearly = (
-                math.prod((jnp.asarray(n, of) for n in shape), start=jnp.ones((), of)) for of in (jnp.uint32, dtype)
-            )
-            return Compensated.of_wrapped(wrapped, nearly)
+            return Compensated.of_wrapped(product(shape, jnp.uint32), product(shape, dtype))
         size = math.prod(shape)
         rounded = int(np.asarray(size, dtype))
         return Compensated(jnp.asarray(rounded, dtype), jnp.asarray(size - rounded, dtype))

@@ -29,5 +29,9 @@ def n_entries(shape: tuple[int, ...], dtype: DTypeLike, least: float = 0.0) -> f
     """The number of entries of an array of this shape, but at least the given number, as a float."""
     if not is_symbolic(*shape):
         return max(float(math.prod(shape)), least)
-    # A product of floats, because a product of symbols may exceed 32 bits.
-    return jnp.maximum(math.prod(jnp.asarray(size, dtype) for size in shape), least)
+    return jnp.maximum(product(shape, dtype), least)
+
+
+def product(sizes: tuple[int, ...], dtype: DTypeLike) -> Array:
+    """The product of symbolic sizes in this dtype, because a product of symbols may exceed 32 bits."""
+    return math.prod((jnp.asarray(size, dtype) for size in sizes), start=jnp.ones((), dtype))
