@@ -59,6 +59,11 @@ def pair(numbers: Numbers, n: int) -> Arrays:
     return x, numbers.near(x)
 
 
+def positive_pair(numbers: Numbers, n: int) -> Arrays:
+    x, y = pair(numbers, n)
+    return abs(x), abs(y)
+
+
 def binary(numbers: Numbers, n: int) -> Arrays:
     return numbers.real(n), numbers.probability(n)
 
@@ -234,7 +239,7 @@ def from_class_indices(peers: Mapping[str, Callable[..., Any]]) -> Mapping[str, 
     return {k: lambda x, t, f=f: f(x, jax.nn.one_hot(t, C, dtype=x.dtype)) for k, f in peers.items()}
 
 
-SMOOTHED, MARGIN = {"label_smoothing": 0.125}, {"margin": 0.25}
+SMOOTHED, MARGIN, QUANTILE = {"label_smoothing": 0.125}, {"margin": 0.25}, {"quantile": 0.875}
 # The classical sub-gradient, because peers have no kink width.
 SHARP = {"kink_width": 0.0}
 WITH_INDICES = "softmax_cross_entropy_with_integer_labels"
@@ -270,6 +275,21 @@ CASES = (
         | optax_loss("huber_loss", delta=0.5)
         | keras_loss("huber", True, delta=0.5),
         variant="delta=0.5",
+    ),
+    Case("log_cosh", pair, peers=optax_loss("log_cosh") | keras_loss("log_cosh", True)),
+    Case("quantile_loss", pair, QUANTILE | SHARP, QUANTILE, variant="quantile=0.875"),
+    Case("expectile_loss", pair, {"expectile": 0.875}, variant="expectile=0.875"),
+    Case(
+        "absolute_percentage_error",
+        pair,
+        SHARP,
+        {},
+        peers=keras_loss("mean_absolute_percentage_error", True),
+    ),
+    Case(
+        "squared_logarithmic_error",
+        positive_pair,
+        peers=keras_loss("mean_squared_logarithmic_error", True),
     ),
     Case("poisson_nll_loss", log_rate_and_count, peers=torch_loss("poisson_nll_loss")),
     Case(

@@ -81,6 +81,11 @@ LINES: dict[str, Line] = {
     "l1_loss": lambda x, y: jnp.abs(x - y),
     "smooth_l1_loss": huber,
     "huber_loss": huber,
+    "log_cosh": lambda x, y: jnp.logaddexp(x - y, y - x) - jnp.log(2.0),
+    "quantile_loss": lambda x, y: jnp.maximum(0.5 * (y - x), -0.5 * (y - x)),
+    "expectile_loss": lambda x, y: jnp.where(y < x, 0.5, 0.5) * (y - x) ** 2,
+    "absolute_percentage_error": lambda x, y: 100 * jnp.abs(x - y) / jnp.maximum(jnp.abs(y), 1e-7),
+    "squared_logarithmic_error": lambda x, y: (jnp.log1p(x) - jnp.log1p(y)) ** 2,
     "poisson_nll_loss": lambda x, y: jnp.exp(x) - y * x,
     "gaussian_nll_loss": lambda x, y, v: (jnp.log(jnp.maximum(v, 1e-6)) + (x - y) ** 2 / jnp.maximum(v, 1e-6)) / 2,
     "kl_div": lambda x, y: jax.scipy.special.xlogy(y, y) - y * x,
@@ -169,6 +174,7 @@ def arguments(name: str, n: int) -> tuple[Any, ...]:
         return jnp.asarray(generator.integers(0, C, size=shape), jnp.int32)
 
     makers: dict[str, Callable[[], tuple[Any, ...]]] = {
+        "squared_logarithmic_error": lambda: (uniform(n), uniform(n)),
         "poisson_nll_loss": lambda: (normal(n), jnp.round(3 * uniform(n))),
         "gaussian_nll_loss": lambda: (normal(n), normal(n), uniform(n)),
         "kl_div": lambda: (jnp.log(uniform(n)), uniform(n)),

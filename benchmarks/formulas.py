@@ -73,6 +73,28 @@ def huber_loss(x: Number, y: Number, delta: float = 1) -> Number:
     return d**2 / 2 if d < delta else delta * (d - mp.mpf(delta) / 2)
 
 
+def log_cosh(x: Number, y: Number) -> Number:
+    return mp.log(mp.cosh(x - y))
+
+
+def quantile_loss(x: Number, y: Number, quantile: float = 0.5) -> Number:
+    tau = mp.mpf(quantile)
+    return tau * positive_part(y - x) + (1 - tau) * positive_part(x - y)
+
+
+def expectile_loss(x: Number, y: Number, expectile: float = 0.5) -> Number:
+    tau = mp.mpf(expectile)
+    return (1 - tau if y < x else tau) * (y - x) ** 2
+
+
+def absolute_percentage_error(x: Number, y: Number, eps: float = 1e-7) -> Number:
+    return 100 * absolute(x - y) / max(abs(y), mp.mpf(eps))
+
+
+def squared_logarithmic_error(x: Number, y: Number) -> Number:
+    return (mp.log(1 + x) - mp.log(1 + y)) ** 2
+
+
 def poisson_nll_loss(x: Number, y: Number, log_input: bool = True, eps: float = 1e-8, full: bool = False) -> Number:
     stirling = y * mp.log(y) - y + mp.log(2 * mp.pi * y) / 2 if full and y > 1 else 0
     return (mp.exp(x) - y * x if log_input else x - y * mp.log(x + eps)) + stirling

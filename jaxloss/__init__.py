@@ -29,10 +29,15 @@ from jaxloss.losses.margin import soft_margin_loss as soft_margin_loss
 from jaxloss.losses.margin import target_score as target_score
 from jaxloss.losses.multilabel import multilabel_margin_loss as multilabel_margin_loss
 from jaxloss.losses.multilabel import multilabel_soft_margin_loss as multilabel_soft_margin_loss
+from jaxloss.losses.quantiles import expectile_loss as expectile_loss
+from jaxloss.losses.quantiles import quantile_loss as quantile_loss
 from jaxloss.losses.regression import huber_loss as huber_loss
 from jaxloss.losses.regression import l1_loss as l1_loss
 from jaxloss.losses.regression import mse_loss as mse_loss
 from jaxloss.losses.regression import smooth_l1_loss as smooth_l1_loss
+from jaxloss.losses.relative import absolute_percentage_error as absolute_percentage_error
+from jaxloss.losses.relative import squared_logarithmic_error as squared_logarithmic_error
+from jaxloss.losses.robust import log_cosh as log_cosh
 from jaxloss.options import AxisOptions as AxisOptions
 from jaxloss.options import ReductionOptions as ReductionOptions
 from jaxloss.options import SampleOptions as SampleOptions

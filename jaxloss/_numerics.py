@@ -142,6 +142,27 @@ def _product_jvp(primals, tangents):
     return product(x, y), finite(y) * tangents[0] + x * tangents[1]
 
 
+def half_difference(x: Array, y: Array) -> Array:
+    """(x - y) / 2, which does not overflow, so that a weight of 0 times it is 0."""
+    return x / 2 - y / 2
+
+
+@jax.custom_jvp
+def weighted_squares(below: Array, above: Array, x: Array) -> Array:
+    """x^2 with one weight for negative and another for positive x, both finite; infinite only where that is."""
+    negative, positive = jnp.minimum(x, 0), jnp.maximum(x, 0)
+    return below * negative * negative + above * positive * positive
+
+
+@weighted_squares.defjvp
+def _weighted_squares_jvp(primals, tangents):
+    below, above, x = primals
+    negative, positive = jnp.minimum(x, 0), jnp.maximum(x, 0)
+    change = finite(2 * (below * negative + above * positive)) * tangents[2]
+    change += finite(negative * negative) * tangents[0] + finite(positive * positive) * tangents[1]
+    return stored(weighted_squares(below, above, x)), change
+
+
 @jax.custom_jvp
 def exp_minus_product(x: Array, y: Array) -> Array:
     """e^x - x y, infinite where e^x is. For an infinite x, x y is 0 where y is."""

@@ -23,7 +23,7 @@ class Row:
       draw: maps (generator, batch shape) to valid float64 or integer arrays.
       reference: maps (arrays, options) to the losses and their normalisers, in NumPy, with the class axis last.
       options: sets of options that compile to different programs, the default first. They fit any batch shape.
-      numbers: names of the options that are traced numbers.
+      numbers: names of the options that are traced numbers. Their domains hold all numbers up to 1 above the lower end.
       domains: by name, the domains of arrays that depend on the first set of options; the declaration has the others.
       extremes: maps (first numbers, second numbers, options) to arrays in the domain that hold the numbers, one sample
         per pair; by default derived from the declaration.
@@ -113,6 +113,21 @@ class Row:
         declared = self.declaration.domains.get(name)
         return self.domains.get(name, "" if declared is None else declared.notation)
 
+    def number(self, option: str, share: Any) -> Any:
+        """A number in the domain of an option, for a share between 0 and 1: that far above the lower end."""
+        low = lowest(self.domain(option))
+        return share + low if math.isfinite(low) else share
+
+    def integers(self) -> dict[str, int]:
+        """An integer in the domain of each option, other than its default, for the options that take one."""
+        defaults = inspect.signature(self.function).parameters
+        found = {}
+        for name in self.numbers:
+            domain = self.declaration.domains.get(name)
+            fits = (n for n in (1, 2) if n != defaults[name].default and (domain is None or domain.contains(n)))
+            found[name] = next(fits, None)
+        return {name: number for name, number in found.items() if number is not None}
+
     @property
     def bad_data(self) -> dict[str, tuple[float, ...]]:
         """Numbers outside the domain of each array that has one, by name."""
@@ -152,6 +167,11 @@ class Row:
     def expected(self, *arrays, **options):
         """The reference with the same options."""
         return self.reference(*arrays, **{**self.options[0], **options})
+
+
+def lowest(domain: str) -> float:
+    """The lower end of a domain; -inf if any number is allowed."""
+    return float(domain[1:-1].split(",")[0]) if domain else -math.inf
 
 
 def outside(domain: str) -> tuple[float, ...]:

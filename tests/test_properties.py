@@ -25,7 +25,7 @@ PROBABILITIES = arrays(np.float32, N, elements=st.floats(0, 1, width=32))
 WEIGHTS = arrays(np.float32, N, elements=st.floats(0, 8, width=32))
 SEEDS = st.integers(0, 2**16)
 
-ELEMENTWISE = (jaxloss.mse_loss, jaxloss.l1_loss, jaxloss.smooth_l1_loss, jaxloss.huber_loss)
+ELEMENTWISE = (jaxloss.mse_loss, jaxloss.l1_loss, jaxloss.smooth_l1_loss, jaxloss.huber_loss, jaxloss.log_cosh)
 SOFTMAX = {
     "cross_entropy": jaxloss.cross_entropy,
     "smoothed": lambda x, y, **o: jaxloss.cross_entropy(x, y, label_smoothing=0.3, **o),
@@ -224,3 +224,17 @@ def test_convex_losses_lie_below_their_chords(row, seed, share):
         ends = [each(row.loss, *arrays, **options) for arrays in (one, [other[0], *one[1:]])]
         middle = each(row.loss, *between, **options)
     assert (middle <= share * ends[0] + (1 - share) * ends[1] + 1e-9 * (1 + abs(middle))).all()
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_quantiles_and_expectiles_of_the_targets_minimise_their_losses(share):
+    target = np.sort(np.random.default_rng(0).normal(size=101)).astype(np.float32)
+    candidates = jnp.linspace(-3, 3, 1201)[:, None]
+    prediction = jnp.broadcast_to(candidates, (1201, 101))
+    quantiles = each(jaxloss.quantile_loss, prediction, target[None], quantile=share).mean(1)
+    best = float(candidates[quantiles.argmin(), 0])
+    assert abs(best - np.quantile(target, share)) <= 0.02 + np.diff(target).max() * (share != 0.5)
+    expectiles = each(jaxloss.expectile_loss, prediction, target[None], expectile=share).mean(1)
+    best = float(candidates[expectiles.argmin(), 0])
+    balance = share * np.maximum(target - best, 0).sum() - (1 - share) * np.maximum(best - target, 0).sum()
+    assert abs(balance) <= 101 * 0.01

@@ -1,7 +1,5 @@
 """For every row of the registry: a loss gives the same result however it is called or transformed. It compiles once."""
 
-import inspect
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -128,9 +126,8 @@ def test_a_prediction_has_the_full_size_on_every_batch_axis(row):
 @each_row
 def test_ten_numbers_or_ten_batches_compile_once(row):
     arrays = draw(row)
-    defaults = inspect.signature(row.function).parameters
-    calls = [dict.fromkeys(row.numbers, number) for number in (*TEN, np.float32(0.5))]
-    calls.append({name: 2 if defaults[name].default == 1 else 1 for name in row.numbers})  # a default is compiled in
+    calls = [{name: row.number(name, share) for name in row.numbers} for share in (*TEN, np.float32(0.75))]
+    calls.append(calls[0] | row.integers())
     row.loss(*arrays, **calls[0])
     row.loss(*arrays, reduction="none")
     with traces() as seen:
@@ -156,6 +153,6 @@ def test_variables_of_neural_network_libraries_are_accepted(row):
     wrapped = [Variable(argument) if isinstance(argument, np.ndarray) else argument for argument in arguments]
     assert row.call(*wrapped, weights=Variable(weights), where=Variable(where)) == expected
     if row.options[0] == {}:
-        for option, number in ((name, TEN[0]) for name in row.numbers):
+        for option, number in ((name, row.number(name, TEN[0])) for name in row.numbers):
             given = row.call(*wrapped, **{option: Variable(np.float32(number))})
             assert given == row.call(*arguments, **{option: np.float32(number)})

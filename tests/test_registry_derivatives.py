@@ -8,7 +8,7 @@ import pytest
 from tests.drawing import HALF, Floats, dot, draw, each_row, each_variant, full_only, widened
 from tests.registry import REGISTRY
 
-AT = 0.3  # the value of numeric options at which derivatives are taken
+AT = 0.3  # how far above their lower ends the options are at which derivatives are taken
 TINY = 1e-9  # a kink width below the distance of any input from a kink
 
 
@@ -132,7 +132,7 @@ def test_derivatives_with_respect_to_weights_and_options(row):
     """With respect to all of them at once, at weights of 0 or 1."""
     with jax.enable_x64(True):
         arrays = draw(row, (2, 3), np.float64)
-        numbers = {name: np.float64(TINY if name == "kink_width" else AT) for name in row.numbers}
+        numbers = {name: np.float64(TINY if name == "kink_width" else row.number(name, AT)) for name in row.numbers}
 
         @jax.jit
         def run(arrays, weights, numbers):
@@ -159,8 +159,9 @@ def test_derivative_with_respect_to_one_option_at_a_time(row):
         by_weights = jax.grad(lambda w: row.loss(*arrays, weights=w, reduction="sum"))(np.zeros_like(losses))
         np.testing.assert_allclose(by_weights, losses, rtol=1e-12)
         for option in row.numbers:
-            slope = jax.grad(lambda number, o=option: row.loss(*arrays, **{o: number}, reduction="sum"))(0.38)
-            up, down = (row.expected(*arrays, **{option: 0.38 + s * 1e-6})[0].sum() for s in (1, -1))
+            at = row.number(option, 0.38)
+            slope = jax.grad(lambda number, o=option: row.loss(*arrays, **{o: number}, reduction="sum"))(at)
+            up, down = (row.expected(*arrays, **{option: at + s * 1e-6})[0].sum() for s in (1, -1))
             np.testing.assert_allclose(slope, (up - down) / 2e-6, rtol=1e-6)
 
 

@@ -15,7 +15,8 @@ from tests.drawing import SHAPE, draw, each_row
 @each_row
 def test_data_checks(row, full):
     arrays, everything = draw(row), np.ones(SHAPE, bool)
-    for numbers in [dict.fromkeys(row.numbers, np.float32(0.3)), {}] if full else [row_numbers(row)]:
+    numbers_inside = {name: np.float32(row.number(name, 0.3)) for name in row.numbers}
+    for numbers in [numbers_inside, {}] if full else [numbers_inside]:
         checked = jax.jit(checkify.checkify(lambda arrays, where, numbers: row.loss(*arrays, **numbers, where=where)))
 
         def error(arrays, where=everything, numbers=numbers, checked=checked):
@@ -38,10 +39,6 @@ def test_data_checks(row, full):
     clean = str(jax.make_jaxpr(row.loss)(*arrays))
     assert "check" not in clean
     assert "debug" not in clean
-
-
-def row_numbers(row):
-    return dict.fromkeys(row.numbers, np.float32(0.3))
 
 
 @each_row

@@ -53,7 +53,7 @@ def array_options(row, variant, shape=SHAPE):
     """The floating array options of a variant, and each numeric option as an array with one value per sample."""
     arrays = {name: value for name, value in row.options[variant].items() if isinstance(value, np.ndarray)}
     own = {name: value for name, value in arrays.items() if value.dtype.kind == "f"}
-    return own | {name: np.full(shape, 0.11, np.float32) for name in row.numbers}
+    return own | {name: np.full(shape, row.number(name, 0.11), np.float32) for name in row.numbers}
 
 
 @pytest.mark.nans

@@ -75,7 +75,7 @@ TEN = tuple(np.linspace(0.11, 0.93, 10).tolist())
 @each_row
 def test_options_with_one_value_per_sample(row):
     arrays = draw(row)
-    many = {option: np.resize(np.roll(TEN, i), SHAPE) for i, option in enumerate(row.numbers)}
+    many = {option: row.number(option, np.resize(np.roll(TEN, i), SHAPE)) for i, option in enumerate(row.numbers)}
     narrow = {option: values.astype(np.float32) for option, values in many.items()}
     losses = row.loss(*arrays, **narrow, reduction="none")
     expected, _ = row.expected(*map(widened, arrays), **many)
@@ -87,7 +87,7 @@ def test_options_with_one_value_per_sample(row):
 def test_each_option_with_one_value_per_sample_matches_single_samples(row):
     arrays = draw(row)
     for option in row.numbers:
-        many = np.resize(np.asarray(TEN, np.float32), SHAPE)
+        many = row.number(option, np.resize(np.asarray(TEN, np.float32), SHAPE))
         together = row.loss(*arrays, **{option: many}, reduction="none")
         for i in itertools.product(range(SHAPE[0]), range(SHAPE[1])):
             alone = row.loss(*row.batched(operator.itemgetter(i), arrays), **{option: float(many[i])})

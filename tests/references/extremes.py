@@ -1,5 +1,6 @@
 """Arrays in the domain of a loss that hold given numbers, however large or small."""
 
+import jax.numpy as jnp
 import numpy as np
 
 from tests.references import N_CLASSES, Arrays
@@ -14,6 +15,10 @@ def limited(x: np.ndarray, domain: str) -> np.ndarray:
             return np.clip(abs(x), 0, 1)
         case "[0, inf)":
             return abs(x)
+        case "(0, inf)":
+            return np.maximum(abs(x), np.asarray(jnp.finfo(x.dtype).tiny, x.dtype))
+        case "(-1, inf)":
+            return np.where(x > -1, x, abs(x))
         case "[-inf, 0]":
             return -abs(x)
         case "{-1, 1}":

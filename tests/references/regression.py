@@ -25,3 +25,40 @@ def smooth_l1(x, y, *, beta=1.0, kink_width=None):
 def huber(x, y, *, delta=1.0):
     size = np.abs(x - y)
     return with_ones(np.where(size < delta, size**2 / 2, delta * (size - delta / 2)))
+
+
+def draw_relative(generator, shape):
+    """Targets away from 0, of either sign."""
+    size = generator.uniform(0.5, 3, size=shape) * generator.choice([-1.0, 1.0], size=shape)
+    return generator.normal(size=shape) * 2, size
+
+
+def draw_above_minus_one(generator, shape):
+    return tuple(generator.uniform(-0.7, 4, size=shape) for _ in range(2))
+
+
+def log_cosh(x, y):
+    error = np.abs(x - y)
+    return with_ones(np.where(error < 1, np.log1p(2 * np.sinh(np.minimum(error, 1) / 2) ** 2), far_log_cosh(error)))
+
+
+def far_log_cosh(error):
+    return error + np.log1p(np.exp(-2 * error)) - np.log(2)
+
+
+def quantile(x, y, *, quantile=0.5, kink_width=None):
+    error = y - x
+    return with_ones(np.maximum(quantile * error, (quantile - 1) * error))
+
+
+def expectile(x, y, *, expectile=0.5):
+    error = y - x
+    return with_ones(np.abs(expectile - (error < 0)) * error**2)
+
+
+def absolute_percentage(x, y, *, eps=1e-7, kink_width=None):
+    return with_ones(100 * np.abs(x - y) / np.maximum(np.abs(y), eps))
+
+
+def squared_logarithmic(x, y):
+    return with_ones((np.log1p(x) - np.log1p(y)) ** 2)

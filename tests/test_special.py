@@ -1,0 +1,48 @@
+"""Special functions on their own, in float32 against float64 where the naive formula would lose digits or overflow."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxloss import _special as special
+
+NEAR, MIDDLE, FAR = (1e-12, 1e-6, 1e-3, 0.1), (0.5, 0.99, 1.0, 1.01, 2.0), (8.0, 20.0, 100.0, 1e20, 3e38)
+
+
+def derivatives(function, *arguments):
+    """The value, the slope and the curvature along the first argument, in float32."""
+    slope = jax.grad(function)
+    numbers = [jnp.float32(each) for each in arguments]
+    return [float(each(*numbers)) for each in (function, slope, jax.grad(slope))]
+
+
+@pytest.mark.parametrize("x", [*NEAR, *MIDDLE, *FAR])
+def test_log_cosh_and_its_derivatives_keep_their_digits(x):
+    wide = np.float64(np.float32(x))
+    value = np.log1p(2 * np.sinh(wide / 2) ** 2) if x < 1 else wide + np.log1p(np.exp(-2 * wide)) - np.log(2)
+    smaller = np.exp(-2 * wide)
+    expected = value, np.tanh(wide), 4 * smaller / (1 + smaller) ** 2
+    for sign in (1, -1):
+        got = derivatives(special.log_cosh, sign * x)
+        np.testing.assert_allclose(got, np.multiply(expected, (1, sign, 1)), rtol=1e-6, atol=1e-38)
+
+
+@pytest.mark.parametrize(
+    ("x", "y"),
+    [(0.0, 0.0), (1e30, 1.0000001e30), (3e38, -0.9999999), (1e-6, 2e-6), (-0.5, -0.5000001), (-0.25, 7.0), (5.0, 0.0)],
+)
+def test_differences_of_logarithms_keep_their_digits(x, y):
+    for first, second in ((x, y), (y, x)):
+        a, b = np.float64(np.float32(first)), np.float64(np.float32(second))
+        difference = np.log1p((a - b) / (1 + b)) if a >= b else -np.log1p((b - a) / (1 + a))
+        expected = difference**2, 2 * difference / (1 + a), 2 * (1 - difference) / (1 + a) ** 2
+        got = derivatives(special.squared_log1p_difference, first, second)
+        np.testing.assert_allclose(got, expected, rtol=2e-6, atol=1e-38)
+
+
+@pytest.mark.nans
+@pytest.mark.parametrize("pair", [(-2.0, 1.0), (-2.0, -3.0), (-2.0, -2.0), (-1.5, -0.5)])
+def test_a_number_below_minus_one_has_no_logarithm(pair):
+    assert np.isnan(special.squared_log1p_difference(*map(jnp.float32, pair)))
+    assert np.isnan(special.squared_log1p_difference(*map(jnp.float32, pair[::-1])))
