@@ -100,6 +100,11 @@ def mean_target_and_variance(numbers: Numbers, n: int) -> Arrays:
     return (*pair(numbers, n), abs(numbers.real(n)).clip(1e-3))
 
 
+def real_and_positive(numbers: Numbers, n: int) -> Arrays:
+    x, y = pair(numbers, n)
+    return x, abs(y)
+
+
 def with_sign(numbers: Numbers, n: int) -> Arrays:
     return numbers.real(n), numbers.generator.choice([-1, 1], size=n)
 
@@ -319,6 +324,21 @@ CASES = (
         differentiated=(0, 2),
         peers=torch_loss("gaussian_nll_loss"),
     ),
+    Case("gamma_nll_loss", real_and_positive),
+    Case("gamma_nll_loss", positive_pair, {"log_input": False}, variant="means"),
+    Case(
+        "tweedie_nll_loss",
+        real_and_positive,
+        {"power": 1.25},
+        variant="power=1.25",
+    ),
+    Case("tweedie_nll_loss", positive_pair, {"power": 1.25, "log_input": False}, variant="means, power=1.25"),
+    Case(
+        "generalized_kl_div",
+        log_and_probability,
+        peers=optax_with_class_axis("generalized_kl_divergence"),
+    ),
+    Case("generalized_kl_div", pair, {"log_target": True}, variant="log_target"),
     Case(
         "kl_div",
         log_and_probability,

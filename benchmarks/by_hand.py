@@ -88,6 +88,9 @@ LINES: dict[str, Line] = {
     "squared_logarithmic_error": lambda x, y: (jnp.log1p(x) - jnp.log1p(y)) ** 2,
     "poisson_nll_loss": lambda x, y: jnp.exp(x) - y * x,
     "gaussian_nll_loss": lambda x, y, v: (jnp.log(jnp.maximum(v, 1e-6)) + (x - y) ** 2 / jnp.maximum(v, 1e-6)) / 2,
+    "gamma_nll_loss": lambda x, y: y * jnp.exp(-x) + x,
+    "tweedie_nll_loss": lambda x, y: 2 * jnp.exp(x / 2) + 2 * y * jnp.exp(-x / 2),
+    "generalized_kl_div": lambda x, y: jax.scipy.special.xlogy(y, y) - y * x + jnp.exp(x) - y,
     "kl_div": lambda x, y: jax.scipy.special.xlogy(y, y) - y * x,
     "binary_cross_entropy": lambda x, y: (
         -(y * jnp.maximum(jnp.log(x), -100) + (1 - y) * jnp.maximum(jnp.log1p(-x), -100))
@@ -175,6 +178,9 @@ def arguments(name: str, n: int) -> tuple[Any, ...]:
 
     makers: dict[str, Callable[[], tuple[Any, ...]]] = {
         "squared_logarithmic_error": lambda: (uniform(n), uniform(n)),
+        "gamma_nll_loss": lambda: (normal(n), uniform(n)),
+        "tweedie_nll_loss": lambda: (normal(n), uniform(n)),
+        "generalized_kl_div": lambda: (normal(n), uniform(n)),
         "poisson_nll_loss": lambda: (normal(n), jnp.round(3 * uniform(n))),
         "gaussian_nll_loss": lambda: (normal(n), normal(n), uniform(n)),
         "kl_div": lambda: (jnp.log(uniform(n)), uniform(n)),

@@ -104,6 +104,20 @@ def gaussian_nll_loss(x: Number, y: Number, v: Number, full: bool = False) -> Nu
     return (mp.log(v) + (x - y) ** 2 / v + (mp.log(2 * mp.pi) if full else 0)) / 2
 
 
+def gamma_nll_loss(x: Number, y: Number, log_input: bool = True) -> Number:
+    return y * mp.exp(-x) + x if log_input else y / x + mp.log(x)
+
+
+def tweedie_nll_loss(x: Number, y: Number, power: float = 1.5, log_input: bool = True) -> Number:
+    p, log_mean = mp.mpf(power), x if log_input else mp.log(x)
+    return mp.exp((2 - p) * log_mean) / (2 - p) - y * mp.exp((1 - p) * log_mean) / (1 - p)
+
+
+def generalized_kl_div(x: Number, y: Number, log_target: bool = False) -> Number:
+    p, log_p = (mp.exp(y), y) if log_target else (y, mp.log(y) if y else mp.zero)
+    return p * (log_p - x) + mp.exp(x) - p
+
+
 def kl_div(x: Number, y: Number, log_target: bool = False) -> Number:
     if log_target:
         return mp.exp(y) * (y - x)

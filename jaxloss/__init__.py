@@ -13,6 +13,7 @@ from jaxloss.losses.classification import binary_cross_entropy as binary_cross_e
 from jaxloss.losses.classification import binary_cross_entropy_with_logits as binary_cross_entropy_with_logits
 from jaxloss.losses.classification import cross_entropy as cross_entropy
 from jaxloss.losses.classification import nll_loss as nll_loss
+from jaxloss.losses.divergences import generalized_kl_div as generalized_kl_div
 from jaxloss.losses.embedding import cosine_embedding_loss as cosine_embedding_loss
 from jaxloss.losses.embedding import triplet_margin_loss as triplet_margin_loss
 from jaxloss.losses.embedding import triplet_margin_with_distance_loss as triplet_margin_with_distance_loss
@@ -31,6 +32,8 @@ from jaxloss.losses.multilabel import multilabel_margin_loss as multilabel_margi
 from jaxloss.losses.multilabel import multilabel_soft_margin_loss as multilabel_soft_margin_loss
 from jaxloss.losses.quantiles import expectile_loss as expectile_loss
 from jaxloss.losses.quantiles import quantile_loss as quantile_loss
+from jaxloss.losses.rates import gamma_nll_loss as gamma_nll_loss
+from jaxloss.losses.rates import tweedie_nll_loss as tweedie_nll_loss
 from jaxloss.losses.regression import huber_loss as huber_loss
 from jaxloss.losses.regression import l1_loss as l1_loss
 from jaxloss.losses.regression import mse_loss as mse_loss

@@ -77,6 +77,11 @@ def raised(x: Array, floor: Real) -> Array:
     return jnp.maximum(jnp.minimum(floor, floor * (1 + x * steep)), x)  # in this order, see `at_least`
 
 
+def positive(x: Array) -> Array:
+    """x, but at least the smallest normal number, which a positive x that is flushed to 0 counts as. NaN below 0."""
+    return raised(x, float(jnp.finfo(x.dtype).tiny))
+
+
 @jax.custom_jvp
 def finite(x: Array) -> Array:
     """x with infinities replaced by the largest finite numbers, and the derivative of x. NaN stays NaN."""
@@ -142,13 +147,13 @@ def _product_jvp(primals, tangents):
     return product(x, y), finite(y) * tangents[0] + x * tangents[1]
 
 
-def half_difference(x: Array, y: Array) -> Array:
+def half_difference(x: Real, y: Real) -> Array:
     """(x - y) / 2, which does not overflow, so that a weight of 0 times it is 0."""
-    return x / 2 - y / 2
+    return jnp.asarray(x / 2 - y / 2)
 
 
 @jax.custom_jvp
-def weighted_squares(below: Array, above: Array, x: Array) -> Array:
+def weighted_squares(below: Real, above: Real, x: Array) -> Array:
     """x^2 with one weight for negative and another for positive x, both finite; infinite only where that is."""
     negative, positive = jnp.minimum(x, 0), jnp.maximum(x, 0)
     return below * negative * negative + above * positive * positive
@@ -184,6 +189,25 @@ def _exp_minus_product_jvp(primals, tangents):
     largest_exponent = math.log(2) * info.maxexp * (1 - float(info.eps))
     rate = jnp.exp(jnp.minimum(x, largest_exponent))
     return exp_minus_product(x, y), (rate - y) * tangents[0] - finite(x) * tangents[1]
+
+
+@jax.custom_jvp
+def scaled_exp(y: Array, x: Array) -> Array:
+    """y e^x for a y of at least 0, infinite only where that is, even if e^x overflows."""
+    return y * _half_exp(x) * _half_exp(x)
+
+
+def _half_exp(x: Array) -> Array:
+    """e^(x/2), at most the largest power that is finite: times a y of 0 it is 0."""
+    info = jnp.finfo(x.dtype)
+    return jnp.exp(jnp.minimum(x / 2, math.log(2) * info.maxexp * (1 - float(info.eps))))
+
+
+@scaled_exp.defjvp
+def _scaled_exp_jvp(primals, tangents):
+    y, x = primals
+    by_y, by_x = finite(_half_exp(x) * _half_exp(x)), finite(scaled_exp(y, x))
+    return scaled_exp(y, x), by_y * tangents[0] + by_x * tangents[1]
 
 
 @jax.custom_jvp

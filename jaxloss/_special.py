@@ -49,6 +49,15 @@ def _log1p_difference_jvp(primals, tangents):
     return _log1p_difference(x, y), tangents[0] / (1 + x) - tangents[1] / (1 + y)
 
 
+def exp_excess(x: Array) -> Array:
+    """e^x - 1 - x, which is about x^2 / 2 near 0. It is for the value of a loss, not for its derivative."""
+    small = jnp.clip(x, -1, 1)
+    series = 1.0
+    for n in range(20, 2, -1):
+        series = 1 + series * small / n
+    return jnp.where(jnp.abs(x) < 1, small * small / 2 * series, jnp.exp(x) - 1 - x)
+
+
 @jax.custom_jvp
 def log_cosh(x: Array) -> Array:
     """log(cosh(x)), which does not overflow, and is about x^2 / 2 near 0."""

@@ -88,3 +88,16 @@ def test_a_gaussian_passes_the_gradient_through_its_clamp():
     assert loss(jnp.float32(0.1)) == loss(jnp.float32(0.5))
     assert jax.grad(loss)(jnp.float32(0.1)) == (1 / 0.5 - 1 / 0.5**2) / 2
     assert np.isnan(loss(jnp.float32(-0.1)))
+
+
+def test_a_target_of_0_counts_the_predicted_number():
+    log_q, p = jnp.float32([-1e4, -1, 0, 3, 1e4]), jnp.zeros(5)
+    predicted = np.array([0, np.exp(-1), 1, np.exp(3), np.inf])
+    losses, pull = jax.vjp(lambda *x: jaxloss.generalized_kl_div(*x, reduction="none"), log_q, p)
+    np.testing.assert_allclose(losses, predicted, rtol=1e-6)
+    by_log_q, by_target = pull(jnp.ones(5))
+    np.testing.assert_allclose(by_log_q[:4], losses[:4], rtol=1e-6)
+    assert np.isfinite(by_log_q).all()
+    assert np.isfinite(by_target).all()
+    mixed = jax.jacfwd(jax.grad(jaxloss.generalized_kl_div), (0, 1))(jnp.float32(1), jnp.float32(0))
+    np.testing.assert_allclose(mixed, (np.e, -1), rtol=1e-6)

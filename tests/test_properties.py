@@ -32,7 +32,10 @@ SOFTMAX = {
     "linear": lambda x, y, **o: jaxloss.linear_cross_entropy(x, jnp.eye(C), y, **o),
 }
 # Logarithms of densities, terms of a divergence, and a distance that may be any number.
-OF_EITHER_SIGN = ("poisson_nll_loss", "gaussian_nll_loss", "kl_div", "nll_loss", "hinge_embedding_loss")
+OF_EITHER_SIGN = (
+    *("poisson_nll_loss", "gaussian_nll_loss", "gamma_nll_loss", "kl_div", "nll_loss"),
+    "hinge_embedding_loss",
+)
 
 
 def each(loss, *arguments, **options):

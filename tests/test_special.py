@@ -46,3 +46,10 @@ def test_differences_of_logarithms_keep_their_digits(x, y):
 def test_a_number_below_minus_one_has_no_logarithm(pair):
     assert np.isnan(special.squared_log1p_difference(*map(jnp.float32, pair)))
     assert np.isnan(special.squared_log1p_difference(*map(jnp.float32, pair[::-1])))
+
+
+@pytest.mark.parametrize("x", [*NEAR, 0.5, 0.99, 1.0, 1.01, 20.0, -1e-6, -0.5, -0.99, -1.0, -1.01, -50.0])
+def test_the_excess_of_an_exponential_keeps_its_digits(x):
+    wide = np.float64(np.float32(x))
+    expected = wide**2 / 2 * (1 + wide / 3 + wide**2 / 12) if abs(x) < 1e-2 else np.expm1(wide) - wide
+    np.testing.assert_allclose(special.exp_excess(jnp.float32(x)), expected, rtol=5e-7)

@@ -66,7 +66,7 @@ def _percentage(part: Array, target: Array, eps: Real) -> Array:
 def _percentage_jvp(primals, tangents):
     part, target, eps = primals
     whole, is_large = jnp.maximum(jnp.abs(target), eps), jnp.abs(target) > eps
-    by_whole = -numerics.finite(part / whole * 100 / whole)
+    by_whole = -numerics.finite(numerics.finite(part / whole * 100) / whole)
     by_target, by_eps = jnp.where(is_large, jnp.sign(target) * by_whole, 0), jnp.where(is_large, 0, by_whole)
     change = numerics.finite(100 / whole) * tangents[0] + by_target * tangents[1] + by_eps * tangents[2]
     return _percentage(part, target, eps), change

@@ -47,3 +47,39 @@ def kl_div(x, y, *, log_target=False):
     if log_target:
         return with_ones(np.exp(y) * (y - x))
     return with_ones(y * (np.log(np.where(y == 0, 1, y)) - x))
+
+
+def draw_positive(generator, shape):
+    return generator.normal(size=shape), generator.uniform(0.2, 4, size=shape)
+
+
+def draw_two_positive(generator, shape):
+    return tuple(generator.uniform(0.2, 4, size=shape) for _ in range(2))
+
+
+def draw_log_and_number(generator, shape):
+    return generator.normal(size=shape), generator.uniform(0.1, 3, size=shape)
+
+
+def draw_two_logs(generator, shape):
+    return tuple(generator.normal(size=shape) for _ in range(2))
+
+
+def gamma_nll(x, y, *, log_input=True):
+    with np.errstate(over="ignore"):
+        return with_ones(y * np.exp(-x) + x if log_input else y / x + np.log(x))
+
+
+def tweedie_nll(x, y, *, power=1.5, log_input=True):
+    log_mean = x if log_input else np.log(x)
+    with np.errstate(over="ignore", invalid="ignore"):
+        observed = np.where(y == 0, 0, y * np.exp((1 - power) * log_mean) / (power - 1))
+        return with_ones(np.exp((2 - power) * log_mean) / (2 - power) + observed)
+
+
+def generalized_kl_div(x, y, *, log_target=False):
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        q, p = np.exp(x), np.exp(y) if log_target else y
+        log_p = y if log_target else np.log(np.where(y == 0, 1, y))
+        losses = p * (log_p - x) + q - p
+        return with_ones(np.where(np.isinf(p), np.where(x == y, 0, np.inf), losses))
