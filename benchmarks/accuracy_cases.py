@@ -105,6 +105,21 @@ def real_and_positive(numbers: Numbers, n: int) -> Arrays:
     return x, abs(y)
 
 
+def mean_target_and_scale(numbers: Numbers, n: int) -> Arrays:
+    x, y = pair(numbers, n)
+    return x, y, abs(numbers.near(x))
+
+
+def ensemble(numbers: Numbers, n: int) -> Arrays:
+    members = numbers.real(n, C)
+    return members, numbers.near(members[:, 0])
+
+
+def ensemble_of_vectors(numbers: Numbers, n: int) -> Arrays:
+    members = numbers.real(n, 3, 2)
+    return members, numbers.near(members[:, 0])
+
+
 def with_sign(numbers: Numbers, n: int) -> Arrays:
     return numbers.real(n), numbers.generator.choice([-1, 1], size=n)
 
@@ -339,6 +354,10 @@ CASES = (
         peers=optax_with_class_axis("generalized_kl_divergence"),
     ),
     Case("generalized_kl_div", pair, {"log_target": True}, variant="log_target"),
+    Case("gaussian_crps", mean_target_and_scale, differentiated=(0, 2)),
+    Case("ensemble_crps", ensemble, same_scale=(0, 1)),
+    Case("ensemble_crps", ensemble, {"fair": True}, same_scale=(0, 1), variant="fair"),
+    Case("energy_score", ensemble_of_vectors, same_scale=(0, 1)),
     Case(
         "kl_div",
         log_and_probability,

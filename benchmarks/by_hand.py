@@ -76,6 +76,26 @@ def logits(hidden: Any, kernel: Any) -> Any:
     return (hidden @ kernel).astype(jnp.float32)
 
 
+def gaussian_crps(x: Any, y: Any, s: Any) -> Any:
+    z = (y - x) / s
+    density = jnp.exp(-z * z / 2) / jnp.sqrt(2 * jnp.pi)
+    return s * (z * jax.lax.erf(z / jnp.sqrt(2.0)) + 2 * density - 1 / jnp.sqrt(jnp.pi))
+
+
+def ensemble_crps(x: Any, y: Any) -> Any:
+    m = x.shape[-1]
+    ranks = 2 * jnp.arange(1, m + 1) - m - 1
+    between = jnp.sum(jnp.sort(x, axis=-1) * ranks.astype(x.dtype), axis=-1)
+    return jnp.mean(jnp.abs(x - y[:, None]), axis=-1) - between / m**2
+
+
+def energy_score(x: Any, y: Any) -> Any:
+    m = x.shape[-2]
+    squares = jnp.sum((x[:, :, None] - x[:, None]) ** 2, axis=-1)
+    between = jnp.sum(jnp.sqrt(jnp.where(squares > 0, squares, 1)) * (squares > 0), axis=(-2, -1))
+    return jnp.mean(jnp.linalg.norm(x - y[:, None], axis=-1), axis=-1) - between / (2 * m**2)
+
+
 LINES: dict[str, Line] = {
     "mse_loss": lambda x, y: (x - y) ** 2,
     "l1_loss": lambda x, y: jnp.abs(x - y),
@@ -91,6 +111,9 @@ LINES: dict[str, Line] = {
     "gamma_nll_loss": lambda x, y: y * jnp.exp(-x) + x,
     "tweedie_nll_loss": lambda x, y: 2 * jnp.exp(x / 2) + 2 * y * jnp.exp(-x / 2),
     "generalized_kl_div": lambda x, y: jax.scipy.special.xlogy(y, y) - y * x + jnp.exp(x) - y,
+    "gaussian_crps": gaussian_crps,
+    "ensemble_crps": ensemble_crps,
+    "energy_score": energy_score,
     "kl_div": lambda x, y: jax.scipy.special.xlogy(y, y) - y * x,
     "binary_cross_entropy": lambda x, y: (
         -(y * jnp.maximum(jnp.log(x), -100) + (1 - y) * jnp.maximum(jnp.log1p(-x), -100))
@@ -181,6 +204,9 @@ def arguments(name: str, n: int) -> tuple[Any, ...]:
         "gamma_nll_loss": lambda: (normal(n), uniform(n)),
         "tweedie_nll_loss": lambda: (normal(n), uniform(n)),
         "generalized_kl_div": lambda: (normal(n), uniform(n)),
+        "gaussian_crps": lambda: (normal(n), normal(n), uniform(n)),
+        "ensemble_crps": lambda: (normal(n, C), normal(n)),
+        "energy_score": lambda: (normal(n, C, C), normal(n, C)),
         "poisson_nll_loss": lambda: (normal(n), jnp.round(3 * uniform(n))),
         "gaussian_nll_loss": lambda: (normal(n), normal(n), uniform(n)),
         "kl_div": lambda: (jnp.log(uniform(n)), uniform(n)),

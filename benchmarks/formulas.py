@@ -118,6 +118,25 @@ def generalized_kl_div(x: Number, y: Number, log_target: bool = False) -> Number
     return p * (log_p - x) + mp.exp(x) - p
 
 
+def gaussian_crps(x: Number, y: Number, scale: Number) -> Number:
+    z = (y - x) / scale
+    density = mp.exp(-(z**2) / 2) / mp.sqrt(2 * mp.pi)
+    return scale * (z * mp.erf(z / mp.sqrt(2)) + 2 * density - 1 / mp.sqrt(mp.pi))
+
+
+def ensemble_crps(x: Vector, y: Number, fair: bool = False) -> Number:
+    m, between = len(x), mp.fsum(absolute(one - other) for i, one in enumerate(x) for other in x[:i])
+    return mp.fsum(absolute(each - y) for each in x) / m - between / (m * (m - fair))
+
+
+def energy_score(x: Matrix, y: Vector, fair: bool = False) -> Number:
+    def distance(one: Vector, other: Vector) -> Number:
+        return norm([u - v for u, v in zip(one, other, strict=True)], 2)
+
+    m, between = len(x), mp.fsum(distance(one, other) for i, one in enumerate(x) for other in x[:i])
+    return mp.fsum(distance(each, y) for each in x) / m - between / (m * (m - fair))
+
+
 def kl_div(x: Number, y: Number, log_target: bool = False) -> Number:
     if log_target:
         return mp.exp(y) * (y - x)

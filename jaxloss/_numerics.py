@@ -78,7 +78,7 @@ def raised(x: Array, floor: Real) -> Array:
 
 
 def positive(x: Array) -> Array:
-    """x, but at least the smallest normal number, which a positive x that is flushed to 0 counts as. NaN below 0."""
+    """x, but at least the smallest normal number, as what is smaller may be flushed to 0; a negative x as it is."""
     return raised(x, float(jnp.finfo(x.dtype).tiny))
 
 
@@ -149,7 +149,7 @@ def _product_jvp(primals, tangents):
 
 def half_difference(x: Real, y: Real) -> Array:
     """(x - y) / 2, which does not overflow, so that a weight of 0 times it is 0."""
-    return jnp.asarray(x / 2 - y / 2)
+    return jnp.subtract(x / 2, y / 2)
 
 
 @jax.custom_jvp

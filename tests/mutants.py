@@ -58,6 +58,7 @@ CHOSEN = {
     "losses.regression:smooth_l1": ("test_recorded and smooth_l1", "smooth_l1"),
     "losses.rates": ("test_likelihood", "gamma or tweedie"),
     "losses.divergences": ("test_likelihood", "generalized_kl"),
+    "losses.scores": ("test_scores", "crps or energy_score"),
     "losses.quantiles": ("test_regression", "quantile or expectile"),
     "losses.relative": ("test_regression", "percentage or squared_logarithmic"),
     "losses.robust": ("test_regression", "log_cosh"),

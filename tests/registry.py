@@ -1,11 +1,12 @@
 """One row per loss: the generic tests, `test_registry_*.py` and others, run over every row."""
 
 from tests.row import Row as Row
-from tests.rows import classification, embedding, large_output, likelihood, margin, regression
+from tests.rows import classification, embedding, large_output, likelihood, margin, regression, scores
 
 REGISTRY = (
     *regression.ROWS,
     *likelihood.ROWS,
+    *scores.ROWS,
     *classification.ROWS,
     *large_output.ROWS,
     *margin.ROWS,

@@ -45,7 +45,7 @@ def test_derivatives(row, variant):
         np.testing.assert_allclose(forward, dot(slope, direction), rtol=1e-12, atol=1e-13)
         np.testing.assert_allclose(dot(curvature, direction), twice, rtol=1e-10, atol=1e-12)
         for where in (0, 1):
-            for place in [(where,)] if arrays[0].ndim == 1 else [(where, 0), (where, -1)]:
+            for place in {(where, *[end] * row.cores[0]) for end in (0, -1)}:
                 step = np.zeros_like(arrays[0])
                 step[place] = 1e-5
                 up, down = (mean(row.expected(arrays[0] + s * step, *arrays[1:], **options)) for s in (1, -1))

@@ -52,7 +52,7 @@ def gamma_nll_loss(
       1.6534
     """
     if log_input:
-        return numerics.scaled_exp(jnp.asarray(target), -prediction) + prediction
+        return jnp.add(numerics.scaled_exp(jnp.asarray(target), -prediction), prediction)
     checks.require_inside("gamma_nll_loss", "prediction", prediction, _MEANS)
     return _gamma_of_mean(jnp.asarray(prediction), target)
 

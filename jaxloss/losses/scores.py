@@ -1,0 +1,183 @@
+"""Proper scores of probabilistic forecasts: normal distributions, and ensembles of numbers or of vectors."""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Unpack
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from jaxloss import _numerics as numerics
+from jaxloss import kinks, vectors
+from jaxloss._arrays import Real, Vector
+from jaxloss._decorator.lift import loss
+from jaxloss.options import AxisOptions, ReductionOptions
+
+
+@loss("(),(),()->()", domains={"scale": "[0, inf)"})
+def gaussian_crps(prediction: Real, target: Real, scale: Real, **options: Unpack[ReductionOptions]) -> Array:
+    r"""Continuous ranked probability score of a normal distribution.
+
+    $$l = s \Bigl( z \bigl( 2 \Phi(z) - 1 \bigr) + 2 \varphi(z) - \frac{1}{\sqrt{\pi}} \Bigr), \qquad
+    z = \frac{y - x}{s}$$
+
+    The score is the squared distance between the predicted distribution function and that of the target. It has the
+    unit of the target. Far from the target, it grows like the absolute error, and the negative log-likelihood like its
+    square.
+
+    Args:
+      prediction: floating, any shape `(...)`: $x$, the mean.
+      target: real, the same shape: $y$.
+      scale: floating, at least 0, the same shape: $s$, the standard deviation. At 0 the score is the absolute error.
+      options: `weights`, `where`, `reduction`: see `jaxloss.ReductionOptions`.
+
+    Returns:
+      The reduced loss, a scalar; with `reduction="none"`, of the shape of the arguments. NaN for a negative scale.
+
+    Raises:
+      ValueError: shapes do not fit.
+      TypeError: `prediction` or `scale` is not floating.
+
+    Reference:
+      Gneiting, Raftery, Westveld and Goldman, Calibrated probabilistic forecasting using ensemble model output
+      statistics and minimum CRPS estimation, Monthly Weather Review 133, 2005, equation 5.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxloss
+      >>> prediction, target, scale = jnp.array([0.0, 0.0]), jnp.array([0.0, 1.0]), jnp.array([1.0, 2.0])
+      >>> losses = jaxloss.gaussian_crps(prediction, target, scale, reduction="none")
+      >>> print(", ".join(f"{each:.4f}" for each in losses))
+      0.2337, 0.6628
+    """
+    score = _gaussian_crps(jnp.subtract(target, prediction), jnp.asarray(scale))
+    return jnp.where(scale < 0, jnp.nan, score)
+
+
+@jax.custom_jvp
+def _gaussian_crps(difference: Array, scale: Array) -> Array:
+    # Not s times the bracket: z may overflow where s is small.
+    by_difference, by_scale = _slopes(difference, scale)
+    return difference * by_difference + scale * by_scale
+
+
+@_gaussian_crps.defjvp
+def _gaussian_crps_jvp(primals, tangents):
+    by_difference, by_scale = _slopes(*primals)
+    return _gaussian_crps(*primals), by_difference * tangents[0] + by_scale * tangents[1]
+
+
+def _slopes(difference: Array, scale: Array) -> tuple[Array, Array]:
+    """2 Phi(z) - 1 and 2 phi(z) - 1 / sqrt(pi), the derivatives with respect to the difference and the scale."""
+    z = numerics.finite(difference / numerics.positive(scale))
+    # With the exponential minus 1, terms near z = 0 are small instead of nearly equal.
+    at_zero = (math.sqrt(2) - 1) / math.sqrt(math.pi)
+    return lax.erf(z / math.sqrt(2)), at_zero + math.sqrt(2 / math.pi) * jnp.expm1(-z * z / 2)
+
+
+@loss("(m),()->()")
+def ensemble_crps(prediction: Vector, target: Real, *, fair: bool = False, **options: Unpack[AxisOptions]) -> Array:
+    r"""Continuous ranked probability score of an ensemble of predictions.
+
+    $$l = \frac1m \sum_i |x_i - y| - \frac{1}{2 m^2} \sum_{i, j} |x_i - x_j|$$
+
+    The first term draws the members to the target, and the second keeps them apart. Sorting the members takes
+    $O(m \log m)$ operations instead of the $m^2$ of the formula, and gives a sum of positive terms.
+
+    Args:
+      prediction: floating `(..., m)`: $x$, the members of the ensemble.
+      target: real `(...)`: $y$.
+      fair: whether to divide the second sum by $2 m (m - 1)$. The mean is then smallest for members that are drawn from
+        the distribution of the target, whatever their number. The second term of a single member is 0.
+      options: `weights`, `where`, `reduction`, `axis`: see `jaxloss.AxisOptions`. `axis` is that of the members.
+
+    Returns:
+      The reduced loss, a scalar; with `reduction="none"`, of the shape of `target`.
+
+    Raises:
+      ValueError: shapes do not fit.
+      TypeError: `prediction` is not floating.
+
+    Reference:
+      Gneiting and Raftery, Strictly proper scoring rules, prediction, and estimation, JASA 102, 2007, equation 21;
+      Ferro, Fair scores for ensemble forecasts, Quarterly Journal of the Royal Meteorological Society 140, 2014.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxloss
+      >>> prediction, target = jnp.array([[0.0, 2.0, 4.0, 2.0]]), jnp.array([3.0])
+      >>> print(jaxloss.ensemble_crps(prediction, target), jaxloss.ensemble_crps(prediction, target, fair=True))
+      0.75 0.5
+    """
+    return _ensemble_crps(numerics.half_difference(prediction, target), fair and len(prediction) > 1)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
+def _ensemble_crps(half: Array, fair: bool) -> Array:
+    """From half the errors. Each counts by the number of members beyond it, seen from the target: no terms cancel."""
+    m, half = len(half), jnp.sort(half)
+    below = jnp.arange(m)
+    counts = (2 * jnp.where(half < 0, below, m - 1 - below) + int(not fair)).astype(half.dtype)
+    return jnp.sum(jnp.abs(half) * (2 * counts / float(m * (m - fair))))
+
+
+@_ensemble_crps.defjvp
+def _ensemble_crps_jvp(fair, primals, tangents):
+    (half,) = primals
+    m, width = len(half), kinks.resolve_width("ensemble_crps", half, None) / 2
+    apart = _lower_minus_higher(half).astype(half.dtype) / float(m * (m - fair))
+    return _ensemble_crps(half, fair), jnp.sum(2 * (kinks.ramp(half, width) / m - apart) * tangents[0])
+
+
+def _lower_minus_higher(x: Array) -> Array:
+    """How many numbers are lower than each number, minus how many are higher. Equal ones are neither."""
+    places = jnp.arange(len(x))
+    ordered, order = lax.sort((x, places), num_keys=1)
+    is_new = jnp.concatenate([jnp.ones(1, bool), ordered[1:] != ordered[:-1]])
+    first = lax.cummax(jnp.where(is_new, places, 0))
+    last = lax.cummin(jnp.where(jnp.roll(is_new, -1), places, len(x) - 1), reverse=True)
+    # Sorting by the old places puts the counts back, without a scatter.
+    _, counts = lax.sort((order, first + last - (len(x) - 1)), num_keys=1)
+    return counts
+
+
+@loss("(m,d),(d)->()")
+def energy_score(
+    prediction: Vector, target: Vector, *, fair: bool = False, **options: Unpack[ReductionOptions]
+) -> Array:
+    r"""Energy score of an ensemble of predicted vectors: `ensemble_crps` with distances in place of absolute values.
+
+    $$l = \frac1m \sum_i \|x_i - y\|_2 - \frac{1}{2 m^2} \sum_{i, j} \|x_i - x_j\|_2$$
+
+    It takes $O(m^2 d)$ operations, and temporaries of $m^2$ numbers for each sample.
+
+    Args:
+      prediction: floating `(..., m, d)`: $x$, the members of the ensemble.
+      target: real `(..., d)`: $y$.
+      fair: whether to divide the second sum by $2 m (m - 1)$, as in `ensemble_crps`.
+      options: `weights`, `where`, `reduction`: see `jaxloss.ReductionOptions`.
+
+    Returns:
+      The reduced loss, a scalar; with `reduction="none"`, one loss per ensemble, `(...)`.
+
+    Raises:
+      ValueError: shapes do not fit.
+      TypeError: `prediction` is not floating.
+
+    Reference:
+      Gneiting and Raftery, Strictly proper scoring rules, prediction, and estimation, JASA 102, 2007, equation 22.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxloss
+      >>> prediction, target = jnp.array([[[0.0, 0.0], [6.0, 8.0]]]), jnp.array([[0.0, 0.0]])
+      >>> print(jaxloss.energy_score(prediction, target), jaxloss.energy_score(prediction, target, fair=True))
+      2.5 0.0
+    """
+    # In this unit no distance overflows, so no difference is infinity minus infinity.
+    m, unit = len(prediction), vectors.unit(len(target))
+    width = kinks.resolve_width("energy_score", prediction, None) / unit
+    members, observed = prediction / unit, target / unit
+    between = vectors.norm(members[:, None] - members, kink_width=width)
+    spread = jnp.sum(between / float(2 * m * max(m - fair, 1)))
+    return unit * (jnp.sum(vectors.norm(members - observed, kink_width=width) / m) - spread)
