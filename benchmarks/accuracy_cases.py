@@ -120,6 +120,13 @@ def ensemble_of_vectors(numbers: Numbers, n: int) -> Arrays:
     return members, numbers.near(members[:, 0])
 
 
+def log_mean_count_and_concentration(numbers: Numbers, n: int) -> Arrays:
+    generator = numbers.generator
+    y = generator.poisson(generator.choice([0.5, 3.0, 100.0, 1e4], size=n)).astype(float)
+    log_mean = np.log(y + generator.uniform(0.1, 2, size=n)) + generator.normal(size=n)
+    return log_mean, y, np.exp(generator.uniform(-3, 30, size=n))
+
+
 def with_sign(numbers: Numbers, n: int) -> Arrays:
     return numbers.real(n), numbers.generator.choice([-1, 1], size=n)
 
@@ -354,6 +361,8 @@ CASES = (
         peers=optax_with_class_axis("generalized_kl_divergence"),
     ),
     Case("generalized_kl_div", pair, {"log_target": True}, variant="log_target"),
+    Case("negative_binomial_nll_loss", log_mean_count_and_concentration, differentiated=(0, 2)),
+    Case("negative_binomial_nll_loss", log_mean_count_and_concentration, {"full": True}, None, (0, 2), variant="full"),
     Case("gaussian_crps", mean_target_and_scale, differentiated=(0, 2)),
     Case("ensemble_crps", ensemble, same_scale=(0, 1)),
     Case("ensemble_crps", ensemble, {"fair": True}, same_scale=(0, 1), variant="fair"),

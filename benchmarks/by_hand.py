@@ -96,6 +96,11 @@ def energy_score(x: Any, y: Any) -> Any:
     return jnp.mean(jnp.linalg.norm(x - y[:, None], axis=-1), axis=-1) - between / (2 * m**2)
 
 
+def negative_binomial(x: Any, y: Any, r: Any) -> Any:
+    gammas = jax.lax.lgamma(r) - jax.lax.lgamma(r + y)
+    return (r + y) * jnp.log(r + jnp.exp(x)) - r * jnp.log(r) - y * x + gammas
+
+
 LINES: dict[str, Line] = {
     "mse_loss": lambda x, y: (x - y) ** 2,
     "l1_loss": lambda x, y: jnp.abs(x - y),
@@ -111,6 +116,7 @@ LINES: dict[str, Line] = {
     "gamma_nll_loss": lambda x, y: y * jnp.exp(-x) + x,
     "tweedie_nll_loss": lambda x, y: 2 * jnp.exp(x / 2) + 2 * y * jnp.exp(-x / 2),
     "generalized_kl_div": lambda x, y: jax.scipy.special.xlogy(y, y) - y * x + jnp.exp(x) - y,
+    "negative_binomial_nll_loss": negative_binomial,
     "gaussian_crps": gaussian_crps,
     "ensemble_crps": ensemble_crps,
     "energy_score": energy_score,
@@ -204,6 +210,7 @@ def arguments(name: str, n: int) -> tuple[Any, ...]:
         "gamma_nll_loss": lambda: (normal(n), uniform(n)),
         "tweedie_nll_loss": lambda: (normal(n), uniform(n)),
         "generalized_kl_div": lambda: (normal(n), uniform(n)),
+        "negative_binomial_nll_loss": lambda: (normal(n), jnp.round(3 * uniform(n)), uniform(n)),
         "gaussian_crps": lambda: (normal(n), normal(n), uniform(n)),
         "ensemble_crps": lambda: (normal(n, C), normal(n)),
         "energy_score": lambda: (normal(n, C, C), normal(n, C)),

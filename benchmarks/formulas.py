@@ -137,6 +137,12 @@ def energy_score(x: Matrix, y: Vector, fair: bool = False) -> Number:
     return mp.fsum(distance(each, y) for each in x) / m - between / (m * (m - fair))
 
 
+def negative_binomial_nll_loss(x: Number, y: Number, r: Number, log_input: bool = True, full: bool = False) -> Number:
+    mean = mp.exp(x) if log_input else x
+    gammas = mp.loggamma(r) - mp.loggamma(r + y) + (mp.loggamma(y + 1) if full else 0)
+    return (r + y) * mp.log(r + mean) - r * mp.log(r) - y * mp.log(mean) + gammas
+
+
 def kl_div(x: Number, y: Number, log_target: bool = False) -> Number:
     if log_target:
         return mp.exp(y) * (y - x)

@@ -13,6 +13,7 @@ from jaxloss.losses.classification import binary_cross_entropy as binary_cross_e
 from jaxloss.losses.classification import binary_cross_entropy_with_logits as binary_cross_entropy_with_logits
 from jaxloss.losses.classification import cross_entropy as cross_entropy
 from jaxloss.losses.classification import nll_loss as nll_loss
+from jaxloss.losses.counts import negative_binomial_nll_loss as negative_binomial_nll_loss
 from jaxloss.losses.divergences import generalized_kl_div as generalized_kl_div
 from jaxloss.losses.embedding import cosine_embedding_loss as cosine_embedding_loss
 from jaxloss.losses.embedding import triplet_margin_loss as triplet_margin_loss

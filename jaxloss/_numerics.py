@@ -83,6 +83,18 @@ def positive(x: Array) -> Array:
 
 
 @jax.custom_jvp
+def log_of_positive(x: Array) -> Array:
+    """log(x) of a positive x, finite even where x is flushed to 0; NaN below 0."""
+    return jnp.log(positive(x))
+
+
+@log_of_positive.defjvp
+def _log_of_positive_jvp(primals, tangents):
+    (x,) = primals
+    return log_of_positive(x), tangents[0] / positive(x)
+
+
+@jax.custom_jvp
 def finite(x: Array) -> Array:
     """x with infinities replaced by the largest finite numbers, and the derivative of x. NaN stays NaN."""
     largest = jnp.finfo(x.dtype).max
@@ -149,7 +161,7 @@ def _product_jvp(primals, tangents):
 
 def half_difference(x: Real, y: Real) -> Array:
     """(x - y) / 2, which does not overflow, so that a weight of 0 times it is 0."""
-    return jnp.subtract(x / 2, y / 2)
+    return jnp.asarray(x) / 2 - jnp.asarray(y) / 2
 
 
 @jax.custom_jvp

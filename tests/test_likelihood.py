@@ -101,3 +101,42 @@ def test_a_target_of_0_counts_the_predicted_number():
     assert np.isfinite(by_target).all()
     mixed = jax.jacfwd(jax.grad(jaxloss.generalized_kl_div), (0, 1))(jnp.float32(1), jnp.float32(0))
     np.testing.assert_allclose(mixed, (np.e, -1), rtol=1e-6)
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_a_negative_binomial_becomes_a_poisson_distribution(full):
+    log_mean, y = jnp.float32([-2, 0, 1, 4, 7]), jnp.float32([0, 1, 4, 50, 1100])
+    concentration = jnp.full(5, 1e30, jnp.float32)
+
+    def loss(log_mean, concentration):
+        return jaxloss.negative_binomial_nll_loss(log_mean, y, concentration, full=full, reduction="none")
+
+    # The last count is so large that Stirling's approximation, which `poisson_nll_loss` takes, has all digits.
+    limit = jaxloss.poisson_nll_loss(log_mean, y, full=full, reduction="none")
+    which = slice(4, None) if full else slice(None)
+    np.testing.assert_allclose(loss(log_mean, concentration)[which], limit[which], rtol=1e-4 if full else 2e-6)
+    by_log_mean, by_concentration = jax.grad(lambda *x: loss(*x).sum(), (0, 1))(log_mean, concentration)
+    np.testing.assert_allclose(by_log_mean, np.exp(log_mean) - y, rtol=1e-6, atol=1e-6)
+    assert np.abs(by_concentration).max() < 1e-30
+
+
+def test_the_derivative_with_respect_to_a_large_concentration_keeps_its_digits():
+    """It is about ((y - mean)^2 - y) / (2 r^2)."""
+    y, r = jnp.float32([3, 8, 100]), jnp.float32([1e5, 1e6, 1e9])
+    slope = jax.grad(lambda r: jaxloss.negative_binomial_nll_loss(jnp.log(5.0) * jnp.ones(3), y, r, reduction="sum"))(r)
+    expected = ((np.float64(y) - 5) ** 2 - np.float64(y)) / (2 * np.float64(r) ** 2)
+    np.testing.assert_allclose(slope, expected, rtol=1e-3)
+
+
+@pytest.mark.parametrize("x", [-1e4, -1.0, 0.0, 3.0, 1e4])
+def test_a_count_of_0_under_a_negative_binomial_distribution(x):
+    value, slope = jax.value_and_grad(jaxloss.negative_binomial_nll_loss)(jnp.float32(x), 0, jnp.float32(2), full=True)
+    np.testing.assert_allclose(value, 2 * np.logaddexp(0, x - np.log(2)), rtol=1e-6)
+    np.testing.assert_allclose(slope, 2 / (1 + 2 * np.exp(-min(max(x, -80), 80))), rtol=1e-6, atol=1e-30)
+
+
+@pytest.mark.nans
+def test_a_negative_concentration_or_mean_gives_nan():
+    for mean, concentration in ((-1, 2), (1, -2)):
+        loss = jaxloss.negative_binomial_nll_loss(*map(jnp.float32, (mean, 3, concentration)), log_input=False)
+        assert np.isnan(loss)

@@ -34,6 +34,7 @@ SOFTMAX = {
 # Logarithms of densities, terms of a divergence, and a distance that may be any number.
 OF_EITHER_SIGN = (
     *("poisson_nll_loss", "gaussian_nll_loss", "gamma_nll_loss", "kl_div", "nll_loss"),
+    "negative_binomial_nll_loss",
     *("hinge_embedding_loss", "ensemble_crps", "energy_score"),
 )
 

@@ -59,3 +59,13 @@ def test_a_normal_distribution_without_spread_has_the_absolute_error():
 @pytest.mark.nans
 def test_a_negative_scale_gives_nan():
     assert np.isnan(jaxloss.gaussian_crps(jnp.float32(0), jnp.float32(1), jnp.float32(-1)))
+
+
+def test_the_value_inside_a_second_derivative_has_the_right_derivative():
+    x, y = scores.draw_ensemble(np.random.default_rng(0), ())
+    with jax.enable_x64(True):
+        for fair in (False, True):
+            slope = jax.grad(lambda x: jaxloss.ensemble_crps(x, y, fair=fair))  # noqa: B023
+            both = jax.jacfwd(jax.value_and_grad(lambda x: jaxloss.ensemble_crps(x, y, fair=fair)))(x)  # noqa: B023
+            np.testing.assert_allclose(both[0], slope(x), rtol=1e-12, atol=1e-14)
+            np.testing.assert_array_equal(both[1], 0)

@@ -52,7 +52,8 @@ def gamma_nll_loss(
       1.6534
     """
     if log_input:
-        return jnp.add(numerics.scaled_exp(jnp.asarray(target), -prediction), prediction)
+        log_mean = jnp.asarray(prediction)
+        return numerics.scaled_exp(jnp.asarray(target), -log_mean) + log_mean
     checks.require_inside("gamma_nll_loss", "prediction", prediction, _MEANS)
     return _gamma_of_mean(jnp.asarray(prediction), target)
 

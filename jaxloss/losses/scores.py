@@ -52,26 +52,31 @@ def gaussian_crps(prediction: Real, target: Real, scale: Real, **options: Unpack
       >>> print(", ".join(f"{each:.4f}" for each in losses))
       0.2337, 0.6628
     """
-    score = _gaussian_crps(jnp.subtract(target, prediction), jnp.asarray(scale))
-    return jnp.where(scale < 0, jnp.nan, score)
+    return _gaussian_crps(jnp.subtract(target, prediction), jnp.asarray(scale))
 
 
 @jax.custom_jvp
 def _gaussian_crps(difference: Array, scale: Array) -> Array:
     # Not s times the bracket: z may overflow where s is small.
-    by_difference, by_scale = _slopes(difference, scale)
+    by_difference, by_scale = _slopes(_standardised(difference, scale))
     return difference * by_difference + scale * by_scale
 
 
 @_gaussian_crps.defjvp
 def _gaussian_crps_jvp(primals, tangents):
-    by_difference, by_scale = _slopes(*primals)
+    # A finite z, as its square times a density of 0 is a term of the second derivative.
+    by_difference, by_scale = _slopes(numerics.finite(_standardised(*primals)))
     return _gaussian_crps(*primals), by_difference * tangents[0] + by_scale * tangents[1]
 
 
-def _slopes(difference: Array, scale: Array) -> tuple[Array, Array]:
+def _standardised(difference: Array, scale: Array) -> Array:
+    # The root of a negative scale is NaN.
+    root = jnp.sqrt(numerics.positive(scale))
+    return difference / root / root
+
+
+def _slopes(z: Array) -> tuple[Array, Array]:
     """2 Phi(z) - 1 and 2 phi(z) - 1 / sqrt(pi), the derivatives with respect to the difference and the scale."""
-    z = numerics.finite(difference / numerics.positive(scale))
     # With the exponential minus 1, terms near z = 0 are small instead of nearly equal.
     at_zero = (math.sqrt(2) - 1) / math.sqrt(math.pi)
     return lax.erf(z / math.sqrt(2)), at_zero + math.sqrt(2 / math.pi) * jnp.expm1(-z * z / 2)
@@ -115,9 +120,12 @@ def ensemble_crps(prediction: Vector, target: Real, *, fair: bool = False, **opt
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
 def _ensemble_crps(half: Array, fair: bool) -> Array:
-    """From half the errors. Each counts by the number of members beyond it, seen from the target: no terms cancel."""
-    m, half = len(half), jnp.sort(half)
-    below = jnp.arange(m)
+    return _score_in_order(jnp.sort(half), fair)
+
+
+def _score_in_order(half: Array, fair: bool) -> Array:
+    """Each error counts by the number of members beyond it, seen from the target, so no terms cancel."""
+    m, below = len(half), jnp.arange(len(half))
     counts = (2 * jnp.where(half < 0, below, m - 1 - below) + int(not fair)).astype(half.dtype)
     return jnp.sum(jnp.abs(half) * (2 * counts / float(m * (m - fair))))
 
@@ -126,20 +134,21 @@ def _ensemble_crps(half: Array, fair: bool) -> Array:
 def _ensemble_crps_jvp(fair, primals, tangents):
     (half,) = primals
     m, width = len(half), kinks.resolve_width("ensemble_crps", half, None) / 2
-    apart = _lower_minus_higher(half).astype(half.dtype) / float(m * (m - fair))
-    return _ensemble_crps(half, fair), jnp.sum(2 * (kinks.ramp(half, width) / m - apart) * tangents[0])
+    places = jnp.arange(m)
+    ordered, order = lax.sort((half, places), num_keys=1)
+    # Sorting by the old places puts the counts back, without a scatter.
+    _, counts = lax.sort((order, _lower_minus_higher(ordered, places)), num_keys=1)
+    apart = counts.astype(half.dtype) / float(m * (m - fair))
+    change = jnp.sum(2 * (kinks.ramp(half, width) / m - apart) * tangents[0])
+    return _score_in_order(ordered, fair), change
 
 
-def _lower_minus_higher(x: Array) -> Array:
+def _lower_minus_higher(ordered: Array, places: Array) -> Array:
     """How many numbers are lower than each number, minus how many are higher. Equal ones are neither."""
-    places = jnp.arange(len(x))
-    ordered, order = lax.sort((x, places), num_keys=1)
     is_new = jnp.concatenate([jnp.ones(1, bool), ordered[1:] != ordered[:-1]])
     first = lax.cummax(jnp.where(is_new, places, 0))
-    last = lax.cummin(jnp.where(jnp.roll(is_new, -1), places, len(x) - 1), reverse=True)
-    # Sorting by the old places puts the counts back, without a scatter.
-    _, counts = lax.sort((order, first + last - (len(x) - 1)), num_keys=1)
-    return counts
+    last = lax.cummin(jnp.where(jnp.roll(is_new, -1), places, len(ordered) - 1), reverse=True)
+    return first + last - (len(ordered) - 1)
 
 
 @loss("(m,d),(d)->()")
@@ -150,7 +159,7 @@ def energy_score(
 
     $$l = \frac1m \sum_i \|x_i - y\|_2 - \frac{1}{2 m^2} \sum_{i, j} \|x_i - x_j\|_2$$
 
-    It takes $O(m^2 d)$ operations, and temporaries of $m^2$ numbers for each sample.
+    It takes $O(m^2 d)$ operations, and its gradient as many temporary numbers for each sample.
 
     Args:
       prediction: floating `(..., m, d)`: $x$, the members of the ensemble.

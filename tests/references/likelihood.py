@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+from scipy import special
 
 from tests.references import with_ones
 from tests.references.classification import draw_probability
@@ -83,3 +84,19 @@ def generalized_kl_div(x, y, *, log_target=False):
         log_p = y if log_target else np.log(np.where(y == 0, 1, y))
         losses = p * (log_p - x) + q - p
         return with_ones(np.where(np.isinf(p), np.where(x == y, 0, np.inf), losses))
+
+
+def draw_counts(generator, shape):
+    return generator.normal(size=shape), *(generator.uniform(0.3, 6, size=shape) for _ in range(2))
+
+
+def draw_counts_of_means(generator, shape):
+    return tuple(generator.uniform(0.3, 6, size=shape) for _ in range(3))
+
+
+def negative_binomial_nll(x, y, r, *, log_input=True, full=False):
+    log_mean = x if log_input else np.log(x)
+    log_sum = np.logaddexp(np.log(r), log_mean)
+    gammas = special.gammaln(r) - special.gammaln(r + y)
+    losses = r * (log_sum - np.log(r)) + y * (log_sum - log_mean) + gammas
+    return with_ones(losses + special.gammaln(y + 1) if full else losses)

@@ -86,4 +86,20 @@ ROWS = (
         convex=False,
         in_torch=False,
     ),
+    Row(
+        jaxloss.negative_binomial_nll_loss,
+        draw=likelihood.draw_counts,
+        reference=likelihood.negative_binomial_nll,
+        options=({}, {"full": True}),
+        in_torch=False,
+    ),
+    Row(
+        jaxloss.negative_binomial_nll_loss,
+        draw=likelihood.draw_counts_of_means,
+        reference=likelihood.negative_binomial_nll,
+        options=({"log_input": False, "full": True}, {"log_input": False}),
+        domains={"prediction": "(0, inf)"},
+        convex=False,
+        in_torch=False,
+    ),
 )

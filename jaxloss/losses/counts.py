@@ -1,0 +1,146 @@
+"""Negative log-likelihoods of counts whose variance exceeds their mean."""
+
+from __future__ import annotations
+
+import functools
+from typing import Unpack
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxloss import _data_checks as checks
+from jaxloss import _numerics as numerics
+from jaxloss import _special as special
+from jaxloss._arrays import Real
+from jaxloss._decorator.lift import loss
+from jaxloss._interval import Interval
+from jaxloss.options import ReductionOptions
+
+_MEANS = Interval("(0, inf)")
+
+
+@loss("(),(),()->()", domains={"target": "[0, inf)", "concentration": "(0, inf)"})
+def negative_binomial_nll_loss(
+    prediction: Real,
+    target: Real,
+    concentration: Real,
+    *,
+    log_input: bool = True,
+    full: bool = False,
+    **options: Unpack[ReductionOptions],
+) -> Array:
+    r"""Negative log-likelihood of a count under a negative binomial distribution with a predicted mean.
+
+    $$l = (r + y) \log (r + \mu) - r \log r - y \log \mu + \log \Gamma(r) - \log \Gamma(r + y)
+    \; \bigl[ {} + \log \Gamma(y + 1) \bigr]$$
+
+    The variance of the count is $\mu + \mu^2 / r$. For large concentrations the distribution becomes that of
+    `poisson_nll_loss`, and the loss stays exact.
+
+    Args:
+      prediction: floating, any shape `(...)`: $\log \mu$, or with `log_input=False` $\mu$, above 0.
+      target: real, at least 0, the same shape: $y$, the count.
+      concentration: floating, above 0, the same shape: $r$. One concentration for each column of an `(N, D)` call has
+        shape `(1, D)`.
+      log_input: whether `prediction` is the logarithm of the mean.
+      full: whether to add the last term, which does not depend on what is predicted.
+      options: `weights`, `where`, `reduction`: see `jaxloss.ReductionOptions`.
+
+    Returns:
+      The reduced loss, a scalar; with `reduction="none"`, of the shape of the arguments. NaN for a negative mean or
+      concentration.
+
+    Raises:
+      ValueError: shapes do not fit.
+      TypeError: `prediction` or `concentration` is not floating.
+
+    Reference:
+      Hilbe, Negative binomial regression, 2nd edition, 2011, equation 8.8; Loader, Fast and accurate computation of
+      binomial probabilities, 2000 (Stirling's formula with its error).
+
+    Example:
+      >>> import jax.numpy as jnp, jaxloss
+      >>> mean, target, concentration = jnp.array([1.0, 3.0]), jnp.array([0, 2]), jnp.array([1.0, 1e9])
+      >>> print(f"{jaxloss.negative_binomial_nll_loss(mean, target, concentration, log_input=False, full=True):.4f}")
+      1.0945
+    """
+    concentration, target = numerics.positive(jnp.asarray(concentration)), jnp.asarray(target)
+    if log_input:
+        log_mean = jnp.asarray(prediction)
+        return _negative_binomial(full, log_mean, numerics.finite(jnp.exp(log_mean)), target, concentration)
+    checks.require_inside("negative_binomial_nll_loss", "prediction", prediction, _MEANS)
+    mean = jnp.asarray(prediction)
+    return _negative_binomial(full, numerics.log_of_positive(mean), numerics.positive(mean), target, concentration)
+
+
+# The difference of the two log-gamma functions is a difference of large numbers, as is that of the logarithms. So each
+# log-gamma function is Stirling's formula plus its error, and with n = r + y, the logarithms add up to
+#
+#   n log((r + mu) / n) - y log(mu) + y + log(n / r) / 2 + stirling_difference(r, y)
+#
+# without the last term of the loss, and with it, where log(y / mu) is that of numbers close to each other, to
+#
+#   y (log((r + mu) / n) + log(y / mu)) + r log((r + mu) / n) + log(n / r) / 2 + ... + log_factorial_excess(y).
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _negative_binomial(full: bool, log_mean: Array, mean: Array, target: Array, concentration: Array) -> Array:
+    y, r, n = target, concentration, numerics.finite(concentration + target)
+    log_share, is_large = _log_share(mean, y, r)
+    # A quarter of the sums of these terms may overflow where their total does not.
+    part = jnp.where(n > 1, 1 / 256, 1)
+    rest = special.log_ratio(n, r, y / r) / 2 + special.stirling_difference(r, y)
+    if full:
+        log_odds = _log_odds(log_mean, mean, y, r)
+        by_r = log_share + jnp.where(is_large, log_mean, 0)
+        return (part * y * log_odds + part * r * by_r + part * (rest + _log_factorial_excess(y))) / part
+    linear = jnp.where(is_large, part * r * log_mean, -part * y * log_mean)
+    return (part * n * log_share + linear + part * (y + rest)) / part
+
+
+@_negative_binomial.defjvp
+def _negative_binomial_jvp(full, primals, tangents):
+    log_mean, mean, y, r = primals
+    n, (log_share, is_large) = numerics.finite(r + y), _log_share(mean, y, r)
+    observed, expected = 1 / (1 + mean / r), 1 / (1 + r / mean)  # r / (r + mu) and mu / (r + mu)
+    by_log_mean = r * expected - y * observed
+    excess = y / (r + mean) - expected
+    is_near = jnp.abs(excess) < 0.5
+    far = excess + log_share + jnp.where(is_large, log_mean, 0)
+    by_r = jnp.where(is_near, special.excess_of_log1p(jnp.where(is_near, excess, 0)), far)
+    by_r += special.stirling_difference_slope(r, y) - y / n * (0.5 / r)
+    by_y = log_share - jnp.where(is_large, 0, log_mean) + 0.5 / n - special.stirling_slope(n)
+    if full:
+        by_y += jnp.log1p(y) - 0.5 / (y + 1) + special.stirling_slope(y + 1)
+    change = by_log_mean * tangents[0] + numerics.finite(by_y) * tangents[2] + numerics.finite(by_r) * tangents[3]
+    return _negative_binomial(full, *primals), change
+
+
+def _log_share(mean: Array, y: Array, r: Array) -> tuple[Array, Array]:
+    """log((r + mu) / (r + y)), without log(mu) where the mean is large and is_large says so."""
+    n, largest = numerics.finite(r + y), float(jnp.finfo(mean.dtype).max)
+    excess = (mean - y) / n
+    is_large = ((excess >= 0.5) & (y > r)) | ((mean == largest) & (excess >= 0.5))
+    total = jnp.where(is_large, 1 + r / mean, numerics.finite(r + mean))
+    return special.log_ratio(total, n, jnp.where(is_large, 1, excess)), is_large
+
+
+def _log_odds(log_mean: Array, mean: Array, y: Array, r: Array) -> Array:
+    """log(y / mu) + log((r + mu) / (r + y)), or any finite number for a y of 0."""
+    tiny = float(jnp.finfo(mean.dtype).tiny)
+    y, mean = jnp.maximum(y, tiny), jnp.maximum(mean, tiny)
+    n = numerics.finite(r + y)
+    excess = (y - mean) / mean * (r / n)
+    log_share, is_large = _log_share(mean, y, r)
+    # The logarithm of the mean is exact where the mean has underflowed, and the quotient elsewhere.
+    log_quotient = jnp.where(mean > tiny, special.log_ratio(y, mean, jnp.ones_like(y)), jnp.log(y) - log_mean)
+    far = jnp.where(is_large, special.log_ratio(y, n, jnp.ones_like(y)) + jnp.log1p(r / mean), log_quotient + log_share)
+    is_near = jnp.abs(excess) < 0.5
+    return jnp.where(is_near, jnp.log1p(jnp.where(is_near, excess, 0)), far)
+
+
+def _log_factorial_excess(y: Array) -> Array:
+    """log gamma(y + 1) - y log y + y, which is about log(2 pi y) / 2, and 0 at 0."""
+    inverse = 1 / jnp.where(y == 0, 1, y)
+    return y * jnp.log1p(inverse) + jnp.log1p(y) / 2 - special.stirling_difference(jnp.ones_like(y), y)
