@@ -1,6 +1,7 @@
 """The cases of the accuracy table: each loss with its options, a way to draw its arguments, and its peers."""
 
 import dataclasses
+import math
 import os
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -304,6 +305,10 @@ CASES = (
         variant="delta=0.5",
     ),
     Case("log_cosh", pair, peers=optax_loss("log_cosh") | keras_loss("log_cosh", True)),
+    *(
+        Case("general_robust_loss", pair, options, variant=", ".join(f"alpha={each}" for each in options.values()))
+        for options in ({}, *({"alpha": alpha} for alpha in (2, 1.96875, 1.5, 0.5, 0, -2, -math.inf)))
+    ),
     Case("quantile_loss", pair, QUANTILE | SHARP, QUANTILE, variant="quantile=0.875"),
     Case("expectile_loss", pair, {"expectile": 0.875}, variant="expectile=0.875"),
     Case(

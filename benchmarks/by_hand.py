@@ -107,6 +107,7 @@ LINES: dict[str, Line] = {
     "smooth_l1_loss": huber,
     "huber_loss": huber,
     "log_cosh": lambda x, y: jnp.logaddexp(x - y, y - x) - jnp.log(2.0),
+    "general_robust_loss": lambda x, y: jnp.sqrt((x - y) ** 2 + 1) - 1,
     "quantile_loss": lambda x, y: jnp.maximum(0.5 * (y - x), -0.5 * (y - x)),
     "expectile_loss": lambda x, y: jnp.where(y < x, 0.5, 0.5) * (y - x) ** 2,
     "absolute_percentage_error": lambda x, y: 100 * jnp.abs(x - y) / jnp.maximum(jnp.abs(y), 1e-7),

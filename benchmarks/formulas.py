@@ -77,6 +77,16 @@ def log_cosh(x: Number, y: Number) -> Number:
     return mp.log(mp.cosh(x - y))
 
 
+def general_robust_loss(x: Number, y: Number, alpha: float = 1) -> Number:
+    z = (x - y) ** 2
+    if alpha == 2:
+        return z / 2
+    if alpha == 0:
+        return mp.log(1 + z / 2)
+    b, alpha = abs(mp.mpf(alpha) - 2), mp.mpf(alpha)
+    return 1 - mp.exp(-z / 2) if mp.isinf(alpha) else b / alpha * ((z / b + 1) ** (alpha / 2) - 1)
+
+
 def quantile_loss(x: Number, y: Number, quantile: float = 0.5) -> Number:
     tau = mp.mpf(quantile)
     return tau * positive_part(y - x) + (1 - tau) * positive_part(x - y)

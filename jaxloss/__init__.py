@@ -41,6 +41,7 @@ from jaxloss.losses.regression import mse_loss as mse_loss
 from jaxloss.losses.regression import smooth_l1_loss as smooth_l1_loss
 from jaxloss.losses.relative import absolute_percentage_error as absolute_percentage_error
 from jaxloss.losses.relative import squared_logarithmic_error as squared_logarithmic_error
+from jaxloss.losses.robust import general_robust_loss as general_robust_loss
 from jaxloss.losses.robust import log_cosh as log_cosh
 from jaxloss.losses.scores import energy_score as energy_score
 from jaxloss.losses.scores import ensemble_crps as ensemble_crps

@@ -168,7 +168,7 @@ def half_difference(x: Real, y: Real) -> Array:
 def weighted_squares(below: Real, above: Real, x: Array) -> Array:
     """x^2 with one weight for negative and another for positive x, both finite; infinite only where that is."""
     negative, positive = jnp.minimum(x, 0), jnp.maximum(x, 0)
-    return below * negative * negative + above * positive * positive
+    return jnp.asarray(below * negative * negative + above * positive * positive)
 
 
 @weighted_squares.defjvp
@@ -319,6 +319,19 @@ def _total(score: Array, rest: Array, apart: Array) -> Array:
 @_total.defjvp
 def _total_jvp(primals, tangents):
     return _total(*primals), tangents[1]
+
+
+@jax.custom_jvp
+def quotient(x: Array, y: Array) -> Array:
+    """x / y, at most the largest number, with derivatives that are too."""
+    return finite(x / y)
+
+
+@quotient.defjvp
+def _quotient_jvp(primals, tangents):
+    x, y = primals
+    result = quotient(x, y)
+    return result, finite(1 / y) * tangents[0] - finite(result / y) * tangents[1]
 
 
 @jax.custom_jvp

@@ -55,11 +55,11 @@ def gamma_nll_loss(
         log_mean = jnp.asarray(prediction)
         return numerics.scaled_exp(jnp.asarray(target), -log_mean) + log_mean
     checks.require_inside("gamma_nll_loss", "prediction", prediction, _MEANS)
-    return _gamma_of_mean(jnp.asarray(prediction), target)
+    return _gamma_of_mean(jnp.asarray(prediction), jnp.asarray(target))
 
 
 @jax.custom_jvp
-def _gamma_of_mean(mean: Array, target: Real) -> Array:
+def _gamma_of_mean(mean: Array, target: Array) -> Array:
     mean = numerics.positive(mean)
     return target / mean + jnp.log(mean)
 

@@ -62,3 +62,12 @@ def absolute_percentage(x, y, *, eps=1e-7, kink_width=None):
 
 def squared_logarithmic(x, y):
     return with_ones((np.log1p(x) - np.log1p(y)) ** 2)
+
+
+def general_robust(x, y, *, alpha=1.0, scale=1.0):
+    z, alpha = ((x - y) / scale) ** 2, np.broadcast_to(np.float64(alpha), np.shape(x))
+    b, ordinary = np.abs(alpha - 2), np.isfinite(alpha) & (alpha != 0) & (alpha != 2)
+    b, power = np.where(ordinary, b, 1), np.where(ordinary, alpha, 1)
+    general = b / power * ((z / b + 1) ** (power / 2) - 1)
+    special = np.where(alpha == 2, z / 2, np.where(alpha == 0, np.log1p(z / 2), -np.expm1(-z / 2)))
+    return with_ones(np.where(ordinary, general, special))

@@ -1,5 +1,7 @@
 """Losses of real-valued predictions."""
 
+import math
+
 import jaxloss
 from tests.references import regression
 from tests.row import Row
@@ -57,6 +59,32 @@ ROWS = (
         jaxloss.squared_logarithmic_error,
         draw=regression.draw_above_minus_one,
         reference=regression.squared_logarithmic,
+        convex=False,
+        in_torch=False,
+    ),
+    Row(
+        jaxloss.general_robust_loss,
+        draw=regression.draw_regression,
+        reference=regression.general_robust,
+        options=({}, {"alpha": -2.0, "scale": 0.5}, {"alpha": 2}, {"alpha": 0}, {"alpha": -math.inf}, {"alpha": 1.5}),
+        numbers=("alpha", "scale"),
+        in_torch=False,
+    ),
+    Row(
+        jaxloss.general_robust_loss,
+        draw=regression.draw_regression,
+        reference=regression.general_robust,
+        options=({"alpha": 0.5}, {"alpha": 3.0}),
+        numbers=("alpha", "scale"),
+        convex=False,
+        in_torch=False,
+    ),
+    Row(
+        jaxloss.general_robust_loss,
+        draw=regression.draw_regression,
+        reference=regression.general_robust,
+        options=({"alpha": -math.inf},),
+        numbers=("scale",),
         convex=False,
         in_torch=False,
     ),
