@@ -72,7 +72,7 @@ CHOSEN = {
     "losses.quantiles": ("test_regression", "quantile or expectile"),
     "losses.relative": ("test_regression", "percentage or squared_logarithmic"),
     "losses.robust": ("test_regression", "log_cosh or general_robust"),
-    "_robust": ("test_robust", "general_robust"),
+    "_general_robust": ("test_robust", "general_robust"),
     "losses.likelihood": ("test_likelihood", "poisson or gaussian or kl_div"),
     "losses.likelihood:gaussian": ("test_likelihood", "gaussian"),
     "losses.margin": ("test_margin", "margin or hinge"),

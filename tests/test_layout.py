@@ -21,7 +21,7 @@ LAYERS = (
     ("reductions", "imbalance", "_balanced_sampler"),
     ("vectors", "_scaling"),
     ("kinks",),
-    ("_robust",),
+    ("_general_robust",),
     ("_special",),
     ("_numerics", "_compensated", "_logistic", "_class_axis", "_lookup", "_label_lists", "_data_checks"),
     ("_sharding", "_errors"),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from mpmath import mp
 
-from jaxloss import _robust as robust
+from jaxloss import _general_robust as robust
 
 ALPHAS = [
     *(-math.inf, -1e30, -1e4, -20.0, -2.0, -0.1, -1e-3, -1e-7, 0.0, 1e-7, 1e-3, 0.1, 0.9, 1.0, 1.1, 1.5),

@@ -7,8 +7,8 @@ from typing import Unpack
 import jax.numpy as jnp
 from jax import Array
 
+from jaxloss import _general_robust as robust
 from jaxloss import _numerics as numerics
-from jaxloss import _robust as robust
 from jaxloss import _special as special
 from jaxloss._arrays import Real
 from jaxloss._decorator.lift import loss

@@ -111,7 +111,8 @@ def general_robust(u: Array, alpha: Array) -> Array:
     divisor = jnp.where(is_large, a, 1)
     far = power * (power / divisor) - 1 / divisor
     # Close to alpha = 2, a is the quotient of a small number.
-    close = (u * (u * jnp.exp(-sign * half)) + b * jnp.expm1(-sign * half)) / jnp.where(is_close, alpha, 1)
+    divisor = jnp.where(is_close, alpha, 1)
+    close = u / divisor * (u * jnp.exp(-sign * half)) + b / divisor * jnp.expm1(-sign * half)
     return jnp.where(is_close, close, jnp.where(is_large, far, near))
 
 
