@@ -105,7 +105,7 @@ def exact(case: Case, arrays: Arrays, dtype: str) -> Exact:
             if abs(distance) <= 4 * blur:
                 unit, on_kink = unit + blur, True
         gradient = [slopes[j] for j in differentiated]
-        largest = last_place(max(map(abs, gradient)), dtype)
+        largest = last_place(max(map(abs, gradient), default=mp.zero), dtype)
         units = []
         for j in differentiated:
             changes = []
@@ -117,7 +117,7 @@ def exact(case: Case, arrays: Arrays, dtype: str) -> Exact:
                     second = (second + shifted((i, -1), (j, -1))) / (4 * step**2)
                 changes.append(abs(second) * width)
             units.append(largest + mp.fsum(changes))
-        return Exact(value, unit, place, None if on_kink else gradient, units)
+        return Exact(value, unit, place, None if on_kink or not gradient else gradient, units)
 
 
 def widths(case: Case, arrays: Arrays, dtype: str) -> list[Any]:

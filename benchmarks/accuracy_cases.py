@@ -65,6 +65,23 @@ def positive_pair(numbers: Numbers, n: int) -> Arrays:
     return abs(x), abs(y)
 
 
+def soft_regions(numbers: Numbers, n: int) -> Arrays:
+    return numbers.probability(n, C), numbers.probability(n, C)
+
+
+def logits_and_region(numbers: Numbers, n: int) -> Arrays:
+    return numbers.real(n, C), numbers.generator.integers(0, 2, size=(n, C))
+
+
+def probabilities_and_region(numbers: Numbers, n: int) -> Arrays:
+    return numbers.probability(n, C), np.eye(C, dtype=int)[numbers.generator.integers(0, C, size=n)]
+
+
+def boxes(numbers: Numbers, n: int) -> Arrays:
+    box = np.sort(numbers.real(n, 2, 2), axis=1)
+    return box.reshape(n, 4), np.sort(numbers.near(box), axis=1).reshape(n, 4)
+
+
 def binary(numbers: Numbers, n: int) -> Arrays:
     return numbers.real(n), numbers.probability(n)
 
@@ -498,5 +515,17 @@ CASES = (
         MARGIN,
         (0, 1),
         peers=torch_loss("cosine_embedding_loss", **MARGIN),
+    ),
+    *(Case(loss, soft_regions) for loss in ("tversky_loss", "dice_loss", "jaccard_loss")),
+    Case("lovasz_hinge_loss", logits_and_region),
+    Case("lovasz_softmax_loss", probabilities_and_region),
+    *(
+        Case(loss, boxes, differentiated=differentiated, same_scale=(0, 1))
+        for loss, differentiated in (
+            ("box_iou_loss", (0, 1)),
+            ("generalized_box_iou_loss", (0, 1)),
+            ("distance_box_iou_loss", (0, 1)),
+            ("complete_box_iou_loss", ()),  # its gradient is not the derivative of its value
+        )
     ),
 )

@@ -101,6 +101,20 @@ def negative_binomial(x: Any, y: Any, r: Any) -> Any:
     return (r + y) * jnp.log(r + jnp.exp(x)) - r * jnp.log(r) - y * x + gammas
 
 
+BOXES = ("box_iou_loss", "generalized_box_iou_loss", "distance_box_iou_loss", "complete_box_iou_loss")
+
+
+def tversky(p: Any, t: Any, alpha: float) -> Any:
+    found, either = jnp.sum(p * t, axis=-1), jnp.sum(p, axis=-1) + jnp.sum(t, axis=-1)
+    return 1 - (found + 1) / (found + alpha * (either - 2 * found) + 1)
+
+
+def box_iou(a: Any, b: Any) -> Any:
+    low, high = jnp.maximum(a[..., :2], b[..., :2]), jnp.minimum(a[..., 2:], b[..., 2:])
+    shared = jnp.prod(jnp.maximum(high - low, 0), axis=-1)
+    return 1 - shared / (jnp.prod(a[..., 2:] - a[..., :2], -1) + jnp.prod(b[..., 2:] - b[..., :2], -1) - shared + 1e-7)
+
+
 LINES: dict[str, Line] = {
     "mse_loss": lambda x, y: (x - y) ** 2,
     "l1_loss": lambda x, y: jnp.abs(x - y),
@@ -136,6 +150,10 @@ LINES: dict[str, Line] = {
     "multilabel_margin_loss": multilabel_margin,
     "multilabel_soft_margin_loss": lambda x, y: jnp.mean(sigmoid_cross_entropy(x, y), axis=-1),
     "triplet_margin_loss": triplet,
+    "tversky_loss": lambda p, t: tversky(p, t, 0.5),
+    "dice_loss": lambda p, t: tversky(p, t, 0.5),
+    "jaccard_loss": lambda p, t: tversky(p, t, 1.0),
+    "box_iou_loss": box_iou,
     "triplet_margin_with_distance_loss": triplet,
     "cosine_embedding_loss": cosine,
 }
@@ -206,6 +224,10 @@ def arguments(name: str, n: int) -> tuple[Any, ...]:
     def classes(*shape: int) -> Any:
         return jnp.asarray(generator.integers(0, C, size=shape), jnp.int32)
 
+    def box() -> Any:
+        low = normal(n, 2)
+        return jnp.concatenate([low, low + 3 * uniform(n, 2)], axis=-1)
+
     makers: dict[str, Callable[[], tuple[Any, ...]]] = {
         "squared_logarithmic_error": lambda: (uniform(n), uniform(n)),
         "gamma_nll_loss": lambda: (normal(n), uniform(n)),
@@ -232,5 +254,9 @@ def arguments(name: str, n: int) -> tuple[Any, ...]:
         "triplet_margin_loss": lambda: (normal(n, C), normal(n, C), normal(n, C)),
         "triplet_margin_with_distance_loss": lambda: (normal(n, C), normal(n, C), normal(n, C)),
         "cosine_embedding_loss": lambda: (normal(n, C), normal(n, C), signs()),
+        **dict.fromkeys(("tversky_loss", "dice_loss", "jaccard_loss"), lambda: (uniform(n, C), uniform(n, C))),
+        "lovasz_hinge_loss": lambda: (normal(n, C), jnp.minimum(classes(n, C), 1)),
+        "lovasz_softmax_loss": lambda: (uniform(n, C), jnp.minimum(classes(n, C), 1)),
+        **dict.fromkeys(BOXES, lambda: (box(), box())),
     }
     return makers.get(name, lambda: (normal(n), normal(n)))()

@@ -39,6 +39,10 @@ def minimum(x: Number, y: Number) -> Number:
     return x - positive_part(x - y)
 
 
+def maximum(x: Number, y: Number) -> Number:
+    return y + positive_part(x - y)
+
+
 def softplus(x: Number) -> Number:
     return mp.log(1 + mp.exp(x))
 
@@ -237,3 +241,69 @@ def triplet_margin_with_distance_loss(a: Vector, p: Vector, n: Vector) -> Number
 def cosine_embedding_loss(x: Vector, z: Vector, y: Number, margin: float = 0) -> Number:
     cosine = mp.fsum(u * v for u, v in zip(x, z, strict=True)) / (norm(x, 2) * norm(z, 2))
     return 1 - cosine if y == 1 else positive_part(cosine - margin)
+
+
+def tversky_loss(p: Vector, t: Vector, alpha: float = 0.5, beta: float = 0.5, smooth: float = 1) -> Number:
+    found = mp.fsum(u * v for u, v in zip(p, t, strict=True))
+    false = alpha * mp.fsum(u * (1 - v) for u, v in zip(p, t, strict=True))
+    missed = beta * mp.fsum((1 - u) * v for u, v in zip(p, t, strict=True))
+    return 1 - (found + smooth) / (found + false + missed + smooth)
+
+
+def dice_loss(p: Vector, t: Vector) -> Number:
+    return tversky_loss(p, t)
+
+
+def jaccard_loss(p: Vector, t: Vector) -> Number:
+    return tversky_loss(p, t, 1, 1)
+
+
+def lovasz_extension(errors: Vector, target: Sequence[int]) -> Number:
+    loss, before, wrong, extra, whole = mp.mpf(0), mp.mpf(0), 0, 0, sum(target)
+    for i in sorted(range(len(errors)), key=lambda i: -errors[i]):
+        wrong, extra = wrong + target[i], extra + (1 - target[i])
+        after = 1 - (whole - wrong) / mp.mpf(whole + extra)
+        loss, before = loss + positive_part(errors[i]) * (after - before), after
+    return loss
+
+
+def lovasz_hinge_loss(x: Vector, t: Sequence[int]) -> Number:
+    return lovasz_extension([1 - u * (2 * v - 1) for u, v in zip(x, t, strict=True)], t)
+
+
+def lovasz_softmax_loss(p: Vector, t: Sequence[int]) -> Number:
+    return lovasz_extension([abs(v - u) for u, v in zip(p, t, strict=True)], t)
+
+
+def box_iou_loss(a: Vector, b: Vector, eps: float = 1e-7) -> Number:
+    shared, union = areas(a, b)
+    return 1 - shared / (union + mp.mpf(eps))
+
+
+def areas(a: Vector, b: Vector) -> tuple[Number, Number]:
+    """The areas of the intersection and of the union."""
+    width, height = (positive_part(minimum(a[i + 2], b[i + 2]) - maximum(a[i], b[i])) for i in (0, 1))
+    first, second = ((x[2] - x[0]) * (x[3] - x[1]) for x in (a, b))
+    return width * height, first + second - width * height
+
+
+def hull(a: Vector, b: Vector) -> tuple[Number, Number]:
+    """The sides of the smallest box around both."""
+    width, height = (maximum(a[i + 2], b[i + 2]) - minimum(a[i], b[i]) for i in (0, 1))
+    return width, height
+
+
+def generalized_box_iou_loss(a: Vector, b: Vector, eps: float = 1e-7) -> Number:
+    whole = hull(a, b)[0] * hull(a, b)[1]
+    return box_iou_loss(a, b, eps) + (whole - areas(a, b)[1]) / (whole + mp.mpf(eps))
+
+
+def distance_box_iou_loss(a: Vector, b: Vector, eps: float = 1e-7) -> Number:
+    between = [(a[i] + a[i + 2] - b[i] - b[i + 2]) / 2 for i in (0, 1)]
+    return box_iou_loss(a, b, eps) + mp.fsum(u**2 for u in between) / (mp.fsum(u**2 for u in hull(a, b)) + mp.mpf(eps))
+
+
+def complete_box_iou_loss(a: Vector, b: Vector, eps: float = 1e-7) -> Number:
+    first, second = (mp.atan2(x[2] - x[0], x[3] - x[1]) for x in (a, b))
+    v = 4 / mp.pi**2 * (second - first) ** 2
+    return distance_box_iou_loss(a, b, eps) + v * v / (box_iou_loss(a, b, eps) + v + mp.mpf(eps))

@@ -9,6 +9,10 @@ from jaxloss._data_checks import require as require
 from jaxloss._decorator.lift import loss as loss
 from jaxloss._large_output.adaptive import AdaptiveSoftmax as AdaptiveSoftmax
 from jaxloss._large_output.cutoffs import adaptive_softmax_cutoffs as adaptive_softmax_cutoffs
+from jaxloss.losses.boxes import box_iou_loss as box_iou_loss
+from jaxloss.losses.boxes import complete_box_iou_loss as complete_box_iou_loss
+from jaxloss.losses.boxes import distance_box_iou_loss as distance_box_iou_loss
+from jaxloss.losses.boxes import generalized_box_iou_loss as generalized_box_iou_loss
 from jaxloss.losses.classification import binary_cross_entropy as binary_cross_entropy
 from jaxloss.losses.classification import binary_cross_entropy_with_logits as binary_cross_entropy_with_logits
 from jaxloss.losses.classification import cross_entropy as cross_entropy
@@ -46,6 +50,11 @@ from jaxloss.losses.robust import log_cosh as log_cosh
 from jaxloss.losses.scores import energy_score as energy_score
 from jaxloss.losses.scores import ensemble_crps as ensemble_crps
 from jaxloss.losses.scores import gaussian_crps as gaussian_crps
+from jaxloss.losses.segmentation import dice_loss as dice_loss
+from jaxloss.losses.segmentation import jaccard_loss as jaccard_loss
+from jaxloss.losses.segmentation import lovasz_hinge_loss as lovasz_hinge_loss
+from jaxloss.losses.segmentation import lovasz_softmax_loss as lovasz_softmax_loss
+from jaxloss.losses.segmentation import tversky_loss as tversky_loss
 from jaxloss.options import AxisOptions as AxisOptions
 from jaxloss.options import ReductionOptions as ReductionOptions
 from jaxloss.options import SampleOptions as SampleOptions

@@ -1,7 +1,17 @@
 """One row per loss: the generic tests, `test_registry_*.py` and others, run over every row."""
 
 from tests.row import Row as Row
-from tests.rows import classification, embedding, large_output, likelihood, margin, regression, scores
+from tests.rows import (
+    boxes,
+    classification,
+    embedding,
+    large_output,
+    likelihood,
+    margin,
+    regression,
+    scores,
+    segmentation,
+)
 
 REGISTRY = (
     *regression.ROWS,
@@ -11,4 +21,6 @@ REGISTRY = (
     *large_output.ROWS,
     *margin.ROWS,
     *embedding.ROWS,
+    *segmentation.ROWS,
+    *boxes.ROWS,
 )

@@ -28,6 +28,7 @@ class Row:
       extremes: maps (first numbers, second numbers, options) to arrays in the domain that hold the numbers, one sample
         per pair; by default derived from the declaration.
       pack: makes the arguments of the loss from the drawn arrays; by default these are the arguments.
+      detached: maps (arrays, options) to what the loss cuts off from differentiation; the reference takes it as `held`.
       kinked: options with which the loss has kinks along its first array.
       convex: whether it is convex in that array.
       forward_mode: whether it can be differentiated in forward mode.
@@ -44,6 +45,7 @@ class Row:
     domains: Mapping[str, str] = dataclasses.field(default_factory=dict)
     extremes: Callable[[np.ndarray, np.ndarray, Mapping[str, Any]], Arrays] | None = None
     pack: Callable[..., tuple[Any, ...]] = lambda *arrays: arrays
+    detached: Callable[..., np.ndarray] | None = None
     kinked: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     convex: bool = True
     forward_mode: bool = True
@@ -163,6 +165,10 @@ class Row:
     def call(self, *arguments, **options):
         """The same for the arguments of the loss itself."""
         return self.function(*arguments, **{**self.options[0], **options})
+
+    def held(self, *arrays, **options) -> dict[str, Any]:
+        """What derivatives at these arrays hold constant, as an option of the reference."""
+        return {"held": self.detached(*arrays, **{**self.options[0], **options})} if self.detached else {}
 
     def expected(self, *arrays, **options):
         """The reference with the same options."""

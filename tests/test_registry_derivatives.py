@@ -44,16 +44,20 @@ def test_derivatives(row, variant):
         np.testing.assert_allclose(value, mean(row.expected(*arrays, **options)), rtol=1e-13)
         np.testing.assert_allclose(forward, dot(slope, direction), rtol=1e-12, atol=1e-13)
         np.testing.assert_allclose(dot(curvature, direction), twice, rtol=1e-10, atol=1e-12)
+        held = options | row.held(*arrays, **options)
         for where in (0, 1):
             for place in {(where, *[end] * row.cores[0]) for end in (0, -1)}:
                 step = np.zeros_like(arrays[0])
                 step[place] = 1e-5
-                up, down = (mean(row.expected(arrays[0] + s * step, *arrays[1:], **options)) for s in (1, -1))
+                up, down = (mean(row.expected(arrays[0] + s * step, *arrays[1:], **held)) for s in (1, -1))
                 np.testing.assert_allclose(slope[0][place], (up - down) / 2e-5, rtol=1e-6, atol=1e-9)
         step = 1e-5
-        up, down = (
-            derivatives(*(x + s * step * d for x, d in zip(floats.values, direction, strict=True))) for s in (1, -1)
-        )
+        moved = [[x + s * step * d for x, d in zip(floats.values, direction, strict=True)] for s in (1, -1)]
+        if row.detached:
+            up, down = (mean(row.expected(*floats.put(values), **held)) for values in moved)
+            np.testing.assert_allclose(forward, (up - down) / (2 * step), rtol=1e-6, atol=1e-8)
+            return
+        up, down = (derivatives(*values) for values in moved)
         np.testing.assert_allclose(forward, (up[0] - down[0]) / (2 * step), rtol=1e-6, atol=1e-8)
         for one, other, above, below in zip(curvature, again, up[2], down[2], strict=True):
             assert np.isfinite(one).all()
@@ -146,7 +150,8 @@ def test_derivatives_with_respect_to_weights_and_options(row):
         for name, slope in slopes.items():
             step = 1e-6 * (name != "kink_width")
             moved = [numbers | {name: numbers[name] + s * step} for s in (1, -1)]
-            up, down = ((row.expected(*arrays, **each)[0] * weights).sum() for each in moved)
+            held = row.held(*arrays, **numbers)
+            up, down = ((row.expected(*arrays, **each, **held)[0] * weights).sum() for each in moved)
             np.testing.assert_allclose(slope, (up - down) / 2e-6, rtol=1e-6)
 
 
@@ -161,7 +166,8 @@ def test_derivative_with_respect_to_one_option_at_a_time(row):
         for option in row.numbers:
             at = row.number(option, 0.38)
             slope = jax.grad(lambda number, o=option: row.loss(*arrays, **{o: number}, reduction="sum"))(at)
-            up, down = (row.expected(*arrays, **{option: at + s * 1e-6})[0].sum() for s in (1, -1))
+            held = row.held(*arrays, **{option: at})
+            up, down = (row.expected(*arrays, **{option: at + s * 1e-6}, **held)[0].sum() for s in (1, -1))
             np.testing.assert_allclose(slope, (up - down) / 2e-6, rtol=1e-6)
 
 

@@ -66,10 +66,15 @@ def of_pairs(a: np.ndarray, b: np.ndarray, kinds: list[tuple[int, str, bool]]) -
             case 0, False:
                 return limited(next(numbers), domain)
             case 1, False:
-                return zeros_and_ones(a) if domain == "[0, 1]" else limited(next(vectors), domain)
+                return zeros_and_ones(a) if domain in ("[0, 1]", "{0, 1}") else limited(next(vectors), domain)
         raise ValueError(f"there are no extreme arrays of {n_core} core axes; the row takes a function `extremes`")
 
     return tuple(array(*kind) for kind in kinds)
+
+
+def region(a: np.ndarray, b: np.ndarray, options) -> Arrays:
+    """Probabilities of pixels, and whether they are in a region."""
+    return limited(rows(a, b), "[0, 1]"), zeros_and_ones(b)
 
 
 KERNEL = np.array([[1, 0, 0, 0, 0], [0, 1, 0, -1, 0], [0.5, 0, 0, 0, -2]])
