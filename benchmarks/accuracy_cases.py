@@ -445,6 +445,16 @@ CASES = (
         peers={"torch": torch_adaptive} if HAS_TORCH else {},
         ours=adaptive_call,
     ),
+    *(
+        Case(loss, draw, SHARP, {}, peers=optax_loss(loss))
+        for loss, draw in (
+            ("perceptron_loss", with_sign),
+            ("multiclass_hinge_loss", indexed),
+            ("multiclass_perceptron_loss", indexed),
+        )
+    ),
+    Case("hinge_loss", with_sign, SHARP, {}, peers=optax_loss("hinge_loss") | keras_loss("hinge", True)),
+    Case("squared_hinge_loss", with_sign, peers=keras_loss("squared_hinge", True)),
     Case(
         "hinge_embedding_loss",
         with_sign,

@@ -56,6 +56,10 @@ def multi_margin(x: Any, t: Any) -> Any:
     return jnp.mean(jnp.where(jnp.arange(x.shape[-1])[None] == t[:, None], 0, margins), axis=-1)
 
 
+def highest_lead(x: Any, t: Any, margin: float) -> Any:
+    return jnp.max(jnp.where(jnp.arange(x.shape[-1]) == t[:, None], x, x + margin), axis=-1) - take(x, t)
+
+
 def multilabel_margin(x: Any, t: Any) -> Any:
     counted = jnp.cumprod(t >= 0, axis=-1) == 1
     listed = jnp.any((t[:, :, None] == jnp.arange(x.shape[-1])[None, None]) & counted[:, :, None], axis=1)
@@ -76,6 +80,8 @@ def logits(hidden: Any, kernel: Any) -> Any:
     return (hidden @ kernel).astype(jnp.float32)
 
 
+SIGNED = ("hinge_loss", "squared_hinge_loss", "perceptron_loss", "soft_margin_loss")
+INDEXED = ("cross_entropy", "multi_margin_loss", "multiclass_hinge_loss", "multiclass_perceptron_loss")
 def gaussian_crps(x: Any, y: Any, s: Any) -> Any:
     z = (y - x) / s
     density = jnp.exp(-z * z / 2) / jnp.sqrt(2 * jnp.pi)
@@ -143,6 +149,11 @@ LINES: dict[str, Line] = {
     "nll_loss": lambda x, t: -take(x, t),
     "cross_entropy": cross_entropy,
     "linear_cross_entropy": lambda h, kernel, t: cross_entropy(logits(h, kernel), t),
+    "hinge_loss": lambda x, y: jnp.maximum(1 - x * y, 0),
+    "squared_hinge_loss": lambda x, y: jnp.maximum(1 - x * y, 0) ** 2,
+    "perceptron_loss": lambda x, y: jnp.maximum(-x * y, 0),
+    "multiclass_hinge_loss": lambda x, t: highest_lead(x, t, 1),
+    "multiclass_perceptron_loss": lambda x, t: jnp.max(x, axis=-1) - take(x, t),
     "hinge_embedding_loss": lambda x, y: jnp.where(y == 1, x, jnp.maximum(1 - x, 0)),
     "margin_ranking_loss": lambda x, z, y: jnp.maximum(-y * (x - z), 0),
     "soft_margin_loss": lambda x, y: jax.nn.softplus(-y * x),
@@ -182,6 +193,8 @@ SELECTING: dict[str, Line] = {
     "linear_cross_entropy": lambda h, kernel, t: select_cross_entropy(logits(h, kernel), t),
     "adaptive_log_softmax_with_loss": lambda h, kernel, t: select_cross_entropy(logits(h, kernel), t),
     "multi_margin_loss": select_multi_margin,
+    "multiclass_hinge_loss": lambda x, t: jnp.maximum(1 + highest_wrong(x, t) - select(x, t), 0),
+    "multiclass_perceptron_loss": lambda x, t: jnp.maximum(highest_wrong(x, t) - select(x, t), 0),
     "target_score": select,
     "highest_wrong_score": highest_wrong,
 }
@@ -243,12 +256,11 @@ def arguments(name: str, n: int) -> tuple[Any, ...]:
         "binary_cross_entropy": lambda: (uniform(n), uniform(n)),
         "binary_cross_entropy_with_logits": lambda: (normal(n), uniform(n)),
         "nll_loss": lambda: (jax.nn.log_softmax(normal(n, C)), classes(n)),
-        "cross_entropy": lambda: (normal(n, C), classes(n)),
         "linear_cross_entropy": lambda: (normal(n, 8), normal(8, C), classes(n)),
         "hinge_embedding_loss": lambda: (normal(n), signs()),
         "margin_ranking_loss": lambda: (normal(n), normal(n), signs()),
-        "soft_margin_loss": lambda: (normal(n), signs()),
-        "multi_margin_loss": lambda: (normal(n, C), classes(n)),
+        **dict.fromkeys(SIGNED, lambda: (normal(n), signs())),
+        **dict.fromkeys(INDEXED, lambda: (normal(n, C), classes(n))),
         "multilabel_margin_loss": lambda: (normal(n, C), classes(n, C).at[:, 3:].set(-1)),
         "multilabel_soft_margin_loss": lambda: (normal(n, C), uniform(n, C)),
         "triplet_margin_loss": lambda: (normal(n, C), normal(n, C), normal(n, C)),

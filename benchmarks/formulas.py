@@ -197,6 +197,29 @@ def adaptive_log_softmax_with_loss(h: Vector, head: Matrix, down: Matrix, up: Ma
     return cross_entropy(scores, frequent) + cross_entropy(product(product(h, down), up), t - frequent)
 
 
+def hinge_loss(x: Number, y: Number) -> Number:
+    return positive_part(1 - x * y)
+
+
+def squared_hinge_loss(x: Number, y: Number) -> Number:
+    return max(1 - x * y, mp.zero) ** 2
+
+
+def perceptron_loss(x: Number, y: Number) -> Number:
+    return positive_part(-x * y)
+
+
+def multiclass_hinge_loss(x: Vector, t: int, margin: int = 1) -> Number:
+    highest, *others = [each for j, each in enumerate(x) if j != t]
+    for each in others:
+        highest = maximum(highest, each)
+    return positive_part(margin + highest - x[t])
+
+
+def multiclass_perceptron_loss(x: Vector, t: int) -> Number:
+    return multiclass_hinge_loss(x, t, 0)
+
+
 def hinge_embedding_loss(x: Number, y: Number, margin: float = 1) -> Number:
     return x if y == 1 else positive_part(margin - x)
 

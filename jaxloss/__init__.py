@@ -22,6 +22,11 @@ from jaxloss.losses.divergences import generalized_kl_div as generalized_kl_div
 from jaxloss.losses.embedding import cosine_embedding_loss as cosine_embedding_loss
 from jaxloss.losses.embedding import triplet_margin_loss as triplet_margin_loss
 from jaxloss.losses.embedding import triplet_margin_with_distance_loss as triplet_margin_with_distance_loss
+from jaxloss.losses.hinge import hinge_loss as hinge_loss
+from jaxloss.losses.hinge import multiclass_hinge_loss as multiclass_hinge_loss
+from jaxloss.losses.hinge import multiclass_perceptron_loss as multiclass_perceptron_loss
+from jaxloss.losses.hinge import perceptron_loss as perceptron_loss
+from jaxloss.losses.hinge import squared_hinge_loss as squared_hinge_loss
 from jaxloss.losses.large_output import adaptive_log_softmax_with_loss as adaptive_log_softmax_with_loss
 from jaxloss.losses.large_output import linear_cross_entropy as linear_cross_entropy
 from jaxloss.losses.likelihood import gaussian_nll_loss as gaussian_nll_loss

@@ -76,6 +76,7 @@ CHOSEN = {
     "losses.likelihood": ("test_likelihood", "poisson or gaussian or kl_div"),
     "losses.likelihood:gaussian": ("test_likelihood", "gaussian"),
     "losses.margin": ("test_margin", "margin or hinge"),
+    "losses.hinge": ("test_hinge", "hinge_loss or perceptron"),
     "losses.multilabel": ("test_margin", "multilabel"),
     "losses.embedding": ("test_vectors and triplet", OF_VECTORS),
     "_boxes": ("test_boxes", "box_iou"),

@@ -111,7 +111,7 @@ class Row:
         """The domain of an array or option in mathematical notation; "" if any number is allowed."""
         if name in self.names and self.indexed[self.names.index(name)]:
             index = self.declaration.indices[name]
-            return getattr(index, "notation", index).replace("c", str(N_CLASSES))
+            return index.at(dict.fromkeys(index.axes, N_CLASSES)).notation
         declared = self.declaration.domains.get(name)
         return self.domains.get(name, "" if declared is None else declared.notation)
 
