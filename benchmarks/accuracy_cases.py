@@ -157,6 +157,19 @@ def indexed(numbers: Numbers, n: int) -> Arrays:
     return numbers.real(n, C), numbers.generator.integers(0, C, size=n)
 
 
+def labelled(numbers: Numbers, n: int) -> Arrays:
+    return numbers.real(n), numbers.generator.integers(0, 2, size=n).astype(float)
+
+
+def ordinal(numbers: Numbers, n: int) -> Arrays:
+    return numbers.real(n, C), numbers.generator.integers(0, C + 1, size=n)
+
+
+def close(numbers: Numbers, n: int) -> Arrays:
+    """Scores between 0 and 1, several of which have a share of the simplex."""
+    return numbers.probability(n, C), numbers.generator.integers(0, C, size=n)
+
+
 def confident(numbers: Numbers, n: int) -> Arrays:
     """The target leads by 5 to 80, so losses are as small as 1e-34."""
     logits, target = numbers.generator.uniform(-1, 1, size=(n, C)), numbers.generator.integers(0, C, size=n)
@@ -279,11 +292,21 @@ def optax_smoothed() -> Mapping[str, Callable[..., Any]]:
     return {"optax": call} if HAS_OPTAX else {}
 
 
+def optax_fenchel_young() -> Mapping[str, Callable[..., Any]]:
+    def call(scores: Any, target: Any) -> Any:
+        from optax import losses
+
+        return losses.make_fenchel_young_loss(jax.scipy.special.logsumexp)(scores, target)
+
+    return {"optax": call} if HAS_OPTAX else {}
+
+
 def from_class_indices(peers: Mapping[str, Callable[..., Any]]) -> Mapping[str, Callable[..., Any]]:
     """Adapts losses of class probabilities to class indices."""
     return {k: lambda x, t, f=f: f(x, jax.nn.one_hot(t, C, dtype=x.dtype)) for k, f in peers.items()}
 
 
+FOCAL = {"alpha": 0.25, "gamma": 1.5}
 SMOOTHED, MARGIN, QUANTILE = {"label_smoothing": 0.125}, {"margin": 0.25}, {"quantile": 0.875}
 # The classical sub-gradient, because peers have no kink width.
 SHARP = {"kink_width": 0.0}
@@ -445,6 +468,41 @@ CASES = (
         peers={"torch": torch_adaptive} if HAS_TORCH else {},
         ours=adaptive_call,
     ),
+    Case("sigmoid_focal_loss", binary, peers=optax_loss("sigmoid_focal_loss")),
+    Case(
+        "sigmoid_focal_loss",
+        labelled,
+        FOCAL,
+        peers=optax_loss("sigmoid_focal_loss", **FOCAL)
+        | keras_loss("binary_focal_crossentropy", True, from_logits=True, apply_class_balancing=True, **FOCAL),
+        variant="alpha=0.25, gamma=1.5",
+    ),
+    Case(
+        "softmax_focal_loss",
+        indexed,
+        peers=from_class_indices(keras_loss("categorical_focal_crossentropy", from_logits=True, alpha=1.0)),
+    ),
+    Case("softmax_focal_loss", indexed, {"gamma": 0.5}, variant="gamma=0.5"),
+    Case(
+        "poly_loss_cross_entropy",
+        indexed,
+        peers=from_class_indices(optax_loss("poly_loss_cross_entropy")),
+    ),
+    Case(
+        "poly_loss_cross_entropy",
+        class_probabilities,
+        peers=optax_loss("poly_loss_cross_entropy"),
+        variant="probabilities",
+    ),
+    Case("generalized_cross_entropy", indexed),
+    Case("generalized_cross_entropy", indexed, {"q": 0.001}, variant="q=0.001"),
+    Case("asymmetric_loss", labelled),
+    Case("asymmetric_loss", labelled, {"clip": 0.0}, variant="clip=0"),
+    Case("sparsemax_loss", labelled, peers=optax_loss("sparsemax_loss")),
+    Case("multiclass_sparsemax_loss", indexed, peers=optax_loss("multiclass_sparsemax_loss")),
+    Case("multiclass_sparsemax_loss", close, peers=optax_loss("multiclass_sparsemax_loss"), variant="close"),
+    Case("fenchel_young_loss", class_probabilities, peers=optax_fenchel_young()),
+    Case("coral_loss", ordinal),
     *(
         Case(loss, draw, SHARP, {}, peers=optax_loss(loss))
         for loss, draw in (

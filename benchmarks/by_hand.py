@@ -76,12 +76,29 @@ def cross_entropy(x: Any, t: Any) -> Any:
     return jax.nn.logsumexp(x, axis=-1) - take(x, t)
 
 
+def sigmoid_focal(x: Any, y: Any) -> Any:
+    p = jax.nn.sigmoid(x)
+    return (1 - (y * p + (1 - y) * (1 - p))) ** 2 * sigmoid_cross_entropy(x, y)
+
+
+def softmax_focal(log_p: Any) -> Any:
+    return -((1 - jnp.exp(log_p)) ** 2) * log_p
+
+
+def poly(log_p: Any) -> Any:
+    return 2 * (1 - jnp.exp(log_p)) - log_p
+
+
+def asymmetric(x: Any, y: Any) -> Any:
+    p = jax.nn.sigmoid(x)
+    shifted = jnp.maximum(p - 0.05, 0)
+    return -y * (1 - p) * jnp.log(p + 1e-8) - (1 - y) * shifted**4 * jnp.log(1 - shifted)
+
+
 def logits(hidden: Any, kernel: Any) -> Any:
     return (hidden @ kernel).astype(jnp.float32)
 
 
-SIGNED = ("hinge_loss", "squared_hinge_loss", "perceptron_loss", "soft_margin_loss")
-INDEXED = ("cross_entropy", "multi_margin_loss", "multiclass_hinge_loss", "multiclass_perceptron_loss")
 def gaussian_crps(x: Any, y: Any, s: Any) -> Any:
     z = (y - x) / s
     density = jnp.exp(-z * z / 2) / jnp.sqrt(2 * jnp.pi)
@@ -107,6 +124,13 @@ def negative_binomial(x: Any, y: Any, r: Any) -> Any:
     return (r + y) * jnp.log(r + jnp.exp(x)) - r * jnp.log(r) - y * x + gammas
 
 
+SIGNED = ("hinge_loss", "squared_hinge_loss", "perceptron_loss", "soft_margin_loss")
+INDEXED = (
+    *("cross_entropy", "softmax_focal_loss", "poly_loss_cross_entropy", "generalized_cross_entropy", "coral_loss"),
+    "multi_margin_loss",
+    "multiclass_hinge_loss",
+    "multiclass_perceptron_loss",
+)
 BOXES = ("box_iou_loss", "generalized_box_iou_loss", "distance_box_iou_loss", "complete_box_iou_loss")
 
 
@@ -149,6 +173,14 @@ LINES: dict[str, Line] = {
     "nll_loss": lambda x, t: -take(x, t),
     "cross_entropy": cross_entropy,
     "linear_cross_entropy": lambda h, kernel, t: cross_entropy(logits(h, kernel), t),
+    "sigmoid_focal_loss": sigmoid_focal,
+    "softmax_focal_loss": lambda x, t: softmax_focal(-cross_entropy(x, t)),
+    "poly_loss_cross_entropy": lambda x, t: poly(-cross_entropy(x, t)),
+    "generalized_cross_entropy": lambda x, t: (1 - jnp.exp(-0.7 * cross_entropy(x, t))) / 0.7,
+    "asymmetric_loss": asymmetric,
+    "sparsemax_loss": lambda x, y: jax.nn.sparse_plus(x * (1 - 2 * y)),
+    "fenchel_young_loss": lambda x, y: jax.nn.logsumexp(x, axis=-1) - jnp.sum(x * y, axis=-1),
+    "coral_loss": lambda x, t: jnp.sum(sigmoid_cross_entropy(x, t[:, None] > jnp.arange(x.shape[-1])), axis=-1),
     "hinge_loss": lambda x, y: jnp.maximum(1 - x * y, 0),
     "squared_hinge_loss": lambda x, y: jnp.maximum(1 - x * y, 0) ** 2,
     "perceptron_loss": lambda x, y: jnp.maximum(-x * y, 0),
@@ -193,6 +225,9 @@ SELECTING: dict[str, Line] = {
     "linear_cross_entropy": lambda h, kernel, t: select_cross_entropy(logits(h, kernel), t),
     "adaptive_log_softmax_with_loss": lambda h, kernel, t: select_cross_entropy(logits(h, kernel), t),
     "multi_margin_loss": select_multi_margin,
+    "softmax_focal_loss": lambda x, t: softmax_focal(-select_cross_entropy(x, t)),
+    "poly_loss_cross_entropy": lambda x, t: poly(-select_cross_entropy(x, t)),
+    "generalized_cross_entropy": lambda x, t: (1 - jnp.exp(-0.7 * select_cross_entropy(x, t))) / 0.7,
     "multiclass_hinge_loss": lambda x, t: jnp.maximum(1 + highest_wrong(x, t) - select(x, t), 0),
     "multiclass_perceptron_loss": lambda x, t: jnp.maximum(highest_wrong(x, t) - select(x, t), 0),
     "target_score": select,
@@ -207,6 +242,8 @@ def soft_cross_entropy(x: Any, y: Any) -> Any:
 
 
 SOFT: dict[str, Line] = {
+    "softmax_focal_loss": lambda x, y: jnp.sum(y.astype(x.dtype) * softmax_focal(jax.nn.log_softmax(x)), axis=-1),
+    "poly_loss_cross_entropy": lambda x, y: jnp.sum(y.astype(x.dtype) * poly(jax.nn.log_softmax(x)), axis=-1),
     "cross_entropy": soft_cross_entropy,
     "linear_cross_entropy": lambda h, kernel, y: soft_cross_entropy(logits(h, kernel), y),
 }
@@ -255,6 +292,9 @@ def arguments(name: str, n: int) -> tuple[Any, ...]:
         "kl_div": lambda: (jnp.log(uniform(n)), uniform(n)),
         "binary_cross_entropy": lambda: (uniform(n), uniform(n)),
         "binary_cross_entropy_with_logits": lambda: (normal(n), uniform(n)),
+        "sigmoid_focal_loss": lambda: (normal(n), uniform(n)),
+        **dict.fromkeys(("asymmetric_loss", "sparsemax_loss"), lambda: (normal(n), jnp.round(uniform(n)))),
+        "fenchel_young_loss": lambda: (normal(n, C), jax.nn.softmax(normal(n, C))),
         "nll_loss": lambda: (jax.nn.log_softmax(normal(n, C)), classes(n)),
         "linear_cross_entropy": lambda: (normal(n, 8), normal(8, C), classes(n)),
         "hinge_embedding_loss": lambda: (normal(n), signs()),

@@ -197,6 +197,65 @@ def adaptive_log_softmax_with_loss(h: Vector, head: Matrix, down: Matrix, up: Ma
     return cross_entropy(scores, frequent) + cross_entropy(product(product(h, down), up), t - frequent)
 
 
+def logistic(x: Number) -> Number:
+    return 1 / (1 + mp.exp(-x))
+
+
+def sigmoid_focal_loss(x: Number, y: Number, alpha: float | None = None, gamma: float = 2) -> Number:
+    share = 1 if alpha is None else alpha * y + (1 - mp.mpf(alpha)) * (1 - y)
+    right = y * logistic(x) + (1 - y) * logistic(-x)
+    return share * (1 - right) ** gamma * binary_cross_entropy_with_logits(x, y)
+
+
+def log_softmax(x: Vector) -> Vector:
+    normaliser = log_sum_exp(x)
+    return [each - normaliser for each in x]
+
+
+def softmax_focal_loss(x: Vector, t: int, gamma: float = 2) -> Number:
+    log_p = log_softmax(x)[t]
+    return -((1 - mp.exp(log_p)) ** gamma) * log_p
+
+
+def poly_loss_cross_entropy(x: Vector, t: Any, epsilon: float = 2) -> Number:
+    probabilities = t if isinstance(t, list) else [mp.mpf(j == t) for j in range(len(x))]
+    terms = (
+        (epsilon * (1 - mp.exp(log_p)) - log_p) * p for p, log_p in zip(probabilities, log_softmax(x), strict=True)
+    )
+    return mp.fsum(terms)
+
+
+def generalized_cross_entropy(x: Vector, t: int, q: float = 0.7) -> Number:
+    log_p, q = log_softmax(x)[t], mp.mpf(q)
+    return (1 - mp.exp(q * log_p)) / q if q else -log_p
+
+
+def asymmetric_loss(x: Number, y: Number, clip: float = 0.05) -> Number:
+    shifted = positive_part(logistic(x) - mp.mpf(clip))
+    return -y * (1 - logistic(x)) * mp.log(logistic(x)) - (1 - y) * shifted**4 * mp.log(1 - shifted)
+
+
+def sparsemax_loss(x: Number, y: int) -> Number:
+    s = x * (1 - 2 * y)
+    return mp.zero if s <= -1 else s if s >= 1 else (s + 1) ** 2 / 4
+
+
+def multiclass_sparsemax_loss(x: Vector, t: int) -> Number:
+    falling = sorted(x, reverse=True)
+    thresholds = [(mp.fsum(falling[: k + 1]) - 1) / (k + 1) for k in range(len(x))]
+    threshold = next(u for k, u in reversed(list(enumerate(thresholds))) if falling[k] > u)
+    p = [max(each - threshold, mp.zero) for each in x]
+    return (1 - mp.fsum(u**2 for u in p)) / 2 + mp.fsum(u * v for u, v in zip(p, x, strict=True)) - x[t]
+
+
+def fenchel_young_loss(x: Vector, y: Vector) -> Number:
+    return log_sum_exp(x) - mp.fsum(u * v for u, v in zip(x, y, strict=True))
+
+
+def coral_loss(x: Vector, t: int) -> Number:
+    return mp.fsum(softplus(-each) if t > k else softplus(each) for k, each in enumerate(x))
+
+
 def hinge_loss(x: Number, y: Number) -> Number:
     return positive_part(1 - x * y)
 

@@ -22,6 +22,11 @@ from jaxloss.losses.divergences import generalized_kl_div as generalized_kl_div
 from jaxloss.losses.embedding import cosine_embedding_loss as cosine_embedding_loss
 from jaxloss.losses.embedding import triplet_margin_loss as triplet_margin_loss
 from jaxloss.losses.embedding import triplet_margin_with_distance_loss as triplet_margin_with_distance_loss
+from jaxloss.losses.focal import asymmetric_loss as asymmetric_loss
+from jaxloss.losses.focal import generalized_cross_entropy as generalized_cross_entropy
+from jaxloss.losses.focal import poly_loss_cross_entropy as poly_loss_cross_entropy
+from jaxloss.losses.focal import sigmoid_focal_loss as sigmoid_focal_loss
+from jaxloss.losses.focal import softmax_focal_loss as softmax_focal_loss
 from jaxloss.losses.hinge import hinge_loss as hinge_loss
 from jaxloss.losses.hinge import multiclass_hinge_loss as multiclass_hinge_loss
 from jaxloss.losses.hinge import multiclass_perceptron_loss as multiclass_perceptron_loss
@@ -40,6 +45,7 @@ from jaxloss.losses.margin import soft_margin_loss as soft_margin_loss
 from jaxloss.losses.margin import target_score as target_score
 from jaxloss.losses.multilabel import multilabel_margin_loss as multilabel_margin_loss
 from jaxloss.losses.multilabel import multilabel_soft_margin_loss as multilabel_soft_margin_loss
+from jaxloss.losses.ordinal import coral_loss as coral_loss
 from jaxloss.losses.quantiles import expectile_loss as expectile_loss
 from jaxloss.losses.quantiles import quantile_loss as quantile_loss
 from jaxloss.losses.rates import gamma_nll_loss as gamma_nll_loss
@@ -60,6 +66,9 @@ from jaxloss.losses.segmentation import jaccard_loss as jaccard_loss
 from jaxloss.losses.segmentation import lovasz_hinge_loss as lovasz_hinge_loss
 from jaxloss.losses.segmentation import lovasz_softmax_loss as lovasz_softmax_loss
 from jaxloss.losses.segmentation import tversky_loss as tversky_loss
+from jaxloss.losses.simplex import fenchel_young_loss as fenchel_young_loss
+from jaxloss.losses.simplex import multiclass_sparsemax_loss as multiclass_sparsemax_loss
+from jaxloss.losses.simplex import sparsemax_loss as sparsemax_loss
 from jaxloss.options import AxisOptions as AxisOptions
 from jaxloss.options import ReductionOptions as ReductionOptions
 from jaxloss.options import SampleOptions as SampleOptions

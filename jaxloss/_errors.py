@@ -172,14 +172,36 @@ def require_key(function: str, key: Any) -> None:
 
 def require_pairwise(function: str, name: str, value: Callable[..., Any], takes: str) -> None:
     """Raises a TypeError unless the callable requires two arguments. `jnp.mean` fails: its second one is optional."""
+    _require_arguments(function, name, value, 2, f"the two arguments ({takes})")
+
+
+def require_unary(function: str, name: str, value: Callable[..., Any], takes: str) -> None:
+    """Raises a TypeError unless the callable takes one argument and requires it."""
+    _require_arguments(function, name, value, 1, f"one argument ({takes})")
+
+
+def as_returned_number(function: str, name: str, returned: Any) -> Array:
+    """What a callable option returned for one sample. Raises a TypeError unless it is a real number."""
+    takes = f"{function}: {name} returned {{}} but takes a callable that returns a real number"
+    if not isinstance(returned, Array | np.ndarray | float | int):
+        raise TypeError(takes.format(f"an object of type {type(returned).__name__}"))
+    if jnp.shape(returned):
+        raise TypeError(takes.format(f"shape {jnp.shape(returned)}"))
+    array = jnp.asarray(returned)
+    if not jnp.issubdtype(array.dtype, jnp.floating) and not jnp.issubdtype(array.dtype, jnp.integer):
+        raise TypeError(takes.format(f"dtype {array.dtype}"))
+    return array
+
+
+def _require_arguments(function: str, name: str, value: Callable[..., Any], count: int, takes: str) -> None:
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     try:
         signature = inspect.signature(value)
-        signature.bind(None, None)
+        signature.bind(*[None] * count)
         parameters = list(signature.parameters.values())
-        fits = all(p.default is p.empty for p in [p for p in parameters if p.kind in kinds][:2])
+        fits = all(p.default is p.empty for p in [p for p in parameters if p.kind in kinds][:count])
     except (TypeError, ValueError):  # a callable written in C may show no signature
         fits = False
     if not fits:
         called = getattr(value, "__name__", type(value).__name__)
-        raise TypeError(f"{function}: {name} is {called} but takes a callable of the two arguments ({takes})")
+        raise TypeError(f"{function}: {name} is {called} but takes a callable of {takes}")

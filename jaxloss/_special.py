@@ -4,12 +4,14 @@ Each has its derivative as a rule, for the same reason. The functions that JAX h
 """
 
 import math
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 
 from jaxloss import _numerics as numerics
+from jaxloss._arrays import Real
 
 
 @jax.custom_jvp
@@ -182,3 +184,126 @@ def excess_of_log1p(x: Array) -> Array:
     for n in range(31, 1, -2):
         series = series * v * v + 2 / n
     return jnp.where(is_near, v * x - series * v * v * v, x - jnp.log1p(jnp.where(is_near, 0, x)))
+
+
+def power(base: Array, exponent: Real) -> Array:
+    """base^exponent for a base in [0, 1] and an exponent of at least 0, where 0^0 = 1. All derivatives are finite."""
+    if isinstance(exponent, float | int) and exponent == int(exponent):
+        return base ** int(exponent)
+    return _power(base, jnp.asarray(exponent, base.dtype))
+
+
+@jax.custom_jvp
+def _power(base: Array, exponent: Array) -> Array:
+    # A negative exponent comes from a derivative. That of a base of 0 is 0, because what reached 0 no longer moves.
+    is_pole = (base == 0) & (exponent < 0)
+    return jnp.where(is_pole, 0, jnp.where(is_pole, 1, base) ** exponent)
+
+
+@_power.defjvp
+def _power_jvp(primals, tangents):
+    base, exponent = primals
+    value = _power(base, exponent)
+    # With a negative exponent, which comes from a derivative, both slopes of a small base may overflow.
+    by_base = exponent * numerics.finite(_power(base, exponent - 1))
+    by_exponent = numerics.finite(value * jnp.log(jnp.maximum(base, float(jnp.finfo(base.dtype).tiny))))
+    return value, by_base * tangents[0] + by_exponent * tangents[1]
+
+
+@jax.custom_jvp
+def probability_of_other(logits: Array, target: Array) -> Array:
+    """y sigmoid(-x) + (1 - y) sigmoid(x): a sum of what is not negative, which keeps the digits of a small result."""
+    smaller = jnp.exp(-jnp.abs(logits))
+    is_positive = logits > 0
+    up, down = jnp.where(is_positive, 1, smaller), jnp.where(is_positive, smaller, 1)
+    return (target * down + (1 - target) * up) / (1 + smaller)
+
+
+@probability_of_other.defjvp
+def _probability_of_other_jvp(primals, tangents):
+    logits, target = primals
+    by_logits = (1 - 2 * target) * jax.nn.sigmoid(logits) * jax.nn.sigmoid(-logits)
+    change = _unless_0(by_logits, tangents[0]) - _tanh(logits / 2) * tangents[1]
+    return probability_of_other(logits, target), change
+
+
+@jax.custom_jvp
+def complement(log_p: Array) -> Array:
+    """1 - p for the logarithm of p."""
+    return -jnp.expm1(log_p)
+
+
+@complement.defjvp
+def _complement_jvp(primals, tangents):
+    (log_p,) = primals
+    return complement(log_p), _unless_0(-jnp.exp(log_p), tangents[0])
+
+
+def _unless_0(slope: Array, tangent: Array) -> Array:
+    """The product, and 0 for a slope of 0 even if a cotangent has overflowed, which the loss is where p underflows."""
+    return jnp.where(slope == 0, 0, slope * tangent)
+
+
+@jax.custom_jvp
+def log_sum(log_x: Array, y: Array) -> Array:
+    """log(x + y) for the logarithm of x and a y of at least 0."""
+    is_zero = y == 0
+    return jnp.where(is_zero, log_x, jnp.logaddexp(log_x, jnp.log(jnp.where(is_zero, 1, y))))
+
+
+@log_sum.defjvp
+def _log_sum_jvp(primals, tangents):
+    log_x, y = primals
+    value = log_sum(log_x, y)
+    # Bounded, so that its square, in the second derivative, does not overflow.
+    inverse = jnp.exp(jnp.minimum(-value, math.log(float(jnp.finfo(value.dtype).max)) / 2))
+    return value, jnp.exp(log_x - value) * tangents[0] + inverse * tangents[1]
+
+
+@jax.custom_jvp
+def missing_power(log_p: Array, q: Array) -> Array:
+    """(1 - p^q) / q for the logarithm of p, which is -log p at q = 0."""
+    exponent = numerics.weighted(q, log_p)
+    is_near, near, log_p = _near_zero(exponent, log_p)
+    near = -log_p * _taylor(near, [1 / math.factorial(n + 1) for n in range(18)])
+    return jnp.where(is_near, near, (1 - jnp.exp(exponent)) / jnp.where(is_near, 1, q))
+
+
+@missing_power.defjvp
+def _missing_power_jvp(primals, tangents):
+    log_p, q = primals
+    # Bounded, because e^x x is not a number at minus infinity.
+    exponent = jnp.maximum(numerics.weighted(q, log_p), -1e4)
+    is_near, near, near_log = _near_zero(exponent, log_p)
+    near = near_log * near_log * _taylor(near, [-(n + 1) / math.factorial(n + 2) for n in range(18)])
+    far = (jnp.exp(exponent) * (1 - exponent) - 1) / jnp.square(jnp.where(is_near, 1, q))
+    by_q = numerics.finite(jnp.where(is_near, near, far))
+    return missing_power(log_p, q), by_q * tangents[1] - jnp.exp(exponent) * tangents[0]
+
+
+def _near_zero(x: Array, y: Array) -> tuple[Array, Array, Array]:
+    """Whether each number of at most 0 is near 0; it, and the other one with it, which are 0 where it is not."""
+    is_near = x > -1
+    return is_near, jnp.where(is_near, x, 0), jnp.where(is_near, y, 0)
+
+
+def _taylor(x: Array, coefficients: Sequence[float]) -> Array:
+    """The polynomial with these coefficients, that of x^0 first."""
+    total = jnp.zeros_like(x)
+    for coefficient in reversed(coefficients):
+        total = coefficient + total * x
+    return total
+
+
+def nearest_in_simplex(x: Array) -> tuple[Array, Array]:
+    """The point of the simplex that is nearest to a vector, max(0, s - t) for s = x - max x, and the threshold t."""
+    # No entry below -1 is in the support. Bounded, they cannot overflow, nor spoil the sums.
+    scores = jnp.maximum(x - lax.stop_gradient(jnp.max(x)), -1)
+    falling = -jnp.sort(-lax.stop_gradient(scores))
+    place = jnp.arange(1, scores.size + 1, dtype=scores.dtype)
+    lowest = jnp.min(jnp.where(1 + place * falling > jnp.cumsum(falling), falling, 0))
+    in_support = scores >= lowest
+    # Summed again, because a long cumulative sum has rounded, and for its derivative.
+    size = jnp.sum(in_support, dtype=scores.dtype)
+    threshold = (jnp.sum(jnp.where(in_support, scores, 0)) - 1) / size
+    return jnp.where(scores > threshold, scores - threshold, 0), threshold

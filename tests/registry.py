@@ -5,13 +5,16 @@ from tests.rows import (
     boxes,
     classification,
     embedding,
+    focal,
     hinge,
     large_output,
     likelihood,
     margin,
+    ordinal,
     regression,
     scores,
     segmentation,
+    simplex,
 )
 
 REGISTRY = (
@@ -20,8 +23,11 @@ REGISTRY = (
     *scores.ROWS,
     *classification.ROWS,
     *large_output.ROWS,
+    *focal.ROWS,
     *hinge.ROWS,
     *margin.ROWS,
+    *simplex.ROWS,
+    *ordinal.ROWS,
     *embedding.ROWS,
     *segmentation.ROWS,
     *boxes.ROWS,

@@ -92,9 +92,13 @@ def test_the_documented_equivalent_of_an_optax_loss_matches_it(name, arguments, 
         y = soft
     elif "kl" in name:
         x, y = np.asarray(jax.nn.log_softmax(logits)), np.log(soft) if "log" in name else soft
+    elif name == "sparsemax_loss":
+        y = (signs > 0).astype(np.int32)
+    elif name in ("sigmoid_focal_loss", "make_fenchel_young_loss"):
+        y = soft
     elif name in ("hinge_loss", "perceptron_loss"):
         y = signs.astype(np.float32)
-    values = {"x": x, "y": y, "a": x, "p": y, "n": np.roll(x, 1, axis=0)}
+    values = {"logsumexp": jax.scipy.special.logsumexp, "x": x, "y": y, "a": x, "p": y, "n": np.roll(x, 1, axis=0)}
     losses = {
         key: functools.partial(function, reduction="none")
         if "reduction" in inspect.signature(function).parameters

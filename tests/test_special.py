@@ -95,3 +95,128 @@ def test_a_ratio_of_logarithms_neither_overflows_nor_loses_digits():
     x, y = jnp.float32([1e30, 1e-30, 3e30, 2.0]), jnp.float32([1e-30, 1e30, 1e30, 2.0000002])
     expected = np.log(np.float64(x)) - np.log(np.float64(y))
     np.testing.assert_allclose(special.log_ratio(x, y, (x - y) / y), expected, rtol=1e-6)
+
+
+def all_derivatives(function, *arguments):
+    """The value, the gradient and the Hessian, in float32."""
+    numbers = tuple(map(jnp.float32, arguments))
+    places = tuple(range(len(numbers)))
+    gradient = jax.grad(function, places)
+    return [np.asarray(each(*numbers)) for each in (function, gradient, jax.jacfwd(gradient, places))]
+
+
+@pytest.mark.parametrize("exponent", [0.0, 0.5, 1.0, 1.5, 2.0, 5.0])
+@pytest.mark.parametrize("base", [1e-10, 0.25, 1.0])
+def test_powers_and_their_derivatives(base, exponent):
+    wide = np.float64(np.float32(base))
+    of = lambda n: wide ** (exponent - n)  # noqa: E731
+    log = np.log(wide)
+    value, gradient, hessian = all_derivatives(special.power, base, exponent)
+    np.testing.assert_allclose(value, of(0), rtol=2e-5, atol=1e-38)
+    np.testing.assert_allclose(gradient, (exponent * of(1), of(0) * log), rtol=2e-5, atol=1e-38)
+    mixed = of(1) * (1 + exponent * log)
+    expected = [[exponent * (exponent - 1) * of(2), mixed], [mixed, of(0) * log**2]]
+    np.testing.assert_allclose(hessian, expected, rtol=3e-5, atol=1e-37)
+
+
+@pytest.mark.parametrize(("exponent", "value", "slope"), [(0.0, 1, 0), (0.5, 0, 0), (1.0, 0, 1), (2.5, 0, 0)])
+def test_powers_of_0(exponent, value, slope):
+    got, gradient, hessian = all_derivatives(special.power, 0.0, exponent)
+    assert (got, gradient[0]) == (value, slope)
+    assert np.isfinite([*gradient, *hessian.ravel()]).all()
+    for tiny in (1e-30, 1e-40):
+        assert np.isfinite(all_derivatives(special.power, tiny, exponent)[2]).all()
+
+
+def test_a_power_with_a_whole_python_number_is_a_product():
+    assert "pow" not in str(jax.make_jaxpr(lambda x: special.power(x, 2.0))(0.5)).replace("integer_pow", "")
+    for exponent in (0, 1, 2.0, 3.0, 2.5):
+        np.testing.assert_allclose(special.power(jnp.float32(0.5), exponent), 0.5**exponent, rtol=1e-6)
+
+
+@pytest.mark.parametrize("x", [-3e38, -100.0, -20.0, -1.5, 0.0, 1.5, 20.0, 100.0, 3e38])
+@pytest.mark.parametrize("y", [0.0, 0.25, 1.0])
+def test_the_probability_of_the_other_class(x, y):
+    with np.errstate(over="ignore"):
+        up, down = 1 / (1 + np.exp(-np.float64(x))), 1 / (1 + np.exp(np.float64(x)))
+    value, gradient, hessian = all_derivatives(special.probability_of_other, x, y)
+    np.testing.assert_allclose(value, y * down + (1 - y) * up, rtol=1e-6, atol=1e-38)
+    np.testing.assert_allclose(gradient, ((1 - 2 * y) * up * down, down - up), rtol=1e-6, atol=1e-38)
+    slope = up * down
+    expected = [[(1 - 2 * y) * slope * (down - up), -2 * slope], [-2 * slope, 0]]
+    np.testing.assert_allclose(hessian, expected, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("log_p", [-1e-6, -0.5, -3.0, -90.0, -3e38, -np.inf])
+def test_a_complement_and_an_overflowed_cotangent_of_it(log_p):
+    wide = np.float64(np.float32(log_p))
+    value, pull = jax.vjp(special.complement, jnp.float32(log_p))
+    np.testing.assert_allclose(value, -np.expm1(wide), rtol=1e-6)
+    np.testing.assert_allclose(pull(jnp.float32(1))[0], -np.exp(wide), rtol=1e-6, atol=1e-38)
+    if log_p < -200:
+        assert pull(jnp.float32(np.inf))[0] == 0
+
+
+@pytest.mark.parametrize("log_x", [-3e38, -80.0, -1.0, 0.0])
+@pytest.mark.parametrize("y", [0.0, 1e-20, 0.05, 1.0])
+def test_the_logarithm_of_a_sum(log_x, y):
+    total = np.exp(log_x) + np.float64(np.float32(y))
+    value, gradient, hessian = all_derivatives(special.log_sum, log_x, y)
+    expected = np.log(total) if total > 0 else log_x
+    np.testing.assert_allclose(value, expected, rtol=1e-6, atol=1e-7)
+    if total > 1e-18:
+        share = np.exp(log_x) / total
+        np.testing.assert_allclose(gradient, (share, 1 / total), rtol=1e-5)
+        np.testing.assert_allclose(
+            hessian, [[share * (1 - share), -share / total], [-share / total, -(total**-2)]], rtol=1e-5, atol=1e-7
+        )
+    assert np.isfinite(gradient).all()
+
+
+MISSING = special.missing_power
+
+
+@pytest.mark.parametrize("log_p", [-1e-6, -0.1, -0.999, -1.001, -3.0, -1000.0, -3e38])
+@pytest.mark.parametrize("q", [0.0, 1e-6, 1e-3, 0.1, 0.5, 1.0])
+def test_a_missing_power_and_its_derivatives(log_p, q):
+    value, gradient = (each(*map(jnp.float32, (log_p, q))) for each in (MISSING, jax.grad(MISSING, (0, 1))))
+    with mp.workprec(4000):
+        x, r = (mp.mpf(float(np.float32(each))) for each in (log_p, q))
+        p, largest = mp.exp(r * x), mp.mpf(float(jnp.finfo(jnp.float32).max))
+        expected = (1 - p) / r if q else -x
+        by_q = (p * (1 - r * x) - 1) / r**2 if q else -(x**2) / 2
+        twice = (2 - p * (2 - 2 * r * x + (r * x) ** 2)) / r**3 if q else -(x**3) / 3
+        hessian = [[float(-r * p), float(-x * p)], [float(-x * p), float(twice)]]
+        slopes = float(-p), float(max(by_q, -largest))
+    np.testing.assert_allclose(value, float(expected), rtol=1e-6)
+    np.testing.assert_allclose(gradient, slopes, rtol=3e-6, atol=1e-38)
+    if abs(log_p) < 1e9:
+        np.testing.assert_allclose(all_derivatives(MISSING, log_p, q)[2], hessian, rtol=2e-5, atol=1e-30)
+
+
+@pytest.mark.nans
+def test_a_missing_power_of_probability_0():
+    impossible = jnp.float32(-np.inf)
+    assert special.missing_power(impossible, jnp.float32(0.5)) == 2
+    assert special.missing_power(impossible, jnp.float32(0)) == np.inf
+    np.testing.assert_array_equal(jax.grad(special.missing_power, (0, 1))(impossible, jnp.float32(0.5)), (0, -4))
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 1000])
+@pytest.mark.parametrize("scale", [0.0, 1e-3, 1.0, 1e30])
+def test_the_nearest_point_of_the_simplex(size, scale):
+    generator = np.random.default_rng(size)
+    x = (generator.normal(size=size) * scale).astype(np.float32)
+    point, threshold = special.nearest_in_simplex(jnp.asarray(x))
+    scores = x.astype(np.float64) - x.max()
+    falling = np.sort(scores)[::-1]
+    thresholds = (np.cumsum(falling) - 1) / np.arange(1, size + 1)
+    expected = thresholds[np.flatnonzero(falling > thresholds)[-1]]
+    np.testing.assert_allclose(threshold, expected, rtol=1e-6)
+    np.testing.assert_allclose(point, np.maximum(scores - expected, 0), atol=2e-7)
+    np.testing.assert_allclose(point.sum(), 1, rtol=1e-6)
+    support = np.asarray(point) > 0
+    expected = np.where(np.outer(support, support), np.eye(size) - 1 / support.sum(), 0)
+    np.testing.assert_allclose(
+        jax.jacobian(lambda x: special.nearest_in_simplex(x)[0])(jnp.asarray(x)), expected, atol=1e-6
+    )
