@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxloss import _numerics as numerics
-from jaxloss._arrays import Real
+from jaxloss._arrays import Real, Vector
 
 
 @jax.custom_jvp
@@ -213,10 +213,7 @@ def _power_jvp(primals, tangents):
 @jax.custom_jvp
 def probability_of_other(logits: Array, target: Array) -> Array:
     """y sigmoid(-x) + (1 - y) sigmoid(x): a sum of what is not negative, which keeps the digits of a small result."""
-    smaller = jnp.exp(-jnp.abs(logits))
-    is_positive = logits > 0
-    up, down = jnp.where(is_positive, 1, smaller), jnp.where(is_positive, smaller, 1)
-    return (target * down + (1 - target) * up) / (1 + smaller)
+    return target * jax.nn.sigmoid(-logits) + (1 - target) * jax.nn.sigmoid(logits)
 
 
 @probability_of_other.defjvp
@@ -246,9 +243,9 @@ def _unless_0(slope: Array, tangent: Array) -> Array:
 
 @jax.custom_jvp
 def log_sum(log_x: Array, y: Array) -> Array:
-    """log(x + y) for the logarithm of x and a y of at least 0."""
-    is_zero = y == 0
-    return jnp.where(is_zero, log_x, jnp.logaddexp(log_x, jnp.log(jnp.where(is_zero, 1, y))))
+    """log(x + y) for the logarithm of x, which is finite, and a y of at least 0."""
+    log_y = jnp.log(y)
+    return jnp.maximum(log_x, log_y) + jnp.log1p(jnp.exp(-jnp.abs(log_x - log_y)))
 
 
 @log_sum.defjvp
@@ -295,7 +292,7 @@ def _taylor(x: Array, coefficients: Sequence[float]) -> Array:
     return total
 
 
-def nearest_in_simplex(x: Array) -> tuple[Array, Array]:
+def nearest_in_simplex(x: Vector) -> tuple[Array, Array]:
     """The point of the simplex that is nearest to a vector, max(0, s - t) for s = x - max x, and the threshold t."""
     # No entry below -1 is in the support. Bounded, they cannot overflow, nor spoil the sums.
     scores = jnp.maximum(x - lax.stop_gradient(jnp.max(x)), -1)

@@ -57,7 +57,7 @@ def sigmoid_focal_loss(
     """
     focus = special.power(special.probability_of_other(logits, target), gamma)
     share = 1 if alpha is None else alpha * target + (1 - alpha) * (1 - target)
-    return share * focus * numerics.logistic_cross_entropy(logits, target)
+    return focus * numerics.logistic_cross_entropy(logits, target) * share
 
 
 @loss(
@@ -221,14 +221,15 @@ def _sum_over_classes(
 ) -> tuple[Array, Array | None]:
     """The sum of w q f(log p) over the classes, for a loss f of the logarithm of a probability, and the normaliser."""
     maximum = lax.stop_gradient(jnp.max(logits))
-    log_normaliser = jnp.log(jnp.sum(jnp.exp(logits - maximum)))
+    scores = jnp.asarray(logits) - maximum
+    log_normaliser = jnp.log(jnp.sum(jnp.exp(scores)))
     if jnp.ndim(target) == 0:
         # Look up the logit, not its logarithm of a probability, all of which XLA:CPU would write to memory.
         log_p = (at_class(logits, target) - maximum) - log_normaliser
         return weighted_by_class(loss(log_p), *([] if class_weights is None else [at_class(class_weights, target)]))
     # A class of probability 0 contributes 0 even where its loss is infinite.
     masses = target if class_weights is None else target * class_weights
-    return jnp.sum(numerics.weighted(masses, loss((logits - maximum) - log_normaliser))), None
+    return jnp.sum(numerics.weighted(masses, loss(scores - log_normaliser))), None
 
 
 @loss(
@@ -275,7 +276,7 @@ def asymmetric_loss(
       [0.3466 0.0245 0.    ]
     """
     # Not from p - m, in whose complement few digits are left where p is near 1.
-    miss = kinks.positive_part(-special.log_sum(-numerics.softplus(logits), jnp.asarray(clip, logits.dtype)))
+    miss = kinks.positive_part(-special.log_sum(-numerics.softplus(logits), clip))
     positive = special.power(jax.nn.sigmoid(-logits), gamma_positive) * numerics.softplus(-logits)
     negative = special.power(special.complement(-miss), gamma_negative) * miss
-    return target * positive + (1 - target) * negative
+    return positive * target + negative * (1 - target)

@@ -146,5 +146,5 @@ def fenchel_young_loss(
       1.0
     """
     require_unary("fenchel_young_loss", "max_fun", max_fun, "a vector")
-    highest = as_returned_number("fenchel_young_loss", "max_fun", max_fun(scores))
+    highest = as_returned_number("fenchel_young_loss", "max_fun", max_fun(jnp.asarray(scores)))
     return highest - jnp.sum(numerics.weighted(target, scores))
