@@ -232,7 +232,8 @@ def generalized_cross_entropy(x: Vector, t: int, q: float = 0.7) -> Number:
 
 def asymmetric_loss(x: Number, y: Number, clip: float = 0.05) -> Number:
     shifted = positive_part(logistic(x) - mp.mpf(clip))
-    return -y * (1 - logistic(x)) * mp.log(logistic(x)) - (1 - y) * shifted**4 * mp.log(1 - shifted)
+    complement = min(logistic(-x) + mp.mpf(clip), mp.one)
+    return -y * logistic(-x) * mp.log(logistic(x)) - (1 - y) * shifted**4 * mp.log(complement)
 
 
 def sparsemax_loss(x: Number, y: int) -> Number:

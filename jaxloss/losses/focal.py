@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Unpack
 
-import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
@@ -55,7 +54,9 @@ def sigmoid_focal_loss(
       >>> print(jaxloss.sigmoid_focal_loss(logits, target, alpha=0.25, reduction="none").round(4))
       [0.0433 0.     2.9062]
     """
-    focus = special.power(special.probability_of_other(logits, target), gamma)
+    # A sum of what is not negative, which keeps the digits of a small probability of the other class.
+    other = special.logistic(-logits) * target + special.logistic(logits) * (1 - target)
+    focus = special.power(other, gamma)
     share = 1 if alpha is None else alpha * target + (1 - alpha) * (1 - target)
     return focus * numerics.logistic_cross_entropy(logits, target) * share
 
@@ -275,8 +276,9 @@ def asymmetric_loss(
       >>> print(jaxloss.asymmetric_loss(logits, target, reduction="none").round(4))
       [0.3466 0.0245 0.    ]
     """
-    # Not from p - m, in whose complement few digits are left where p is near 1.
+    # Not the logarithm of 1 - p + m, of which few digits are left where p is near 1 and m is 0.
     miss = kinks.positive_part(-special.log_sum(-numerics.softplus(logits), clip))
-    positive = special.power(jax.nn.sigmoid(-logits), gamma_positive) * numerics.softplus(-logits)
-    negative = special.power(special.complement(-miss), gamma_negative) * miss
+    shifted = kinks.positive_part(special.logistic(logits) - clip)
+    positive = special.power(special.logistic(-logits), gamma_positive) * numerics.softplus(-logits)
+    negative = special.power(shifted, gamma_negative) * miss
     return positive * target + negative * (1 - target)

@@ -209,19 +209,5 @@ def multiclass_perceptron_loss(
 def _highest_lead(logits: Vector, target: Vector | int, margin: int, kink_width: Real | None) -> Array:
     """How far the highest score lies above that of the right class, where wrong classes have the margin in addition."""
     is_wrong = jnp.arange(logits.size, dtype=jnp.result_type(target)) != target
-    right = at_class(logits, target)
-    value = jnp.maximum(margin + (jnp.max(jnp.where(is_wrong, logits, -jnp.inf)) - right), 0)
-    # The slope is that of one maximum: the ramps of one of the wrong classes and one with 0 would not add up where they
-    # overlap. Its value would round the margin off large scores.
-    return _with_slope_of(value, kinks.max(jnp.where(is_wrong, logits + margin, logits), kink_width) - right)
-
-
-@jax.custom_jvp
-def _with_slope_of(value: Array, other: Array) -> Array:
-    del other
-    return value
-
-
-@_with_slope_of.defjvp
-def _with_slope_of_jvp(primals, tangents):
-    return _with_slope_of(*primals), tangents[1]
+    # One maximum, not one of the wrong classes and one with 0, whose ramps would not add up where they overlap.
+    return kinks.max(jnp.where(is_wrong, logits + margin, logits), kink_width) - at_class(logits, target)
