@@ -77,23 +77,6 @@ def raised(x: Array, floor: Real) -> Array:
     return jnp.maximum(jnp.minimum(floor, floor * (1 + x * steep)), x)  # in this order, see `at_least`
 
 
-def positive(x: Array) -> Array:
-    """x, but at least the smallest normal number, as what is smaller may be flushed to 0; a negative x as it is."""
-    return raised(x, float(jnp.finfo(x.dtype).tiny))
-
-
-@jax.custom_jvp
-def log_of_positive(x: Array) -> Array:
-    """log(x) of a positive x, finite even where x is flushed to 0; NaN below 0."""
-    return jnp.log(positive(x))
-
-
-@log_of_positive.defjvp
-def _log_of_positive_jvp(primals, tangents):
-    (x,) = primals
-    return log_of_positive(x), tangents[0] / positive(x)
-
-
 @jax.custom_jvp
 def finite(x: Array) -> Array:
     """x with infinities replaced by the largest finite numbers, and the derivative of x. NaN stays NaN."""
@@ -204,25 +187,6 @@ def _exp_minus_product_jvp(primals, tangents):
 
 
 @jax.custom_jvp
-def scaled_exp(y: Array, x: Array) -> Array:
-    """y e^x for a y of at least 0, infinite only where that is, even if e^x overflows."""
-    return y * _half_exp(x) * _half_exp(x)
-
-
-def _half_exp(x: Array) -> Array:
-    """e^(x/2), at most the largest power that is finite: times a y of 0 it is 0."""
-    info = jnp.finfo(x.dtype)
-    return jnp.exp(jnp.minimum(x / 2, math.log(2) * info.maxexp * (1 - float(info.eps))))
-
-
-@scaled_exp.defjvp
-def _scaled_exp_jvp(primals, tangents):
-    y, x = primals
-    by_y, by_x = finite(_half_exp(x) * _half_exp(x)), finite(scaled_exp(y, x))
-    return scaled_exp(y, x), by_y * tangents[0] + by_x * tangents[1]
-
-
-@jax.custom_jvp
 def xlogx(x: Array) -> Array:
     """x log(x), with value 0 and derivative 0 at 0."""
     return x * jnp.log(x + (1 - is_nonzero(x)))
@@ -319,19 +283,6 @@ def _total(score: Array, rest: Array, apart: Array) -> Array:
 @_total.defjvp
 def _total_jvp(primals, tangents):
     return _total(*primals), tangents[1]
-
-
-@jax.custom_jvp
-def quotient(x: Array, y: Array) -> Array:
-    """x / y, at most the largest number, with derivatives that are too."""
-    return finite(x / y)
-
-
-@quotient.defjvp
-def _quotient_jvp(primals, tangents):
-    x, y = primals
-    result = quotient(x, y)
-    return result, finite(1 / y) * tangents[0] - finite(result / y) * tangents[1]
 
 
 @jax.custom_jvp

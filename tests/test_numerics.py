@@ -11,6 +11,7 @@ import pytest
 import jaxloss
 from jaxloss import _logistic as logistic
 from jaxloss import _numerics as numerics
+from jaxloss import _positive as positive
 from tests import compiling
 
 INF, LARGEST = math.inf, float(jnp.finfo(jnp.float32).max)
@@ -48,15 +49,15 @@ CASES = (
     (numerics.exp_minus_product, (-INF, 0.25), INF, (-0.25, LARGEST)),
     (numerics.exp_minus_product, (INF, 0), INF, (LARGEST * (1 - 7.57e-6), -LARGEST)),
     (numerics.exp_minus_product, (-2, -3), math.exp(-2) - 6, (math.exp(-2) + 3, 2)),
-    (numerics.scaled_exp, (2, 1), 2 * math.e, (math.e, 2 * math.e)),
+    (positive.scaled_exp, (2, 1), 2 * math.e, (math.e, 2 * math.e)),
     (
-        numerics.scaled_exp,
+        positive.scaled_exp,
         (1e-30, 100),
         math.exp(100 - 30 * math.log(10)),
         (LARGEST, math.exp(100 - 30 * math.log(10))),
     ),
-    (numerics.scaled_exp, (0, 1e4), 0, (LARGEST, 0)),
-    (numerics.scaled_exp, (1e30, -100), math.exp(30 * math.log(10) - 100), (0, math.exp(30 * math.log(10) - 100))),
+    (positive.scaled_exp, (0, 1e4), 0, (LARGEST, 0)),
+    (positive.scaled_exp, (1e30, -100), math.exp(30 * math.log(10) - 100), (0, math.exp(30 * math.log(10) - 100))),
     (numerics.xlogx, (0,), 0, (0,)),
     (numerics.xlogx, (2,), 2 * LOG2, (LOG2 + 1,)),
     (numerics.xlogx, (1,), 0, (1,)),
@@ -172,7 +173,7 @@ def test_the_second_derivative_of_xlogx_is_finite_at_0_and_right_elsewhere():
 
 
 def test_a_scaled_exponential_overflows_only_if_its_value_does():
-    value, slopes = jax.value_and_grad(numerics.scaled_exp, (0, 1))(jnp.float32(1), jnp.float32(1e4))
+    value, slopes = jax.value_and_grad(positive.scaled_exp, (0, 1))(jnp.float32(1), jnp.float32(1e4))
     assert (value, *slopes) == (INF, jnp.float32(LARGEST), jnp.float32(LARGEST))
 
 

@@ -11,7 +11,9 @@ from jax import Array
 
 from jaxloss import _data_checks as checks
 from jaxloss import _numerics as numerics
+from jaxloss import _positive as positive
 from jaxloss import _special as special
+from jaxloss import _stirling as stirling
 from jaxloss._arrays import Real
 from jaxloss._decorator.lift import loss
 from jaxloss._interval import Interval
@@ -65,13 +67,13 @@ def negative_binomial_nll_loss(
       >>> print(f"{jaxloss.negative_binomial_nll_loss(mean, target, concentration, log_input=False, full=True):.4f}")
       1.0945
     """
-    concentration, target = numerics.positive(jnp.asarray(concentration)), jnp.asarray(target)
+    concentration, target = positive.normal(jnp.asarray(concentration)), jnp.asarray(target)
     if log_input:
         log_mean = jnp.asarray(prediction)
         return _negative_binomial(full, log_mean, numerics.finite(jnp.exp(log_mean)), target, concentration)
     checks.require_inside("negative_binomial_nll_loss", "prediction", prediction, _MEANS)
     mean = jnp.asarray(prediction)
-    return _negative_binomial(full, numerics.log_of_positive(mean), numerics.positive(mean), target, concentration)
+    return _negative_binomial(full, positive.log_of_positive(mean), positive.normal(mean), target, concentration)
 
 
 # The difference of the two log-gamma functions is a difference of large numbers, as is that of the logarithms. So each
@@ -90,7 +92,7 @@ def _negative_binomial(full: bool, log_mean: Array, mean: Array, target: Array, 
     log_share, is_large = _log_share(mean, y, r)
     # A quarter of the sums of these terms may overflow where their total does not.
     part = jnp.where(n > 1, 1 / 256, 1)
-    rest = special.log_ratio(n, r, y / r) / 2 + special.stirling_difference(r, y)
+    rest = special.log_ratio(n, r, y / r) / 2 + stirling.difference(r, y)
     if full:
         log_odds = _log_odds(log_mean, mean, y, r)
         by_r = log_share + jnp.where(is_large, log_mean, 0)
@@ -109,10 +111,10 @@ def _negative_binomial_jvp(full, primals, tangents):
     is_near = jnp.abs(excess) < 0.5
     far = excess + log_share + jnp.where(is_large, log_mean, 0)
     by_r = jnp.where(is_near, special.excess_of_log1p(jnp.where(is_near, excess, 0)), far)
-    by_r += special.stirling_difference_slope(r, y) - y / n * (0.5 / r)
-    by_y = log_share - jnp.where(is_large, 0, log_mean) + 0.5 / n - special.stirling_slope(n)
+    by_r += stirling.difference_slope(r, y) - y / n * (0.5 / r)
+    by_y = log_share - jnp.where(is_large, 0, log_mean) + 0.5 / n - stirling.slope(n)
     if full:
-        by_y += jnp.log1p(y) - 0.5 / (y + 1) + special.stirling_slope(y + 1)
+        by_y += jnp.log1p(y) - 0.5 / (y + 1) + stirling.slope(y + 1)
     change = by_log_mean * tangents[0] + numerics.finite(by_y) * tangents[2] + numerics.finite(by_r) * tangents[3]
     return _negative_binomial(full, *primals), change
 
@@ -143,4 +145,4 @@ def _log_odds(log_mean: Array, mean: Array, y: Array, r: Array) -> Array:
 def _log_factorial_excess(y: Array) -> Array:
     """log gamma(y + 1) - y log y + y, which is about log(2 pi y) / 2, and 0 at 0."""
     inverse = 1 / jnp.where(y == 0, 1, y)
-    return y * jnp.log1p(inverse) + jnp.log1p(y) / 2 - special.stirling_difference(jnp.ones_like(y), y)
+    return y * jnp.log1p(inverse) + jnp.log1p(y) / 2 - stirling.difference(jnp.ones_like(y), y)

@@ -10,6 +10,7 @@ from jax import Array
 
 from jaxloss import _data_checks as checks
 from jaxloss import _numerics as numerics
+from jaxloss import _positive as positive
 from jaxloss._arrays import Real
 from jaxloss._decorator.lift import loss
 from jaxloss._interval import Interval
@@ -53,20 +54,20 @@ def gamma_nll_loss(
     """
     if log_input:
         log_mean = jnp.asarray(prediction)
-        return numerics.scaled_exp(jnp.asarray(target), -log_mean) + log_mean
+        return positive.scaled_exp(jnp.asarray(target), -log_mean) + log_mean
     checks.require_inside("gamma_nll_loss", "prediction", prediction, _MEANS)
     return _gamma_of_mean(jnp.asarray(prediction), jnp.asarray(target))
 
 
 @jax.custom_jvp
 def _gamma_of_mean(mean: Array, target: Array) -> Array:
-    mean = numerics.positive(mean)
+    mean = positive.normal(mean)
     return target / mean + jnp.log(mean)
 
 
 @_gamma_of_mean.defjvp
 def _gamma_of_mean_jvp(primals, tangents):
-    mean, target = numerics.positive(primals[0]), primals[1]
+    mean, target = positive.normal(primals[0]), primals[1]
     # The inner `finite` keeps XLA from dividing by the square of the mean, which may be 0.
     by_mean = numerics.finite(numerics.finite((mean - target) / mean) / mean)
     return _gamma_of_mean(*primals), by_mean * tangents[0] + tangents[1] / mean
@@ -113,21 +114,21 @@ def tweedie_nll_loss(
       [7. 2.]
     """
     if log_input:
-        spread = numerics.scaled_exp(jnp.ones_like(prediction), (2 - power) * prediction) / (2 - power)
-        return spread + numerics.scaled_exp(jnp.asarray(target), (1 - power) * prediction) / (power - 1)
+        spread = positive.scaled_exp(jnp.ones_like(prediction), (2 - power) * prediction) / (2 - power)
+        return spread + positive.scaled_exp(jnp.asarray(target), (1 - power) * prediction) / (power - 1)
     checks.require_inside("tweedie_nll_loss", "prediction", prediction, _MEANS)
     return _tweedie_of_mean(jnp.asarray(prediction), target, power)
 
 
 @jax.custom_jvp
 def _tweedie_of_mean(mean: Array, target: Real, power: Real) -> Array:
-    mean = numerics.positive(mean)
+    mean = positive.normal(mean)
     return mean ** (2 - power) / (2 - power) + target * mean ** (1 - power) / (power - 1)
 
 
 @_tweedie_of_mean.defjvp
 def _tweedie_of_mean_jvp(primals, tangents):
-    mean, (target, power) = numerics.positive(primals[0]), primals[1:]
+    mean, (target, power) = positive.normal(primals[0]), primals[1:]
     by_target = numerics.finite(mean ** (1 - power) / (power - 1))
     by_mean = numerics.finite((mean - target) * numerics.finite(mean**-power))
     logarithm = jnp.log(mean)

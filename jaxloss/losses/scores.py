@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxloss import _numerics as numerics
+from jaxloss import _positive as positive
 from jaxloss import kinks, vectors
 from jaxloss._arrays import Real, Vector
 from jaxloss._decorator.lift import loss
@@ -71,7 +72,7 @@ def _gaussian_crps_jvp(primals, tangents):
 
 def _standardised(difference: Array, scale: Array) -> Array:
     # The root of a negative scale is NaN.
-    root = jnp.sqrt(numerics.positive(scale))
+    root = jnp.sqrt(positive.normal(scale))
     return difference / root / root
 
 
