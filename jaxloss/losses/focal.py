@@ -8,6 +8,7 @@ from typing import Unpack
 import jax.numpy as jnp
 from jax import Array, lax
 
+from jaxloss import _logistic as logistic
 from jaxloss import _numerics as numerics
 from jaxloss import _special as special
 from jaxloss import kinks
@@ -58,7 +59,7 @@ def sigmoid_focal_loss(
     other = special.logistic(-logits) * target + special.logistic(logits) * (1 - target)
     focus = special.power(other, gamma)
     share = 1 if alpha is None else alpha * target + (1 - alpha) * (1 - target)
-    return focus * numerics.logistic_cross_entropy(logits, target) * share
+    return focus * logistic.logistic_cross_entropy(logits, target) * share
 
 
 @loss(
@@ -277,8 +278,8 @@ def asymmetric_loss(
       [0.3466 0.0245 0.    ]
     """
     # Not the logarithm of 1 - p + m, of which few digits are left where p is near 1 and m is 0.
-    miss = kinks.positive_part(-special.log_sum(-numerics.softplus(logits), clip))
+    miss = kinks.positive_part(-special.log_sum(-logistic.softplus(logits), clip))
     shifted = kinks.positive_part(special.logistic(logits) - clip)
-    positive = special.power(special.logistic(-logits), gamma_positive) * numerics.softplus(-logits)
+    positive = special.power(special.logistic(-logits), gamma_positive) * logistic.softplus(-logits)
     negative = special.power(shifted, gamma_negative) * miss
     return positive * target + negative * (1 - target)

@@ -7,7 +7,7 @@ from typing import Unpack
 import jax.numpy as jnp
 from jax import Array
 
-from jaxloss import _numerics as numerics
+from jaxloss import _logistic as logistic
 from jaxloss._arrays import Vector
 from jaxloss._decorator.lift import loss
 from jaxloss.options import AxisOptions
@@ -47,4 +47,4 @@ def coral_loss(logits: Vector, target: Vector | int, **options: Unpack[AxisOptio
       1.1751
     """
     is_above = jnp.asarray(target) > jnp.arange(logits.size, dtype=jnp.result_type(target))
-    return jnp.sum(numerics.logistic_cross_entropy(logits, is_above.astype(logits.dtype)))
+    return jnp.sum(logistic.logistic_cross_entropy(logits, is_above.astype(logits.dtype)))
