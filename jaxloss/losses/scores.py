@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import Unpack
+from typing import Any, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -12,9 +12,11 @@ from jax import Array, lax
 
 from jaxloss import _numerics as numerics
 from jaxloss import _positive as positive
+from jaxloss import _scaling as scaling
 from jaxloss import kinks, vectors
 from jaxloss._arrays import Real, Vector
 from jaxloss._decorator.lift import loss
+from jaxloss._sizes import n_entries
 from jaxloss.options import AxisOptions, ReductionOptions
 
 
@@ -116,7 +118,13 @@ def ensemble_crps(prediction: Vector, target: Real, *, fair: bool = False, **opt
       >>> print(jaxloss.ensemble_crps(prediction, target), jaxloss.ensemble_crps(prediction, target, fair=True))
       0.75 0.5
     """
-    return _ensemble_crps(numerics.half_difference(prediction, target), fair and len(prediction) > 1)
+    return _ensemble_crps(numerics.half_difference(prediction, target), fair)
+
+
+def _sizes(members: Array, fair: bool) -> tuple[Any, Any]:
+    """The number of members, and by how many of them each one is compared with them: not itself, in a fair score."""
+    m, others = (n_entries(each.shape[:1], each.dtype, least=1.0) for each in (members, members[int(fair) :]))
+    return m, others
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
@@ -126,20 +134,21 @@ def _ensemble_crps(half: Array, fair: bool) -> Array:
 
 def _score_in_order(half: Array, fair: bool) -> Array:
     """Each error counts by the number of members beyond it, seen from the target, so no terms cancel."""
-    m, below = len(half), jnp.arange(len(half))
-    counts = (2 * jnp.where(half < 0, below, m - 1 - below) + int(not fair)).astype(half.dtype)
-    return jnp.sum(jnp.abs(half) * (2 * counts / float(m * (m - fair))))
+    below = jnp.arange(half.shape[0])
+    m, others = _sizes(half, fair)
+    counts = 2 * jnp.where(half < 0, below, below[::-1]).astype(half.dtype) + (1 - m + others)
+    return jnp.sum(numerics.weighted(2 * counts / (m * others), jnp.abs(half)))
 
 
 @_ensemble_crps.defjvp
 def _ensemble_crps_jvp(fair, primals, tangents):
     (half,) = primals
-    m, width = len(half), kinks.resolve_width("ensemble_crps", half, None) / 2
-    places = jnp.arange(m)
+    (m, others), width = _sizes(half, fair), kinks.resolve_width("ensemble_crps", half, None) / 2
+    places = jnp.arange(half.shape[0])
     ordered, order = lax.sort((half, places), num_keys=1)
     # Sorting by the old places puts the counts back, without a scatter.
     _, counts = lax.sort((order, _lower_minus_higher(ordered, places)), num_keys=1)
-    apart = counts.astype(half.dtype) / float(m * (m - fair))
+    apart = counts.astype(half.dtype) / (m * others)
     change = jnp.sum(2 * (kinks.ramp(half, width) / m - apart) * tangents[0])
     return _score_in_order(ordered, fair), change
 
@@ -148,8 +157,9 @@ def _lower_minus_higher(ordered: Array, places: Array) -> Array:
     """How many numbers are lower than each number, minus how many are higher. Equal ones are neither."""
     is_new = jnp.concatenate([jnp.ones(1, bool), ordered[1:] != ordered[:-1]])
     first = lax.cummax(jnp.where(is_new, places, 0))
-    last = lax.cummin(jnp.where(jnp.roll(is_new, -1), places, len(ordered) - 1), reverse=True)
-    return first + last - (len(ordered) - 1)
+    highest = places + places[::-1]
+    last = lax.cummin(jnp.where(jnp.roll(is_new, -1), places, highest), reverse=True)
+    return first + last - highest
 
 
 @loss("(m,d),(d)->()")
@@ -185,9 +195,10 @@ def energy_score(
       2.5 0.0
     """
     # In this unit no distance overflows, so no difference is infinity minus infinity.
-    m, unit = len(prediction), vectors.unit(len(target))
+    unit = 2 * scaling.above_root(target.shape[0], 2, prediction.dtype)
     width = kinks.resolve_width("energy_score", prediction, None) / unit
     members, observed = prediction / unit, target / unit
-    between = vectors.norm(members[:, None] - members, kink_width=width)
-    spread = jnp.sum(between / float(2 * m * max(m - fair, 1)))
-    return unit * (jnp.sum(vectors.norm(members - observed, kink_width=width) / m) - spread)
+    between = vectors.norm(members[:, None] - members[None], kink_width=width)
+    m, others = _sizes(prediction, fair)
+    spread = jnp.sum(between / (2 * m * others))
+    return unit * (jnp.sum(vectors.norm(members - observed[None], kink_width=width) / m) - spread)
