@@ -9,7 +9,7 @@ from jax import Array, lax
 
 from jaxloss import _numerics as numerics
 from jaxloss._arrays import Real, Vector
-from jaxloss._boxes import Overlap, aspect
+from jaxloss._box_geometry import Overlap, aspect
 from jaxloss._decorator.lift import loss
 from jaxloss.options import ReductionOptions
 

@@ -77,7 +77,9 @@ class Overlap:
 
     @staticmethod
     def of(boxes: Vector, target: Vector, eps: Real) -> Overlap:
-        both, unit = scaling.scale_by_largest(jnp.concatenate([boxes, target]), power_of_two=True)
+        # The limit of an infinite coordinate is that of a large one.
+        coordinates = numerics.finite(jnp.concatenate([boxes, target]))
+        both, unit = scaling.scale_by_largest(coordinates, power_of_two=True)
         x_low, y_low, x_high, y_high, *others = both
         x = Sides.of(x_low, x_high, others[0], others[2])
         y = Sides.of(y_low, y_high, others[1], others[3])
@@ -116,7 +118,7 @@ class Overlap:
 
 def aspect(box: Vector) -> Array:
     """The angle between the diagonal of a box and its height. In the unit of the box, however small it is."""
-    x_low, y_low, x_high, y_high = jnp.asarray(box)
+    x_low, y_low, x_high, y_high = numerics.finite(jnp.asarray(box))
     width, height = kinks.positive_part(x_high - x_low, 0.0), kinks.positive_part(y_high - y_low, 0.0)
     return _angle(numerics.finite(width), numerics.finite(height))
 
