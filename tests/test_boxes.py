@@ -56,7 +56,7 @@ def test_empty_and_reversed_boxes_have_no_area_and_no_nan(loss, eps):
 @each_loss
 def test_boxes_that_nearly_coincide_keep_their_digits(loss):
     boxes = jnp.array([[100.0, 200.0, 300.0, 500.0]])
-    others = boxes * (1 + jnp.array([2.0, -1.0, 3.0, 1.0]) * 2**-22)
+    others = boxes * (1 + jnp.array([[2.0, -1.0, 3.0, 1.0]]) * 2**-22)
     with jax.enable_x64(True):
         exact = loss(np.asarray(boxes, np.float64), np.asarray(others, np.float64), eps=0.0)
     np.testing.assert_allclose(loss(boxes, others, eps=0.0), exact, rtol=1e-5)

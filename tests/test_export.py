@@ -40,7 +40,11 @@ def of_row(row, arrays, *rest):
     """The drawn arrays of a row and its options, with symbolic batch axes, classes and features."""
     batch, core = {}, {}
     batch[SHAPE[0]], batch[SHAPE[1]], core[N_CLASSES], core[N_FEATURES] = jax.export.symbolic_shape("b, t, c, d")
-    specs = [any_size(array, core if i in row.shared else batch | core) for i, array in enumerate(arrays)]
+    specs = []
+    for array, n_core in zip(arrays, row.cores, strict=True):
+        n_batch = array.ndim - n_core  # an axis of a known length may be as long as a batch axis
+        sizes = [(batch if i < n_batch else core).get(size, size) for i, size in enumerate(array.shape)]
+        specs.append(jax.ShapeDtypeStruct(tuple(sizes), array.dtype))
     return tuple(specs), *any_size(rest, batch | core)
 
 

@@ -13,7 +13,8 @@ from tests.drawing import each_variant
 SIZES = {
     (): {"batch": 2**20},
     ("c",): {"batch": 64, "c": 4096},
-    ("d",): {"batch": 64, "d": 4096},
+    **{(axis,): {"batch": 64, axis: 4096} for axis in "dpkm"},
+    ("m", "d"): {"batch": 256, "m": 4, "d": 1024},
     ("d", "c"): {"batch": 256, "d": 64, "c": 60_000},
 }
 MOST = 6
