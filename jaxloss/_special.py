@@ -227,7 +227,7 @@ def _taylor(x: Array, coefficients: Sequence[float]) -> Array:
 def nearest_in_simplex(x: Vector) -> tuple[Array, Array]:
     """The point of the simplex that is nearest to a vector, max(0, s - t) for s = x - max x, and the threshold t."""
     # No entry below -1 is in the support. Bounded, they cannot overflow, nor spoil the sums.
-    scores = jnp.maximum(x - lax.stop_gradient(jnp.max(x)), -1)
+    scores = jnp.maximum(numerics.difference(jnp.asarray(x), lax.stop_gradient(jnp.max(x))), -1)
     falling = -jnp.sort(-lax.stop_gradient(scores))
     place = jnp.arange(1, scores.size + 1, dtype=scores.dtype)
     lowest = jnp.min(jnp.where(1 + place * falling > jnp.cumsum(falling), falling, 0))

@@ -97,7 +97,7 @@ def _negative_binomial(full: bool, log_mean: Array, mean: Array, target: Array, 
         log_odds = _log_odds(log_mean, mean, y, r)
         by_r = log_share + jnp.where(is_large, log_mean, 0)
         return (part * y * log_odds + part * r * by_r + part * (rest + _log_factorial_excess(y))) / part
-    linear = jnp.where(is_large, part * r * log_mean, -part * y * log_mean)
+    linear = jnp.where(is_large, part * r * log_mean, -numerics.weighted(part * y, log_mean))
     return (part * n * log_share + linear + part * (y + rest)) / part
 
 

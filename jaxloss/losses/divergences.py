@@ -59,7 +59,7 @@ def generalized_kl_div(
 
 @jax.custom_jvp
 def _of_target(log_q: Array, p: Array) -> Array:
-    return _divergence(log_q, p, _surplus(log_q, jnp.log(p)))
+    return _divergence(log_q, p, numerics.difference(log_q, jnp.log(p)))
 
 
 @_of_target.defjvp
@@ -73,7 +73,7 @@ def _of_target_jvp(primals, tangents):
 
 @jax.custom_jvp
 def _of_log_target(log_q: Array, log_p: Array) -> Array:
-    return _divergence(log_q, jnp.exp(log_p), _surplus(log_q, log_p))
+    return _divergence(log_q, jnp.exp(log_p), numerics.difference(log_q, log_p))
 
 
 @_of_log_target.defjvp
@@ -90,9 +90,9 @@ def _surplus(log_q: Array, log_p: Array) -> Array:
 
 def _divergence(log_q: Array, p: Array, surplus: Array) -> Array:
     """q - p - p s with the surplus s = log q - log p: from the larger of p and q, so that terms do not cancel."""
-    less, more = jnp.minimum(surplus, 1), jnp.maximum(surplus, 1)
+    less, more = jnp.minimum(surplus, 1), numerics.finite(jnp.maximum(surplus, 1))
     # An infinite p may meet a surplus of exactly 0.
-    by_p = jnp.where(surplus == 0, 0, p * special.exp_excess(less))
+    by_p = jnp.where(surplus == 0, 0, numerics.weighted(p, special.exp_excess(less)))
     return jnp.where(surplus < 1, by_p, jnp.exp(log_q) * (1 - (1 + more) * jnp.exp(-more)))
 
 

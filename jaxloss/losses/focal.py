@@ -59,7 +59,7 @@ def sigmoid_focal_loss(
     other = special.logistic(-logits) * target + special.logistic(logits) * (1 - target)
     focus = special.power(other, gamma)
     share = 1 if alpha is None else alpha * target + (1 - alpha) * (1 - target)
-    return focus * logistic.logistic_cross_entropy(logits, target) * share
+    return numerics.weighted(focus, logistic.logistic_cross_entropy(logits, target)) * share
 
 
 @loss(
@@ -223,11 +223,11 @@ def _sum_over_classes(
 ) -> tuple[Array, Array | None]:
     """The sum of w q f(log p) over the classes, for a loss f of the logarithm of a probability, and the normaliser."""
     maximum = lax.stop_gradient(jnp.max(logits))
-    scores = jnp.asarray(logits) - maximum
+    scores = numerics.difference(jnp.asarray(logits), maximum)
     log_normaliser = jnp.log(jnp.sum(jnp.exp(scores)))
     if jnp.ndim(target) == 0:
         # Look up the logit, not its logarithm of a probability, all of which XLA:CPU would write to memory.
-        log_p = (at_class(logits, target) - maximum) - log_normaliser
+        log_p = numerics.difference(at_class(logits, target), maximum) - log_normaliser
         return weighted_by_class(loss(log_p), *([] if class_weights is None else [at_class(class_weights, target)]))
     # A class of probability 0 contributes 0 even where its loss is infinite.
     masses = target if class_weights is None else target * class_weights
@@ -280,6 +280,7 @@ def asymmetric_loss(
     # Not the logarithm of 1 - p + m, of which few digits are left where p is near 1 and m is 0.
     miss = kinks.positive_part(-special.log_sum(-logistic.softplus(logits), clip))
     shifted = kinks.positive_part(special.logistic(logits) - clip)
-    positive = special.power(special.logistic(-logits), gamma_positive) * logistic.softplus(-logits)
+    focus = special.power(special.logistic(-logits), gamma_positive)
+    positive = numerics.weighted(focus, logistic.softplus(-logits))
     negative = special.power(shifted, gamma_negative) * miss
-    return positive * target + negative * (1 - target)
+    return numerics.weighted(target, positive) + numerics.weighted(1 - target, negative)

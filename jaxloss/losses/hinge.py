@@ -210,4 +210,5 @@ def _highest_lead(logits: Vector, target: Vector | int, margin: int, kink_width:
     """How far the highest score lies above that of the right class, where wrong classes have the margin in addition."""
     is_wrong = jnp.arange(logits.size, dtype=jnp.result_type(target)) != target
     # One maximum, not one of the wrong classes and one with 0, whose ramps would not add up where they overlap.
-    return kinks.max(jnp.where(is_wrong, logits + margin, logits), kink_width) - at_class(logits, target)
+    highest = kinks.max(jnp.where(is_wrong, logits + margin, logits), kink_width)
+    return numerics.difference(highest, at_class(logits, target))

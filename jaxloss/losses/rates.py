@@ -54,7 +54,9 @@ def gamma_nll_loss(
     """
     if log_input:
         log_mean = jnp.asarray(prediction)
-        return positive.scaled_exp(jnp.asarray(target), -log_mean) + log_mean
+        # Infinity minus infinity is not a number.
+        bounded = numerics.at_least(log_mean, float(jnp.finfo(log_mean.dtype).min))
+        return positive.scaled_exp(jnp.asarray(target), -log_mean) + bounded
     checks.require_inside("gamma_nll_loss", "prediction", prediction, _MEANS)
     return _gamma_of_mean(jnp.asarray(prediction), jnp.asarray(target))
 

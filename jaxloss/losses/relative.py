@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxloss import _numerics as numerics
+from jaxloss import _positive as positive
 from jaxloss import _special as special
 from jaxloss import kinks
 from jaxloss._arrays import Real
@@ -53,6 +54,7 @@ def absolute_percentage_error(
       >>> print(jaxloss.absolute_percentage_error(jnp.array([1.0, 6.0]), jnp.array([2.0, 4.0]), reduction="none"))
       [50. 50.]
     """
+    target = numerics.finite(jnp.asarray(target))  # the quotient of two infinities is not a number
     return _percentage(kinks.abs(prediction - target, kink_width), target, eps)
 
 
@@ -66,7 +68,8 @@ def _percentage(part: Array, target: Array, eps: Real) -> Array:
 def _percentage_jvp(primals, tangents):
     part, target, eps = primals
     whole, is_large = jnp.maximum(jnp.abs(target), eps), jnp.abs(target) > eps
-    by_whole = -numerics.finite(numerics.finite(part / whole * 100) / whole)
+    share = numerics.finite(positive.quotient(numerics.finite(part), whole) * 100)
+    by_whole = -positive.quotient(share, whole)
     by_target, by_eps = jnp.where(is_large, jnp.sign(target) * by_whole, 0), jnp.where(is_large, 0, by_whole)
     change = numerics.finite(100 / whole) * tangents[0] + by_target * tangents[1] + by_eps * tangents[2]
     return _percentage(part, target, eps), change

@@ -67,8 +67,9 @@ def _gaussian_crps(difference: Array, scale: Array) -> Array:
 
 @_gaussian_crps.defjvp
 def _gaussian_crps_jvp(primals, tangents):
-    # A finite z, as its square times a density of 0 is a term of the second derivative.
-    by_difference, by_scale = _slopes(numerics.finite(_standardised(*primals)))
+    # A bounded z, as its square times a density of 0 is a term of the second derivative.
+    z = _standardised(numerics.finite(primals[0]), primals[1])
+    by_difference, by_scale = _slopes(jnp.clip(z, -1e4, 1e4))
     return _gaussian_crps(*primals), by_difference * tangents[0] + by_scale * tangents[1]
 
 

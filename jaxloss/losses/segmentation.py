@@ -191,7 +191,7 @@ def lovasz_hinge_loss(
       >>> print(jaxloss.lovasz_hinge_loss(jnp.array([[3.0, 0.5, 0.0, -2.0]]), jnp.array([[1, 0, 1, 0]])))
       0.8333334
     """
-    return _lovasz_extension(kinks.positive_part(1 - logits * (2 * target - 1)), target, valid)
+    return _lovasz_extension(kinks.positive_part(1 - numerics.product(2 * target - 1, logits)), target, valid)
 
 
 @loss("(p),(p)->()", domains={"probabilities": "[0, 1]", "target": "{0, 1}"})

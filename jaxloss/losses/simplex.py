@@ -84,7 +84,7 @@ def multiclass_sparsemax_loss(logits: Vector, target: Vector | int, **options: U
 
 @jax.custom_jvp
 def _multiclass_sparsemax(logits: Vector, is_right: Array) -> Array:
-    scores = logits - jnp.max(logits)
+    scores = numerics.difference(logits, jnp.max(logits))
     probabilities, threshold = special.nearest_in_simplex(logits)
     right = jnp.sum(jnp.where(is_right, scores, 0))
     # The formula with p = x - threshold, of which no term is negative, so that none cancels. Halves do not overflow.
