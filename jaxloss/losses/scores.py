@@ -122,7 +122,7 @@ def ensemble_crps(prediction: Vector, target: Real, *, fair: bool = False, **opt
     return _ensemble_crps(numerics.half_difference(prediction, target), fair)
 
 
-def _sizes(members: Array, fair: bool) -> tuple[Any, Any]:
+def _sizes(members: Vector, fair: bool) -> tuple[Any, Any]:
     """The number of members, and by how many of them each one is compared with them: not itself, in a fair score."""
     m, others = (n_entries(each.shape[:1], each.dtype, least=1.0) for each in (members, members[int(fair) :]))
     return m, others
@@ -200,6 +200,6 @@ def energy_score(
     width = kinks.resolve_width("energy_score", prediction, None) / unit
     members, observed = prediction / unit, target / unit
     between = vectors.norm(members[:, None] - members[None], kink_width=width)
-    m, others = _sizes(prediction, fair)
+    m, others = _sizes(members, fair)
     spread = jnp.sum(between / (2 * m * others))
     return unit * (jnp.sum(vectors.norm(members - observed[None], kink_width=width) / m) - spread)
