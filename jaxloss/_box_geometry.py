@@ -10,7 +10,7 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 
 from jaxloss import _numerics as numerics
 from jaxloss import _scaling as scaling
@@ -80,7 +80,7 @@ class Overlap:
         # The limit of an infinite coordinate is that of a large one.
         coordinates = numerics.finite(jnp.concatenate([boxes, target]))
         both, unit = scaling.scale_by_largest(coordinates, power_of_two=True)
-        x_low, y_low, x_high, y_high, *others = both
+        x_low, y_low, x_high, y_high, *others = _entries(both)
         x = Sides.of(x_low, x_high, others[0], others[2])
         y = Sides.of(y_low, y_high, others[1], others[3])
         # Divided twice, because the square of the unit may overflow; and finite, because inf / inf is NaN.
@@ -118,9 +118,14 @@ class Overlap:
 
 def aspect(box: Vector) -> Array:
     """The angle between the diagonal of a box and its height. In the unit of the box, however small it is."""
-    x_low, y_low, x_high, y_high = numerics.finite(jnp.asarray(box))
+    x_low, y_low, x_high, y_high = _entries(numerics.finite(jnp.asarray(box)))
     width, height = kinks.positive_part(x_high - x_low, 0.0), kinks.positive_part(y_high - y_low, 0.0)
     return _angle(numerics.finite(width), numerics.finite(height))
+
+
+def _entries(x: Vector) -> list[Array]:
+    """The entries of a vector. The gradient concatenates theirs, where that of an index adds up a vector for each."""
+    return [part[0] for part in lax.split(x, (1,) * x.size)]
 
 
 def _minimum(x: Array, y: Array) -> Array:

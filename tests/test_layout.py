@@ -23,7 +23,7 @@ LAYERS = (
     ("_scaling",),
     ("kinks",),
     ("_general_robust",),
-    ("_special", "_positive", "_stirling"),
+    ("_special", "_positive", "_stirling", "_kept_gradient"),
     ("_numerics", "_compensated", "_logistic", "_class_axis", "_lookup", "_label_lists", "_data_checks"),
     ("_sharding", "_errors"),
     ("_arrays", "_interval", "_pytree", "_sizes"),

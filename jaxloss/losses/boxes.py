@@ -11,6 +11,7 @@ from jaxloss import _numerics as numerics
 from jaxloss._arrays import Real, Vector
 from jaxloss._box_geometry import Overlap, aspect
 from jaxloss._decorator.lift import loss
+from jaxloss._kept_gradient import keep_gradient
 from jaxloss.options import ReductionOptions
 
 _DOMAINS = {"eps": "[0, inf)"}
@@ -47,7 +48,11 @@ def box_iou_loss(boxes: Vector, target: Vector, *, eps: Real = 1e-7, **options: 
       >>> print(jaxloss.box_iou_loss(jnp.array([[0.0, 0.0, 2.0, 2.0]]), jnp.array([[1.0, 0.0, 3.0, 2.0]])).round(4))
       0.6667
     """
-    return Overlap.of(boxes, target, eps).missed
+
+    def formula(boxes: Vector, target: Vector, eps: Real) -> Array:
+        return Overlap.of(boxes, target, eps).missed
+
+    return keep_gradient(formula, boxes, target, eps)
 
 
 @loss("(4),(4)->()", domains=_DOMAINS)
@@ -82,8 +87,12 @@ def generalized_box_iou_loss(
       >>> print(jaxloss.generalized_box_iou_loss(boxes, target).round(4))
       1.5
     """
-    overlap = Overlap.of(boxes, target, eps)
-    return overlap.missed + numerics.ratio(overlap.beside, overlap.union + overlap.beside + overlap.eps)
+
+    def formula(boxes: Vector, target: Vector, eps: Real) -> Array:
+        overlap = Overlap.of(boxes, target, eps)
+        return overlap.missed + numerics.ratio(overlap.beside, overlap.union + overlap.beside + overlap.eps)
+
+    return keep_gradient(formula, boxes, target, eps)
 
 
 @loss("(4),(4)->()", domains=_DOMAINS)
@@ -118,8 +127,12 @@ def distance_box_iou_loss(
       >>> print(jaxloss.distance_box_iou_loss(boxes, target).round(4))
       1.4499999
     """
-    overlap = Overlap.of(boxes, target, eps)
-    return overlap.missed + overlap.distance
+
+    def formula(boxes: Vector, target: Vector, eps: Real) -> Array:
+        overlap = Overlap.of(boxes, target, eps)
+        return overlap.missed + overlap.distance
+
+    return keep_gradient(formula, boxes, target, eps)
 
 
 @loss("(4),(4)->()", domains=_DOMAINS)
@@ -157,9 +170,13 @@ def complete_box_iou_loss(
       >>> print(jaxloss.complete_box_iou_loss(boxes, target).round(4))
       0.5532
     """
-    overlap = Overlap.of(boxes, target, eps)
-    difference = (aspect(target) - aspect(boxes)) * (2 / math.pi)
-    v = difference * difference
-    # `eps` is in the unit of the boxes elsewhere, and here without one.
-    alpha = lax.stop_gradient(numerics.ratio(v, overlap.missed + v + eps))
-    return overlap.missed + overlap.distance + alpha * v
+
+    def formula(boxes: Vector, target: Vector, eps: Real) -> Array:
+        overlap = Overlap.of(boxes, target, eps)
+        difference = (aspect(target) - aspect(boxes)) * (2 / math.pi)
+        v = difference * difference
+        # `eps` is in the unit of the boxes elsewhere, and here without one.
+        alpha = lax.stop_gradient(numerics.ratio(v, overlap.missed + v + eps))
+        return overlap.missed + overlap.distance + alpha * v
+
+    return keep_gradient(formula, boxes, target, eps)
