@@ -155,6 +155,20 @@ def _logistic_jvp(primals, tangents):
 
 
 @jax.custom_jvp
+def mixed_complement(x: Array, y: Array) -> Array:
+    """1 - p for p = y / (1 + e^-x) + (1 - y) / (1 + e^x), as a sum that keeps the digits of small numbers."""
+    return logistic(-x) * y + logistic(x) * (1 - y)
+
+
+@mixed_complement.defjvp
+def _mixed_complement_jvp(primals, tangents):
+    x, y = primals
+    by_x = _unless_0((1 - 2 * y) * logistic(x) * logistic(-x), tangents[0])
+    # One slope, and not the difference of two terms, one of which may be 0 times infinity.
+    return mixed_complement(x, y), by_x - jnp.tanh(x / 2) * tangents[1]
+
+
+@jax.custom_jvp
 def complement(log_p: Array) -> Array:
     """1 - p for the logarithm of p, to a unit in the last place."""
     # XLA:CPU's expm1 is off by 5 units near 0.

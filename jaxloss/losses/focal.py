@@ -14,6 +14,7 @@ from jaxloss import _special as special
 from jaxloss import kinks
 from jaxloss._arrays import Real, Vector
 from jaxloss._decorator.lift import loss
+from jaxloss._kept_gradient import keep_gradient
 from jaxloss._lookup import at_class
 from jaxloss.losses.softmax import weighted_by_class
 from jaxloss.options import AxisOptions, ReductionOptions
@@ -55,11 +56,13 @@ def sigmoid_focal_loss(
       >>> print(jaxloss.sigmoid_focal_loss(logits, target, alpha=0.25, reduction="none").round(4))
       [0.0433 0.     2.9062]
     """
-    # A sum of what is not negative, which keeps the digits of a small probability of the other class.
-    other = special.logistic(-logits) * target + special.logistic(logits) * (1 - target)
-    focus = special.power(other, gamma)
-    share = 1 if alpha is None else alpha * target + (1 - alpha) * (1 - target)
-    return numerics.weighted(focus, logistic.logistic_cross_entropy(logits, target)) * share
+
+    def formula(logits: Real, target: Real, alpha: Real | None, gamma: Real) -> Array:
+        focus = special.power(special.mixed_complement(logits, target), gamma)
+        share = 1 if alpha is None else alpha * target + (1 - alpha) * (1 - target)
+        return numerics.weighted(focus, logistic.logistic_cross_entropy(logits, target)) * share
+
+    return keep_gradient(formula, logits, target, alpha, gamma)
 
 
 @loss(
@@ -277,10 +280,14 @@ def asymmetric_loss(
       >>> print(jaxloss.asymmetric_loss(logits, target, reduction="none").round(4))
       [0.3466 0.0245 0.    ]
     """
-    # Not the logarithm of 1 - p + m, of which few digits are left where p is near 1 and m is 0.
-    miss = kinks.positive_part(-special.log_sum(-logistic.softplus(logits), clip))
-    shifted = kinks.positive_part(special.logistic(logits) - clip)
-    focus = special.power(special.logistic(-logits), gamma_positive)
-    positive = numerics.weighted(focus, logistic.softplus(-logits))
-    negative = special.power(shifted, gamma_negative) * miss
-    return numerics.weighted(target, positive) + numerics.weighted(1 - target, negative)
+
+    def formula(logits: Real, target: Real, gamma_negative: Real, gamma_positive: Real, clip: Real) -> Array:
+        # Not the logarithm of 1 - p + m, of which few digits are left where p is near 1 and m is 0.
+        miss = kinks.positive_part(-special.log_sum(-logistic.softplus(logits), clip))
+        shifted = kinks.positive_part(special.logistic(logits) - clip)
+        focus = special.power(special.logistic(-logits), gamma_positive)
+        positive = numerics.weighted(focus, logistic.softplus(-logits))
+        negative = special.power(shifted, gamma_negative) * miss
+        return numerics.weighted(target, positive) + numerics.weighted(1 - target, negative)
+
+    return keep_gradient(formula, logits, target, gamma_negative, gamma_positive, clip)
