@@ -100,9 +100,10 @@ def _tanh_jvp(primals, tangents):
 def log_ratio(x: Array, y: Array, excess: Array) -> Array:
     """log(x / y) of positive numbers, from the excess (x - y) / y where they are close to each other."""
     quotient, is_near = x / y, jnp.abs(excess) < 0.5
-    # The difference of two large logarithms has fewer digits than the logarithm of a quotient, which may overflow.
+    # The difference of two large logarithms has fewer digits than the logarithm of a quotient. Where the quotient
+    # overflows or underflows, that of the roots does not.
     is_moderate = (quotient > 1e-30) & (quotient < 1e30)
-    far = jnp.where(is_moderate, jnp.log(jnp.where(is_moderate, quotient, 1)), jnp.log(x) - jnp.log(y))
+    far = jnp.log(jnp.where(is_moderate, quotient, jnp.sqrt(x) / jnp.sqrt(y))) * jnp.where(is_moderate, 1, 2)
     return jnp.where(is_near, jnp.log1p(jnp.where(is_near, excess, 0)), far)
 
 

@@ -116,7 +116,7 @@ def _negative_binomial_jvp(full, primals, tangents):
     if full:
         by_y += jnp.log1p(y) - 0.5 / (y + 1) + stirling.slope(y + 1)
     change = by_log_mean * tangents[0] + numerics.finite(by_y) * tangents[2] + numerics.finite(by_r) * tangents[3]
-    return _negative_binomial(full, *primals), change
+    return numerics.stored(_negative_binomial(full, *primals)), change
 
 
 def _log_share(mean: Array, y: Array, r: Array) -> tuple[Array, Array]:
@@ -131,13 +131,13 @@ def _log_share(mean: Array, y: Array, r: Array) -> tuple[Array, Array]:
 def _log_odds(log_mean: Array, mean: Array, y: Array, r: Array) -> Array:
     """log(y / mu) + log((r + mu) / (r + y)), or any finite number for a y of 0."""
     tiny = float(jnp.finfo(mean.dtype).tiny)
-    y, mean = jnp.maximum(y, tiny), jnp.maximum(mean, tiny)
-    n = numerics.finite(r + y)
-    excess = (y - mean) / mean * (r / n)
-    log_share, is_large = _log_share(mean, y, r)
+    n, (log_share, is_large) = numerics.finite(r + y), _log_share(mean, y, r)
+    y, positive_mean = jnp.maximum(y, tiny), jnp.maximum(mean, tiny)
+    excess = (y - positive_mean) / positive_mean * (r / n)
     # The logarithm of the mean is exact where the mean has underflowed, and the quotient elsewhere.
-    log_quotient = jnp.where(mean > tiny, special.log_ratio(y, mean, jnp.ones_like(y)), jnp.log(y) - log_mean)
-    far = jnp.where(is_large, special.log_ratio(y, n, jnp.ones_like(y)) + jnp.log1p(r / mean), log_quotient + log_share)
+    log_quotient = special.log_ratio(y, jnp.where(is_large, n, positive_mean), jnp.ones_like(y))
+    far = jnp.where(mean > tiny, log_quotient, jnp.log(y) - log_mean)
+    far += jnp.where(is_large, jnp.log1p(r / mean), log_share)
     is_near = jnp.abs(excess) < 0.5
     return jnp.where(is_near, jnp.log1p(jnp.where(is_near, excess, 0)), far)
 
