@@ -94,6 +94,7 @@ def _root(u: Array) -> Array:
 @jax.custom_jvp
 def general_robust(u: Array, alpha: Array) -> Array:
     """The loss of an error u, in units of its scale."""
+    is_infinite, u = jnp.isinf(u), numerics.finite(u)
     shape = _shape(u, alpha)
     b, sign, a, half = shape.b, shape.sign, shape.a, shape.half
     exponent, is_close = a * half, b < CLOSE
@@ -113,17 +114,18 @@ def general_robust(u: Array, alpha: Array) -> Array:
     # Close to alpha = 2, a is the quotient of a small number.
     divisor = jnp.where(is_close, alpha, 1)
     close = u / divisor * (u * jnp.exp(-sign * half)) + b / divisor * jnp.expm1(-sign * half)
-    return jnp.where(is_close, close, jnp.where(is_large, far, near))
+    bound = jnp.where(a < 0, -1 / jnp.where(a < 0, a, -1), jnp.inf)
+    return jnp.where(is_infinite, bound, jnp.where(is_close, close, jnp.where(is_large, far, near)))
 
 
 def _general_robust_jvp(primals, tangents):
-    u, alpha = primals
+    u, alpha = numerics.finite(primals[0]), primals[1]
     change = jnp.zeros_like(u)
     if not isinstance(tangents[0], SymbolicZero):
         change += numerics.finite(_slope(u, alpha)) * tangents[0]
     if not isinstance(tangents[1], SymbolicZero):
         change += numerics.finite(_by_alpha(u, alpha)) * tangents[1]
-    return general_robust(u, alpha), change
+    return general_robust(*primals), change
 
 
 general_robust.defjvp(_general_robust_jvp, symbolic_zeros=True)

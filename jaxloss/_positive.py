@@ -9,9 +9,16 @@ from jax import Array
 from jaxloss import _numerics as numerics
 
 
+@jax.custom_jvp
 def normal(x: Array) -> Array:
     """x, but at least the smallest normal number, as what is smaller may be flushed to 0; a negative x as it is."""
     return numerics.raised(x, float(jnp.finfo(x.dtype).tiny))
+
+
+@normal.defjvp
+def _normal_jvp(primals, tangents):
+    # Not that of a maximum, which multiplies a cotangent that has overflowed by 0.
+    return normal(*primals), tangents[0]
 
 
 @jax.custom_jvp
@@ -47,8 +54,8 @@ def _scaled_exp_jvp(primals, tangents):
 
 @jax.custom_jvp
 def quotient(x: Array, y: Array) -> Array:
-    """x / y, at most the largest number, with derivatives that are too."""
-    return numerics.finite(x / y)
+    """x / y, at most the largest number unless x is infinite, with derivatives that are."""
+    return jnp.where(jnp.isinf(x), x, numerics.finite(x / y))
 
 
 @quotient.defjvp

@@ -101,9 +101,10 @@ def log_ratio(x: Array, y: Array, excess: Array) -> Array:
     """log(x / y) of positive numbers, from the excess (x - y) / y where they are close to each other."""
     quotient, is_near = x / y, jnp.abs(excess) < 0.5
     # The difference of two large logarithms has fewer digits than the logarithm of a quotient. Where the quotient
-    # overflows or underflows, that of the roots does not.
+    # overflows or underflows, that of the fourth roots does not.
     is_moderate = (quotient > 1e-30) & (quotient < 1e30)
-    far = jnp.log(jnp.where(is_moderate, quotient, jnp.sqrt(x) / jnp.sqrt(y))) * jnp.where(is_moderate, 1, 2)
+    roots = jnp.sqrt(jnp.sqrt(x)) / jnp.sqrt(jnp.sqrt(y))
+    far = jnp.log(jnp.where(is_moderate, quotient, roots)) * jnp.where(is_moderate, 1, 4)
     return jnp.where(is_near, jnp.log1p(jnp.where(is_near, excess, 0)), far)
 
 

@@ -89,7 +89,7 @@ def negative_binomial_nll_loss(
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _negative_binomial(full: bool, log_mean: Array, mean: Array, target: Array, concentration: Array) -> Array:
     y, r, n = target, concentration, numerics.finite(concentration + target)
-    log_share, is_large = _log_share(mean, y, r)
+    log_share, is_large = _log_share(log_mean, mean, y, r), _is_large(mean, y, r)
     # A quarter of the sums of these terms may overflow where their total does not.
     part = jnp.where(n > 1, 1 / 256, 1)
     rest = special.log_ratio(n, r, y / r) / 2 + stirling.difference(r, y)
@@ -104,10 +104,9 @@ def _negative_binomial(full: bool, log_mean: Array, mean: Array, target: Array, 
 @_negative_binomial.defjvp
 def _negative_binomial_jvp(full, primals, tangents):
     log_mean, mean, y, r = primals
-    n, (log_share, is_large) = numerics.finite(r + y), _log_share(mean, y, r)
-    observed, expected = 1 / (1 + mean / r), 1 / (1 + r / mean)  # r / (r + mu) and mu / (r + mu)
-    by_log_mean = r * expected - y * observed
-    excess = y / (r + mean) - expected
+    n, log_share, is_large = numerics.finite(r + y), _log_share(*primals), _is_large(mean, y, r)
+    observed, expected = _shares(log_mean, mean, r)
+    excess = _excess(*primals)
     is_near = jnp.abs(excess) < 0.5
     far = excess + log_share + jnp.where(is_large, log_mean, 0)
     by_r = jnp.where(is_near, special.excess_of_log1p(jnp.where(is_near, excess, 0)), far)
@@ -115,23 +114,67 @@ def _negative_binomial_jvp(full, primals, tangents):
     by_y = log_share - jnp.where(is_large, 0, log_mean) + 0.5 / n - stirling.slope(n)
     if full:
         by_y += jnp.log1p(y) - 0.5 / (y + 1) + stirling.slope(y + 1)
-    change = by_log_mean * tangents[0] + numerics.finite(by_y) * tangents[2] + numerics.finite(by_r) * tangents[3]
+    change = (r * expected - y * observed) * tangents[0]
+    change += numerics.finite(by_y) * tangents[2] + numerics.finite(by_r) * tangents[3]
     return numerics.stored(_negative_binomial(full, *primals)), change
 
 
-def _log_share(mean: Array, y: Array, r: Array) -> tuple[Array, Array]:
-    """log((r + mu) / (r + y)), without log(mu) where the mean is large and is_large says so."""
+# What the slopes are made of changes with the logarithm of the mean, as the mean itself and its change may overflow.
+
+
+@jax.custom_jvp
+def _shares(log_mean: Array, mean: Array, r: Array) -> tuple[Array, Array]:
+    """r / (r + mu) and mu / (r + mu)."""
+    return 1 / (1 + mean / r), 1 / (1 + r / mean)
+
+
+@_shares.defjvp
+def _shares_jvp(primals, tangents):
+    observed, expected = _shares(*primals)
+    change = observed * expected * (tangents[0] - tangents[2] / primals[2])
+    return (observed, expected), (-change, change)
+
+
+@jax.custom_jvp
+def _excess(log_mean: Array, mean: Array, y: Array, r: Array) -> Array:
+    """(y - mu) / (r + mu)."""
+    return y / (r + mean) - 1 / (1 + r / mean)
+
+
+@_excess.defjvp
+def _excess_jvp(primals, tangents):
+    log_mean, mean, y, r = primals
+    (_, expected), excess, inverse = _shares(log_mean, mean, r), _excess(*primals), 1 / (r + mean)
+    by_r = -numerics.finite(excess * inverse)
+    return excess, -(excess + 1) * expected * tangents[0] + inverse * tangents[2] + by_r * tangents[3]
+
+
+def _is_large(mean: Array, y: Array, r: Array) -> Array:
+    """Where the mean is so large that its logarithm is taken apart."""
     n, largest = numerics.finite(r + y), float(jnp.finfo(mean.dtype).max)
-    excess = (mean - y) / n
-    is_large = ((excess >= 0.5) & (y > r)) | ((mean == largest) & (excess >= 0.5))
+    return ((mean - y) / n >= 0.5) & ((y > r) | (mean == largest))
+
+
+@jax.custom_jvp
+def _log_share(log_mean: Array, mean: Array, y: Array, r: Array) -> Array:
+    """log((r + mu) / (r + y)), minus log(mu) where the mean is large."""
+    n, is_large = numerics.finite(r + y), _is_large(mean, y, r)
     total = jnp.where(is_large, 1 + r / mean, numerics.finite(r + mean))
-    return special.log_ratio(total, n, jnp.where(is_large, 1, excess)), is_large
+    return special.log_ratio(total, n, jnp.where(is_large, 1, (mean - y) / n))
+
+
+@_log_share.defjvp
+def _log_share_jvp(primals, tangents):
+    log_mean, mean, y, r = primals
+    n, (observed, expected) = numerics.finite(r + y), _shares(log_mean, mean, r)
+    change = jnp.where(_is_large(mean, y, r), -observed, expected) * tangents[0]
+    return _log_share(*primals), change - tangents[2] / n + numerics.finite(_excess(*primals) / n) * tangents[3]
 
 
 def _log_odds(log_mean: Array, mean: Array, y: Array, r: Array) -> Array:
     """log(y / mu) + log((r + mu) / (r + y)), or any finite number for a y of 0."""
     tiny = float(jnp.finfo(mean.dtype).tiny)
-    n, (log_share, is_large) = numerics.finite(r + y), _log_share(mean, y, r)
+    n, log_share, is_large = numerics.finite(r + y), _log_share(log_mean, mean, y, r), _is_large(mean, y, r)
     y, positive_mean = jnp.maximum(y, tiny), jnp.maximum(mean, tiny)
     excess = (y - positive_mean) / positive_mean * (r / n)
     # The logarithm of the mean is exact where the mean has underflowed, and the quotient elsewhere.

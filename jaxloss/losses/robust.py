@@ -8,7 +8,6 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxloss import _general_robust as robust
-from jaxloss import _numerics as numerics
 from jaxloss import _positive as positive
 from jaxloss import _special as special
 from jaxloss._arrays import Real
@@ -98,4 +97,4 @@ def general_robust_loss(
     error = jnp.subtract(prediction, target)
     if is_given(scale):
         error = positive.quotient(error, jnp.asarray(scale))
-    return robust.general_robust(numerics.finite(error), alpha) if is_given(alpha) else robust.pseudo_huber(error)
+    return robust.general_robust(error, alpha) if is_given(alpha) else robust.pseudo_huber(error)

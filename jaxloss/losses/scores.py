@@ -67,9 +67,10 @@ def _gaussian_crps(difference: Array, scale: Array) -> Array:
 
 @_gaussian_crps.defjvp
 def _gaussian_crps_jvp(primals, tangents):
+    scale = positive.normal(primals[1])
     # A bounded z, as its square times a density of 0 is a term of the second derivative.
-    z = _standardised(numerics.finite(primals[0]), primals[1])
-    by_difference, by_scale = _slopes(jnp.clip(z, -1e4, 1e4))
+    bounded = jnp.clip(numerics.finite(primals[0]), -1e4 * scale, 1e4 * scale)
+    by_difference, by_scale = _slopes(_standardised(bounded, scale))
     return _gaussian_crps(*primals), by_difference * tangents[0] + by_scale * tangents[1]
 
 
