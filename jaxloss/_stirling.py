@@ -99,8 +99,20 @@ def _difference_jvp(primals, tangents):
     return difference(z, y), by_z * tangents[0] + by_y * tangents[1]
 
 
+@jax.custom_jvp
 def difference_slope(z: Array, y: Array) -> Array:
     """The derivative of `difference` with respect to z."""
+    return _difference_slope(z, y)
+
+
+@difference_slope.defjvp
+def _difference_slope_jvp(primals, tangents):
+    z, y = primals
+    # About 1 / z^2, which may overflow, and times 0 would be NaN.
+    return difference_slope(z, y), jax.jvp(_difference_slope, (jnp.maximum(z, 1e-12), y), tangents)[1]
+
+
+def _difference_slope(z: Array, y: Array) -> Array:
     n = _steps(z)
     low, start = jnp.where(z < n, z, 1), jnp.where(z < n, z + n, z)
 

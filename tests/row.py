@@ -29,6 +29,8 @@ class Row:
         per pair; by default derived from the declaration.
       pack: makes the arguments of the loss from the drawn arrays; by default these are the arguments.
       detached: maps (arrays, options) to what the loss cuts off from differentiation; the reference takes it as `held`.
+      infinities: by name, the signs of the infinite numbers of which the loss is the limit, for arrays of which it is
+        not that of all that their domain allows.
       kinked: options with which the loss has kinks along its first array.
       convex: whether it is convex in that array.
       forward_mode: whether it can be differentiated in forward mode.
@@ -46,6 +48,7 @@ class Row:
     extremes: Callable[[np.ndarray, np.ndarray, Mapping[str, Any]], Arrays] | None = None
     pack: Callable[..., tuple[Any, ...]] = lambda *arrays: arrays
     detached: Callable[..., np.ndarray] | None = None
+    infinities: Mapping[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)
     kinked: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     convex: bool = True
     forward_mode: bool = True

@@ -110,7 +110,7 @@ def _negative_binomial_jvp(full, primals, tangents):
     is_near = jnp.abs(excess) < 0.5
     far = excess + log_share + jnp.where(is_large, log_mean, 0)
     by_r = jnp.where(is_near, special.excess_of_log1p(jnp.where(is_near, excess, 0)), far)
-    by_r += stirling.difference_slope(r, y) - y / n * (0.5 / r)
+    by_r += stirling.difference_slope(r, y) - y / n * positive.quotient(jnp.full_like(r, 0.5), r)
     by_y = log_share - jnp.where(is_large, 0, log_mean) + 0.5 / n - stirling.slope(n)
     if full:
         by_y += jnp.log1p(y) - 0.5 / (y + 1) + stirling.slope(y + 1)
@@ -143,7 +143,7 @@ def _excess(log_mean: Array, mean: Array, y: Array, r: Array) -> Array:
 
 @_excess.defjvp
 def _excess_jvp(primals, tangents):
-    log_mean, mean, y, r = primals
+    log_mean, mean, _, r = primals
     (_, expected), excess, inverse = _shares(log_mean, mean, r), _excess(*primals), 1 / (r + mean)
     by_r = -numerics.finite(excess * inverse)
     return excess, -(excess + 1) * expected * tangents[0] + inverse * tangents[2] + by_r * tangents[3]

@@ -12,6 +12,8 @@ of_boxes = functools.partial(
     options=({}, {"eps": 0.5}),
     numbers=("eps",),
     extremes=boxes.extreme_boxes,
+    # The other sides of a box are 0 in units of an infinite one.
+    infinities={"boxes": (), "target": ()},
     convex=False,
     in_torch=False,
 )
