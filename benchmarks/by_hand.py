@@ -57,7 +57,7 @@ def multi_margin(x: Any, t: Any) -> Any:
 
 
 def highest_lead(x: Any, t: Any, margin: float) -> Any:
-    return jnp.max(jnp.where(jnp.arange(x.shape[-1]) == t[:, None], x, x + margin), axis=-1) - take(x, t)
+    return jnp.max(jnp.where(jnp.arange(x.shape[-1])[None] == t[:, None], x, x + margin), axis=-1) - take(x, t)
 
 
 def multilabel_margin(x: Any, t: Any) -> Any:
@@ -108,7 +108,7 @@ def gaussian_crps(x: Any, y: Any, s: Any) -> Any:
 def ensemble_crps(x: Any, y: Any) -> Any:
     m = x.shape[-1]
     ranks = 2 * jnp.arange(1, m + 1) - m - 1
-    between = jnp.sum(jnp.sort(x, axis=-1) * ranks.astype(x.dtype), axis=-1)
+    between = jnp.sum(jnp.sort(x, axis=-1) * ranks.astype(x.dtype)[None], axis=-1)
     return jnp.mean(jnp.abs(x - y[:, None]), axis=-1) - between / m**2
 
 
@@ -180,7 +180,7 @@ LINES: dict[str, Line] = {
     "asymmetric_loss": asymmetric,
     "sparsemax_loss": lambda x, y: jax.nn.sparse_plus(x * (1 - 2 * y)),
     "fenchel_young_loss": lambda x, y: jax.nn.logsumexp(x, axis=-1) - jnp.sum(x * y, axis=-1),
-    "coral_loss": lambda x, t: jnp.sum(sigmoid_cross_entropy(x, t[:, None] > jnp.arange(x.shape[-1])), axis=-1),
+    "coral_loss": lambda x, t: jnp.sum(sigmoid_cross_entropy(x, t[:, None] > jnp.arange(x.shape[-1])[None]), axis=-1),
     "hinge_loss": lambda x, y: jnp.maximum(1 - x * y, 0),
     "squared_hinge_loss": lambda x, y: jnp.maximum(1 - x * y, 0) ** 2,
     "perceptron_loss": lambda x, y: jnp.maximum(-x * y, 0),
