@@ -172,7 +172,7 @@ def energy_score(
 
     $$l = \frac1m \sum_i \|x_i - y\|_2 - \frac{1}{2 m^2} \sum_{i, j} \|x_i - x_j\|_2$$
 
-    It takes $O(m^2 d)$ operations, and its gradient as many temporary numbers for each sample.
+    It takes $O(m^2 d)$ operations, and $O(m d)$ temporary numbers for each sample.
 
     Args:
       prediction: floating `(..., m, d)`: $x$, the members of the ensemble.
@@ -200,7 +200,15 @@ def energy_score(
     unit = 2 * scaling.above_root(target.shape[0], 2, prediction.dtype)
     width = kinks.resolve_width("energy_score", prediction, None) / unit
     members, observed = prediction / unit, target / unit
-    between = vectors.norm(members[:, None] - members[None], kink_width=width)
     m, others = _sizes(members, fair)
-    spread = jnp.sum(between / (2 * m * others))
-    return unit * (jnp.sum(vectors.norm(members - observed[None], kink_width=width) / m) - spread)
+
+    def distances(point: Vector) -> Array:
+        return vectors.norm(members - point[None], kink_width=width)
+
+    # One member at a time, because an array of all differences has m^2 d numbers; so would have what a gradient keeps.
+    @functools.partial(jax.checkpoint, prevent_cse=False)
+    def add_spread(spread: Array, member: Vector) -> tuple[Array, None]:
+        return spread + jnp.sum(distances(member) / (2 * m * others)), None
+
+    spread, _ = lax.scan(add_spread, jnp.zeros((), members.dtype), members)
+    return unit * (jnp.sum(distances(observed) / m) - spread)
