@@ -62,7 +62,7 @@ def _shape(u: Array, alpha: Array) -> _Shape:
     share = jnp.where(is_tiny, 1, jnp.log1p(low) / jnp.where(is_tiny, 1, low))
     square = jnp.where(w < 1, u, 0) ** 2
     half = jnp.where(w < 1, square * share, jnp.minimum(b * logarithm, float(info.max))) / 2
-    return _Shape(b, sign, a, w, _root(jnp.abs(u) / jnp.sqrt(b)), logarithm, half)
+    return _Shape(b, sign, a, w, _root(numerics.finite(jnp.abs(u) / jnp.sqrt(b))), logarithm, half)
 
 
 CLOSE = 0.1

@@ -191,9 +191,9 @@ def _unless_0(slope: Array, tangent: Array) -> Array:
 
 @jax.custom_jvp
 def log_sum(log_x: Array, y: Array) -> Array:
-    """log(x + y) for the logarithm of x, which is finite, and a y of at least 0."""
+    """log(x + y) for the logarithm of x and a y of at least 0."""
     log_y = jnp.log(y)
-    return jnp.maximum(log_x, log_y) + jnp.log1p(jnp.exp(-jnp.abs(log_x - log_y)))
+    return jnp.maximum(log_x, log_y) + jnp.log1p(jnp.exp(-jnp.abs(numerics.difference(log_x, log_y))))
 
 
 @log_sum.defjvp
@@ -202,7 +202,7 @@ def _log_sum_jvp(primals, tangents):
     value = log_sum(log_x, y)
     # Bounded, so that its square, in the second derivative, does not overflow.
     inverse = jnp.exp(jnp.minimum(-value, math.log(float(jnp.finfo(value.dtype).max)) / 2))
-    return value, jnp.exp(log_x - value) * tangents[0] + inverse * tangents[1]
+    return value, jnp.exp(numerics.difference(log_x, value)) * tangents[0] + inverse * tangents[1]
 
 
 @jax.custom_jvp

@@ -49,15 +49,17 @@ def limits(row, i, options, sign):
 
     with np.errstate(over="ignore", invalid="ignore"):
         near, far, farthest = map(reference, LARGE)
-        grows = (np.abs(far) > 10 * np.abs(near)) | np.isinf(near)
+        steps = np.diff(np.abs([near, far, farthest]), axis=0)
+        grows = ((np.abs(far) > 10 * np.abs(near)) & (np.abs(far) > STEEP)) | np.isinf(near)
+        grows |= np.all(steps > 1, axis=0)  # like a logarithm
         tolerance = 1e-6 * np.maximum(1, np.abs(near))
         # Not if a term with a tiny factor only counts for far larger numbers.
         converges = (np.abs(far - near) <= tolerance) & ~(np.abs(farthest - near) > tolerance)
         first, second = slope(1e5), slope(4e6)
         is_flat = np.abs(first) < STEEP
-    limit = np.where(converges, far, np.where(grows & (np.abs(far) > STEEP), np.copysign(np.inf, far), np.nan))
+    limit = np.where(converges, far, np.where(grows, np.copysign(np.inf, far), np.nan))
     # The slope of a loss that grows like a root falls for long.
-    return limit, np.where(is_flat & (np.abs(first - second) < 1e-4), first, np.nan), is_flat
+    return limit, np.where(is_flat & (np.abs(first - second) < 1e-5), first, np.nan), is_flat
 
 
 @each_variant(1)

@@ -59,8 +59,10 @@ def sigmoid_focal_loss(
 
     def formula(logits: Real, target: Real, alpha: Real | None, gamma: Real) -> Array:
         focus = special.power(special.mixed_complement(logits, target), gamma)
-        share = 1 if alpha is None else alpha * target + (1 - alpha) * (1 - target)
-        return numerics.weighted(focus, logistic.logistic_cross_entropy(logits, target)) * share
+        cross_entropy = logistic.logistic_cross_entropy(logits, target)
+        if alpha is None:
+            return numerics.weighted(focus, cross_entropy)
+        return numerics.twice_weighted(focus, alpha * target + (1 - alpha) * (1 - target), cross_entropy)
 
     return keep_gradient(formula, logits, target, alpha, gamma)
 
@@ -287,7 +289,7 @@ def asymmetric_loss(
         shifted = kinks.positive_part(special.logistic(logits) - clip)
         focus = special.power(special.logistic(-logits), gamma_positive)
         positive = numerics.weighted(focus, logistic.softplus(-logits))
-        negative = special.power(shifted, gamma_negative) * miss
+        negative = numerics.weighted(special.power(shifted, gamma_negative), miss)
         return numerics.weighted(target, positive) + numerics.weighted(1 - target, negative)
 
     return keep_gradient(formula, logits, target, gamma_negative, gamma_positive, clip)

@@ -16,9 +16,16 @@ ROWS = (
         jaxloss.fenchel_young_loss,
         draw=classification.draw_soft,
         reference=simplex.fenchel_young,
-        options=({}, {"max_fun": simplex.largest_size}),
         # The maximum is the caller's: that of JAX, logsumexp, has the derivative NaN at inf. Infinity times 0 is NaN.
         infinities={"scores": (-1,), "target": ()},
+        in_torch=False,
+    ),
+    Row(
+        jaxloss.fenchel_young_loss,
+        draw=classification.draw_soft,
+        reference=simplex.fenchel_young,
+        options=({"max_fun": simplex.largest_size},),
+        infinities={"scores": (), "target": ()},
         in_torch=False,
     ),
 )
