@@ -72,7 +72,7 @@ ROWS = (
         jaxloss.tweedie_nll_loss,
         draw=likelihood.draw_count,
         reference=likelihood.tweedie_nll,
-        options=({}, {"power": 1.1}),
+        options=({}, {"power": 1.125}),  # a number of float32: near 1, its rounding errors count
         numbers=("power",),
         in_torch=False,
     ),
