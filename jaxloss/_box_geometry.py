@@ -77,7 +77,7 @@ class Overlap:
 
     @staticmethod
     def of(boxes: Vector, target: Vector, eps: Real) -> Overlap:
-        # The limit of an infinite coordinate is that of a large one.
+        # Infinite coordinates count as the largest finite ones, because their differences would be NaN.
         coordinates = numerics.finite(jnp.concatenate([boxes, target]))
         both, unit = scaling.scale_by_largest(coordinates, power_of_two=True)
         x_low, y_low, x_high, y_high, *others = _entries(both)

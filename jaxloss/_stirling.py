@@ -20,7 +20,7 @@ def _continuants() -> tuple[np.ndarray, np.ndarray]:
     """The fraction is u N(u^2) / D(u^2) for u = 1 / z: the coefficients of N and D, that of the constant first.
 
     It is evaluated like this because XLA:CPU writes the result of every division to memory. Then value and gradient of
-    a negative binomial distribution had 14 times their inputs as temporaries, instead of TEMPORARIES.
+    a negative binomial distribution had 14 times their inputs as temporaries, instead of 5.
     """
     numerator, denominator = np.eye(1, 4)[0], np.eye(1, 4)[0]
     for coefficient in reversed(_COEFFICIENTS[1:]):
