@@ -21,6 +21,7 @@ FROM_ROOT = {"index.md": "README.md", "CHANGELOG.md": "CHANGELOG.md", "CONTRIBUT
 WIDE = (
     "from_pytorch.md",
     "from_optax.md",
+    "from_keras.md",
     "results/accuracy/results.md",
     "results/speed/results.md",
     "results/large_output/results.md",

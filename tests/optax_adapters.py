@@ -1,4 +1,4 @@
-"""The losses of `optax.losses` by Optax's names and arguments, computed by jaxloss. `tests.run_optax_tests` tests them."""
+"""The losses of `optax.losses` by Optax's names and arguments, computed by jaxloss. See `tests.run_optax_tests`."""
 
 import functools
 

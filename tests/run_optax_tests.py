@@ -1,7 +1,7 @@
 """Runs Optax's own tests of its losses with jaxloss in Optax's place: `python -m tests.run_optax_tests FILES`.
 
-The files are Optax's `_regression_test.py`, `_classification_test.py` and so on, from its source distribution. A test of
-a loss that jaxloss lacks is skipped.
+The files are Optax's `_regression_test.py`, `_classification_test.py` and so on, from its source distribution. A test
+of a loss that jaxloss lacks is skipped.
 """
 
 import importlib
