@@ -15,6 +15,7 @@ import pytest
 import jaxloss
 from tests import record_keras
 from tests.migration import OF_KERAS, OF_OPTAX, arguments, calls, named, value_of_ours
+from tests.optax_adapters import ADAPTERS
 
 DOCS = pathlib.Path(__file__).parent.parent / "docs"
 TABLE = (DOCS / "from_pytorch.md").read_text()
@@ -80,6 +81,10 @@ def test_every_loss_of_optax_has_a_row():
         pytest.skip("another version may have other losses")
     functions = {name for name, _ in inspect.getmembers(optax.losses, inspect.isfunction)}
     assert named("from_optax.md") == functions - {"convex_kl_divergence"}  # a deprecated name of another
+
+
+def test_every_loss_with_a_row_has_an_adapter():
+    assert {re.match(r"\w+", call)[0] for call, _ in optax_rows()} == set(ADAPTERS)
 
 
 def optax_rows():
