@@ -12,22 +12,22 @@ import numpy as np
 import jaxloss
 
 DOCS = pathlib.Path(__file__).parent.parent / "docs"
-NAMES = r"^\| `(\w+)\("
 
 
 def calls(page):
     """The call of the other library and that of jaxloss, of each row of the tables of a page."""
     text = (DOCS / page).read_text()
     rows = re.findall(r"^\| `(\w+\(.*?)` \| `(.*?)` \|", text, re.MULTILINE)
-    assert len(rows) == len(re.findall(NAMES, text, re.MULTILINE))
+    assert len(rows) == len(re.findall(r"^\| `\w+\(", text, re.MULTILINE))
     return rows
 
 
 def named(page):
     """The functions of the other library that a page has a row for, and those that it says are not available yet."""
-    text = (DOCS / page).read_text()
-    lacking = "".join(re.findall(r"^\|.*\| not available yet \|$", text, re.MULTILINE))
-    return set(re.findall(NAMES, text, re.MULTILINE)) | set(re.findall(r"`(\w+)`", lacking))
+    lacking = "".join(re.findall(r"^\|.*\| not available yet \|$", (DOCS / page).read_text(), re.MULTILINE))
+    return {name for call, _ in calls(page) for name in re.findall(r"(\w+)\(", call)} | {
+        *re.findall(r"`(\w+)`", lacking)
+    }
 
 
 def waves(*shape):
