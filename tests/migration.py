@@ -24,10 +24,9 @@ def calls(page):
 
 def named(page):
     """The functions of the other library that a page has a row for, and those that it says are not available yet."""
-    lacking = "".join(re.findall(r"^\|.*\| not available yet \|$", (DOCS / page).read_text(), re.MULTILINE))
-    return {name for call, _ in calls(page) for name in re.findall(r"(\w+)\(", call)} | {
-        *re.findall(r"`(\w+)`", lacking)
-    }
+    called = {name for call, _ in calls(page) for name in re.findall(r"(\w+)\(", call)}
+    lacking = re.findall(r"^\|.*\| not available yet \|$", (DOCS / page).read_text(), re.MULTILINE)
+    return called | set(re.findall(r"`(\w+)`", "".join(lacking)))
 
 
 def waves(*shape):
