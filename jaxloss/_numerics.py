@@ -89,22 +89,16 @@ def _finite_jvp(primals, tangents):
     return finite(*primals), tangents[0]
 
 
-@jax.custom_vjp
-def limited(x: Array) -> Array:
-    """x. A cotangent that has overflowed is bounded, so that 0 times it is 0. Only for reverse mode."""
-    return x
+@jax.custom_jvp
+def exp_apart(x: Array) -> Array:
+    """e^x. Where it is 0, so is its derivative times any number, even a cotangent that has overflowed."""
+    return jnp.exp(x)
 
 
-def _limited_forward(x: Array) -> tuple[Array, None]:
-    return x, None
-
-
-def _limited_backward(residual: None, cotangent: Array) -> tuple[Array]:
-    del residual
-    return (finite(cotangent),)
-
-
-limited.defvjp(_limited_forward, _limited_backward)
+@exp_apart.defjvp
+def _exp_apart_jvp(primals, tangents):
+    value = exp_apart(primals[0])
+    return value, jnp.where(value == 0, 0, value * tangents[0])
 
 
 @jax.custom_jvp

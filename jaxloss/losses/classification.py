@@ -161,7 +161,12 @@ def nll_loss(
     "(c),()->()",
     "(c),(c)->()",
     indices={"target": "[0, c)"},
-    domains={"target": "[0, 1]", "label_smoothing": "[0, 1]"},
+    domains={
+        "target": "[0, 1]",
+        "label_smoothing": "[0, 1]",
+        "z_loss": "[0, inf)",
+        "logit_softcap": "(0, inf)",
+    },
     parameters={"class_weights": "(c)"},
     static=("ignore_index",),
     split="c",
@@ -174,6 +179,8 @@ def cross_entropy(
     class_weights: Vector | None = None,
     ignore_index: int = -100,
     label_smoothing: Real = 0.0,
+    z_loss: Real = 0.0,
+    logit_softcap: Real | None = None,
     valid: Boolean | None = None,
     axis_name: AxisName | None = None,
     n_classes: int | None = None,
@@ -181,8 +188,10 @@ def cross_entropy(
 ) -> tuple[Array, Array | None]:
     r"""Cross-entropy between the softmax of the logits and the target class or distribution.
 
-    $$l = -\sum_c w_c\, q_c \log p_c, \qquad p = \operatorname{softmax}(x), \qquad
-    q_c = (1 - \varepsilon)\, t_c + \varepsilon / C, \qquad n = w_y \text{ or } 1$$
+    $$x \leftarrow \kappa \tanh(x / \kappa), \qquad
+    l = -\sum_c w_c\, q_c \log p_c + \zeta \Bigl(\log \sum_c e^{x_c}\Bigr)^2, \qquad n = w_y \text{ or } 1$$
+
+    $$p = \operatorname{softmax}(x), \qquad q_c = (1 - \varepsilon)\, t_c + \varepsilon / C$$
 
     where $t$ is one-hot at $y$ for a class index (normaliser $w_y$), or the given distribution (normaliser 1). Sums run
     over the possible classes, and C is their number.
@@ -194,6 +203,10 @@ def cross_entropy(
       class_weights: real `(C,)`: $w$; 1 if not given.
       ignore_index: samples with this class index are ignored.
       label_smoothing: in [0, 1]: $\varepsilon$. A number, or an array with one value per sample.
+      z_loss: at least 0: $\zeta$, which keeps the normaliser of the softmax near 1. A number, or an array with one
+        value per sample. Class weights and smoothing do not affect this term.
+      logit_softcap: above 0: $\kappa$, which the logits approach but do not exceed; no cap if not given. With a cap,
+        a logit of -inf counts as $-\kappa$: use `valid` for classes that are impossible.
       valid: boolean `(..., C)` or `(C,)`: which classes are possible. The logits and soft targets of other classes have
         no effect, and the remaining targets are not rescaled. None means that all classes are possible.
       axis_name: inside `shard_map`, the mesh axis (or axes) over which the classes are split. `logits`, soft targets,
@@ -209,14 +222,15 @@ def cross_entropy(
       on other platforms, that of a confident prediction keeps its digits, unless it is smoothed.
 
     Raises:
-      ValueError: shapes do not fit, `label_smoothing` is outside [0, 1], `ignore_index` is given with a floating
-        target, no axis is called `axis_name`, or `n_classes` exceeds the number of columns of all devices.
+      ValueError: shapes do not fit, an option is out of its range, `ignore_index` is given with a floating target, no
+        axis is called `axis_name`, or `n_classes` exceeds the number of columns of all devices.
       TypeError: `logits` is not floating.
 
     Reference:
       Bridle, Probabilistic interpretation of feedforward classification network outputs, 1990; Szegedy et al.,
       Rethinking the Inception architecture, CVPR 2016, section 7 (label smoothing); Shoeybi et al., Megatron-LM, 2019,
-      section 3 (classes split over devices).
+      section 3 (classes split over devices); Chowdhery et al., PaLM, JMLR 2023, section 5 (z-loss);
+      Gemma Team, Gemma 2, 2024, section 2 (soft-capping).
 
     Example:
       >>> import jax.numpy as jnp, jaxloss
@@ -228,8 +242,7 @@ def cross_entropy(
     """
     if jnp.ndim(target) and classes.valid is None and checks.data_checks_enabled():
         _require_distribution(classes, jnp.asarray(target))
-    of = softmax_cross_entropy(classes, logits, target, class_weights, label_smoothing)
-    return of.loss, of.normaliser
+    return softmax_cross_entropy(classes, logits, target, class_weights, label_smoothing, z_loss, logit_softcap)
 
 
 def _require_distribution(classes: ClassAxis, target: Vector) -> None:

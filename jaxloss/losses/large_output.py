@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxloss import _numerics as numerics
 from jaxloss._arrays import Real, Vector, compute_dtype, product_dtype
 from jaxloss._class_axis import ClassAxis
 from jaxloss._decorator.batching import BatchLoss
@@ -246,13 +245,9 @@ def _given(**values: Any) -> chunks.Arrays:
 def _row(classes: ClassAxis, logits: Array, shared: chunks.Arrays, own: chunks.Arrays) -> Array:
     """The loss of one row, without the terms of options that are not given."""
     logits = logits + shared["bias"] if "bias" in shared else logits
-    if "logit_softcap" in own:
-        logits = own["logit_softcap"] * jnp.tanh(logits / own["logit_softcap"])
-    smoothing = own.get("label_smoothing", 0.0)
-    of = softmax_cross_entropy(classes, logits, own["target"], shared.get("class_weights"), smoothing)
-    if "z_loss" not in own:
-        return of.loss
-    return of.loss + numerics.weighted(own["z_loss"], numerics.square(numerics.limited(of.log_normaliser)))
+    options = own.get("label_smoothing", 0.0), own.get("z_loss", 0.0), own.get("logit_softcap")
+    loss, _ = softmax_cross_entropy(classes, logits, own["target"], shared.get("class_weights"), *options)
+    return loss
 
 
 @jax.custom_vjp

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import jax.numpy as jnp
 from jax import Array, lax
 
@@ -14,23 +12,23 @@ from jaxloss._lookup import leaves_out
 from jaxloss.options import is_given
 
 
-class SoftmaxCrossEntropy(NamedTuple):
-    """The loss of one sample, its normaliser (None means 1), and log Σ exp of its logits."""
-
-    loss: Array
-    normaliser: Array | None
-    log_normaliser: Array
-
-
 def softmax_cross_entropy(
-    classes: ClassAxis, logits: Vector, target: Vector | int, class_weights: Vector | None, label_smoothing: Real
-) -> SoftmaxCrossEntropy:
-    """`cross_entropy` of one sample: with scores s = x - max x,
+    classes: ClassAxis,
+    logits: Vector,
+    target: Vector | int,
+    class_weights: Vector | None,
+    label_smoothing: Real,
+    z_loss: Real,
+    logit_softcap: Real | None,
+) -> tuple[Array, Array | None]:
+    """`cross_entropy` of one sample, and its normaliser: with scores s = x - max x,
 
-        l = (Σ w q) log Σ exp s - Σ w q s
+        l = (Σ w q) log Σ exp s - Σ w q s + ζ (max x + log Σ exp s)^2
 
     Each sum runs over the columns of all devices. No term is negative, so none cancels.
     """
+    if logit_softcap is not None:
+        logits = logit_softcap * jnp.tanh(logits / logit_softcap)
     exists, n_possible = classes.exists(), classes.n_classes
     if exists is not None:
         impossible = -jnp.inf
@@ -44,17 +42,26 @@ def softmax_cross_entropy(
     maximum = classes.maximum(lax.stop_gradient(jnp.max(logits)))
     scores = logits - maximum
 
+    # The penalty may overflow, and then its gradient with respect to an unlikely class would be infinity times 0.
+    exp = numerics.exp_apart if is_given(z_loss) else jnp.exp
+
+    def with_penalty(loss: Array, log_normaliser: Array) -> Array:
+        if not is_given(z_loss):
+            return loss
+        return loss + numerics.weighted(jnp.asarray(z_loss), numerics.square(maximum + log_normaliser))
+
     is_index, is_smoothed = jnp.ndim(target) == 0, is_given(label_smoothing)
     weight = classes.share(class_weights, target) if is_index and class_weights is not None else None
     weights = [] if weight is None else [weight]
     if is_index and not is_smoothed:
         # Look up the logit, not the score, for which XLA:CPU would write all scores to memory, 40 % of the time.
-        rest = classes.share_of_others(jnp.exp(scores), target)
+        rest = classes.share_of_others(exp(scores), target)
         rest, logit, *weights = classes.sums(rest, classes.share(logits, target), *weights)
         surprise, log_normaliser = numerics.surprise(logit - maximum, rest, leaves_out())
-        return SoftmaxCrossEntropy(*weighted_by_class(surprise, *weights), maximum + log_normaliser)
+        loss, weight = weighted_by_class(surprise, *weights)
+        return with_penalty(loss, log_normaliser), weight
 
-    normaliser = jnp.sum(jnp.exp(scores))
+    normaliser = jnp.sum(exp(scores))
 
     def products(probabilities: Real, scores: Vector, weights: Vector | None) -> tuple[Array, Array]:
         """Σ w q and Σ w q s over the columns here."""
@@ -76,7 +83,7 @@ def softmax_cross_entropy(
     normaliser, score, *rest = classes.sums(normaliser, score, *([] if has_unit_mass else [mass]), *weights)
     log_normaliser = jnp.log(normaliser)
     loss = log_normaliser - score if has_unit_mass else rest[0] * log_normaliser - score
-    return SoftmaxCrossEntropy(loss, None if weight is None else rest[-1], maximum + log_normaliser)
+    return with_penalty(loss, log_normaliser), None if weight is None else rest[-1]
 
 
 def weighted_by_class(surprise: Array, weight: Array | None = None) -> tuple[Array, Array | None]:

@@ -45,14 +45,22 @@ def nll(log_probabilities, target, *, class_weights=None, ignore_index=-100):
     return -picked * normaliser, normaliser
 
 
-def cross_entropy(x, target, *, class_weights=None, ignore_index=-100, label_smoothing=0.0):
-    log_probabilities = x - np.logaddexp.reduce(x, -1, keepdims=True)
+def cross_entropy(
+    x, target, *, class_weights=None, ignore_index=-100, label_smoothing=0.0, z_loss=0.0, logit_softcap=None
+):
+    if logit_softcap is not None:
+        cap = np.expand_dims(logit_softcap, -1)
+        x = cap * np.tanh(x / cap)
+    log_normaliser = np.logaddexp.reduce(x, -1)
+    log_probabilities = x - log_normaliser[..., None]
     weights = np.ones(x.shape[-1]) if class_weights is None else np.asarray(class_weights, float)
-    smooth = -(log_probabilities * weights).mean(-1)
+    smooth, counted = -(log_probabilities * weights).mean(-1), 1
     if np.issubdtype(target.dtype, np.integer):
+        counted = target != ignore_index
         hard, normaliser = nll(log_probabilities, target, class_weights=class_weights, ignore_index=ignore_index)
-        smooth = np.where(target == ignore_index, 0, smooth)
+        smooth = np.where(counted, smooth, 0)
     else:
         hard = -(log_probabilities * weights * target).sum(-1)
         normaliser = np.ones_like(hard)
-    return (1 - label_smoothing) * hard + label_smoothing * smooth, normaliser
+    penalty = counted * z_loss * log_normaliser**2
+    return (1 - label_smoothing) * hard + label_smoothing * smooth + penalty, normaliser

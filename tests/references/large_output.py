@@ -17,16 +17,8 @@ def draw_soft_layer(generator, shape):
     return hidden, kernel, generator.dirichlet(np.ones(N_CLASSES), size=shape)
 
 
-def linear_cross_entropy(
-    hidden, kernel, target, *, bias=None, z_loss=0.0, logit_softcap=None, chunk_size=None, **options
-):
-    x = hidden @ kernel + (0 if bias is None else np.asarray(bias, float))
-    if logit_softcap is not None:
-        cap = np.expand_dims(logit_softcap, -1)
-        x = cap * np.tanh(x / cap)
-    losses, normalisers = cross_entropy(x, target, **options)
-    counted = 1 if target.ndim == x.ndim else target != options.get("ignore_index", -100)
-    return losses + counted * z_loss * np.logaddexp.reduce(x, -1) ** 2, normalisers
+def linear_cross_entropy(hidden, kernel, target, *, bias=None, chunk_size=None, **options):
+    return cross_entropy(hidden @ kernel + (0 if bias is None else np.asarray(bias, float)), target, **options)
 
 
 def draw_adaptive(generator: np.random.Generator, shape: tuple[int, ...]) -> Arrays:
