@@ -12,6 +12,7 @@ from cycler import cycler
 from jax import Array
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 STYLE: Mapping[str, Any] = {
     # Four shades and four dashes, so that lines differ in print too.
@@ -98,3 +99,43 @@ def profile(
     if is_alone:
         axes.legend()
     return axes
+
+
+Panel = tuple[str, str, Callable[[Array], Array], float, float]
+"""Title, label of the x axis, function, left end and right end: what `profile` takes."""
+
+
+def gallery(*panels: Panel, columns: int = 3) -> Figure:
+    r"""Plots several losses side by side, as `profile` does, with one legend.
+
+    $$x \mapsto l_i(x),\ l_i'(x),\ l_i''(x)$$
+
+    Args:
+      panels: for each panel a tuple: title, label of the x axis, function, left end, right end.
+      columns: the number of panels in a row, at least 1.
+
+    Returns:
+      The matplotlib figure, 9 inches wide.
+
+    Raises:
+      ValueError: there are no panels, `columns` is below 1, or `profile` rejects a panel.
+
+    Reference:
+      Tufte, Envisioning Information, 1990, chapter 4: small multiples.
+
+    Example:
+      >>> import jaxloss, jaxloss.plot
+      >>> square = "mse_loss", "error", lambda x: jaxloss.mse_loss(x, 0.0), -3, 3
+      >>> size = "l1_loss", "error", lambda x: jaxloss.l1_loss(x, 0.0), -3, 3
+      >>> [axes.get_title() for axes in jaxloss.plot.gallery(square, size, columns=2).axes]
+      ['mse_loss', 'l1_loss']
+    """
+    if not panels or columns < 1:
+        raise ValueError(f"gallery: got {len(panels)} panels in {columns} columns but takes at least 1 of each")
+    rows = -(-len(panels) // columns)
+    figure = plt.figure(figsize=(9, 2.4 * rows), layout="constrained")
+    for i, (title, xlabel, function, low, high) in enumerate(panels):
+        axes = figure.add_subplot(rows, columns, i + 1)
+        profile(function, low, high, xlabel=xlabel, title=title, axes=axes).title.set_fontsize("small")
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    return figure

@@ -80,7 +80,9 @@ def in_reference():
 
 
 ADDED = "\n".join(re.findall(r"^### Added\n(.*?)(?=^##|\Z)", read("CHANGELOG.md"), re.MULTILINE | re.DOTALL))
-GALLERY = json.loads(read("notebooks/2_gallery.ipynb"))["cells"]
+GALLERIES = [
+    cell for path in sorted(ROOT.glob("notebooks/2_gallery*.ipynb")) for cell in json.loads(path.read_text())["cells"]
+]
 RECORDED = {row["loss"] for row in json.loads(PATH.read_text())["rows"]}
 REFERENCE = in_reference()
 NAVIGATION = re.findall(r"^ +- (reference/\w+\.md)$", read("mkdocs.yml"), re.MULTILINE)
@@ -97,14 +99,14 @@ def places(name):
     rows = [row for row in REGISTRY if row.name == name]
     path, page = DECLARED[name].__module__.replace(".", "/") + ".py", REFERENCE.get(name)
     mutated = {re.split(r"[./]", module)[-1] for module in mutants.MODULES}
-    plotted = "".join(line for cell in GALLERY if cell["cell_type"] == "code" for line in cell["source"])
+    plotted = "".join(line for cell in GALLERIES if cell["cell_type"] == "code" for line in cell["source"])
     found = exported | {
         f"tests/rows/ has no row for {name}": rows,
         f"CHANGELOG.md, section Unreleased, Added, lacks `{name}`": f"`{name}`" in ADDED,
         f"README.md, section Losses, lacks `{name}`": f"`{name}`" in section("README.md", "## Losses"),
         f"docs/reference/*.md lacks ::: jaxloss.{name}": page,
         f"mkdocs.yml, navigation, lacks {page}": not page or page in NAVIGATION,
-        f"notebooks/2_gallery.ipynb has no panel for {name}": re.search(rf"\bjaxloss\.{name}\b", plotted),
+        f"notebooks/2_gallery_continued.ipynb has no panel for {name}": re.search(rf"\bjaxloss\.{name}\b", plotted),
         f"benchmarks/formulas.py lacks {name}": hasattr(formulas, name),
         f"benchmarks/accuracy_cases.py has no case for {name}": any(case.loss == name for case in CASES),
         f"tests/mutants.py does not mutate {path}": pathlib.Path(path).stem in mutated,

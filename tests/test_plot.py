@@ -81,3 +81,17 @@ def test_profile_requires_a_function_that_returns_one_number(plot):
         plot.profile(lambda x: jaxloss.mse_loss(x * np.ones(2, np.float32), np.zeros(2), reduction="none"), 0, 1)
     with pytest.raises(ValueError, match=r"profile: function returns shape of a pytree"):
         plot.profile(lambda x: [x], 0, 1)
+
+
+def test_a_gallery_has_a_panel_for_each_loss_and_one_legend(plot):
+    panels = [(f"delta={d}", "error", lambda x, d=d: jaxloss.huber_loss(x, 0.0, delta=d), -3, 3) for d in (0.5, 1, 2)]
+    figure = plot.gallery(*panels, columns=2)
+    assert [axes.get_title() for axes in figure.axes] == ["delta=0.5", "delta=1", "delta=2"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["value", "gradient", "curvature"]
+    assert [axes.get_legend() for axes in figure.axes] == [None] * 3
+
+
+@pytest.mark.parametrize(("panels", "columns"), [((), 3), ((("", "", jnp.abs, -1, 1),), 0)])
+def test_a_gallery_takes_panels_and_columns(plot, panels, columns):
+    with pytest.raises(ValueError, match=r"gallery: got \d panels in \d columns but takes at least 1 of each"):
+        plot.gallery(*panels, columns=columns)
