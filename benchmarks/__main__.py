@@ -10,6 +10,7 @@ from rich.progress import Progress
 
 from benchmarks import compiled, plots
 from benchmarks.accuracy import accuracy
+from benchmarks.choosing import choosing
 from benchmarks.compiling import compile_times, importing, kernels, memory
 from benchmarks.devices import DEVICES, with_compiler
 from benchmarks.language_model import language_model
@@ -34,6 +35,7 @@ BENCHMARKS = {
         importing,
         kernels,
         accuracy,
+        choosing,
     )
 }
 

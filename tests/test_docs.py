@@ -122,3 +122,13 @@ def test_the_documented_equivalent_of_a_keras_loss_matches_it(keras, call, ours)
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         expected = record_keras.value_of_keras(call)
     np.testing.assert_allclose(value_of_ours(ours, arguments(call, OF_KERAS)), expected, rtol=2e-5, atol=2e-6)
+
+
+def test_the_tables_of_choosing_a_loss_are_those_that_were_measured():
+    page = (DOCS / "choosing.md").read_text()
+    measured = json.loads((DOCS / "results/choosing/results.json").read_text())["rows"]["choosing"]
+    rows = [row for row in measured if "label" in row]
+    cells = [f"{row['measured'][loss]:.4g} ± {row['spread'][loss]:.2g}" for row in rows for loss in row["measured"]]
+    assert sorted(cells) == sorted(re.findall(r"[\d.]+ ± [\d.]+", page))
+    for name in re.findall(r"`(\w+_\w+)`", page):
+        assert hasattr(jaxloss, name), name
