@@ -275,7 +275,7 @@ def test_introspection_and_pickling_of_a_loss():
     defaults = {p.name: p.default for p in inspect.signature(f).parameters.values() if p.kind is p.KEYWORD_ONLY}
     assert defaults == {
         "class_weights": None, "ignore_index": -100, "label_smoothing": 0.0,
-        "valid": None, "axis_name": None, "n_classes": None,
+        "z_loss": 0.0, "logit_softcap": None, "valid": None, "axis_name": None, "n_classes": None,
         "weights": None, "where": None, "reduction": "mean", "axis": -1,
     }  # fmt: skip
     page = pydoc.plain(pydoc.render_doc(f))

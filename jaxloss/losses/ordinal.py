@@ -42,7 +42,7 @@ def coral_loss(logits: Vector, target: Vector | int, **options: Unpack[AxisOptio
 
     Example:
       >>> import jax.numpy as jnp, jaxloss
-      >>> score, biases = jnp.array([[1.0], [-1.0]]), jnp.array([2.0, 0.0, -2.0])
+      >>> score, biases = jnp.array([[1.0], [-1.0]]), jnp.array([[2.0, 0.0, -2.0]])
       >>> print(f"{jaxloss.coral_loss(score + biases, jnp.array([2, 0])):.4f}")
       1.1751
     """

@@ -16,6 +16,7 @@ from jaxloss import _scaling as scaling
 from jaxloss import kinks, vectors
 from jaxloss._arrays import Real, Vector
 from jaxloss._decorator.lift import loss
+from jaxloss._sharding import vary_over, varying_axes
 from jaxloss._sizes import n_entries
 from jaxloss.options import AxisOptions, ReductionOptions
 
@@ -210,5 +211,6 @@ def energy_score(
     def add_spread(spread: Array, member: Vector) -> tuple[Array, None]:
         return spread + jnp.sum(distances(member) / (2 * m * others)), None
 
-    spread, _ = lax.scan(add_spread, jnp.zeros((), members.dtype), members)
+    start = vary_over(jnp.zeros((), members.dtype), varying_axes(members))
+    spread, _ = lax.scan(add_spread, start, members)
     return unit * (jnp.sum(distances(observed) / m) - spread)
