@@ -3,8 +3,10 @@
 Tests run on eight CPU devices and with strict promotion of dtypes and ranks. NaN is an error except in tests with the
 marker `nans`. With `JAX_PLATFORMS=cuda`, tests run on one GPU, except those with the marker `cpu`.
 
-The default run has every test in its cheapest convincing form: the first sets of options, and a few examples. `--full`
-runs all of them. It also compiles the programs with extreme inputs and with masks as users do.
+The default run has every test in its cheapest convincing form: the first sets of options, a few examples, and in tests
+of the machinery one loss of each kind of declaration (see `tests/registry.py`). With `-k`, or the name of a test, these
+run for every loss that it chooses. `--full` runs everything. It also compiles the programs with extreme inputs and with
+masks as users do.
 """
 
 import gc
@@ -35,6 +37,7 @@ def pytest_addoption(parser):
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "full: a test of the full matrix, which runs with --full alone")
+    config.addinivalue_line("markers", "like_another: a test whose row is declared like that of another test")
     full = config.getoption("--full")
     IF_FULL.update(OPTIMISED if full else {})
     hypothesis.settings.register_profile(
@@ -47,10 +50,12 @@ def pytest_configure(config):
 
 def pytest_collection_modifyitems(config, items):
     """Leaves out tests by their marks, and groups the tests of a row, because they share compiled programs."""
-    marks = [*([] if config.getoption("--full") else ["full"]), *([] if ON_CPU else ["cpu"])]
-    left_out = [item for item in items if any(map(item.get_closest_marker, marks))]
-    config.hook.pytest_deselected(items=left_out)
-    items[:] = [item for item in items if item not in set(left_out)]
+    full = config.getoption("--full")
+    chosen = config.getoption("keyword") or any("::" in argument for argument in config.args)
+    marks = [*([] if full else ["full"]), *([] if full or chosen else ["like_another"]), *([] if ON_CPU else ["cpu"])]
+    left_out = {item for item in items if any(map(item.get_closest_marker, marks))}
+    config.hook.pytest_deselected(items=[*left_out])
+    items[:] = [item for item in items if item not in left_out]
     rows = {}
     for item in items:
         row = item.callspec.params.get("row") if hasattr(item, "callspec") else None

@@ -8,16 +8,26 @@ import numpy as np
 import pytest
 
 from tests.references import N_CLASSES
-from tests.registry import REGISTRY
+from tests.registry import OF_EACH_KIND, REGISTRY
 
 SHAPE = (4, 6)  # can be split over 4 x 2 devices
 HALF = (jnp.bfloat16, jnp.float16)
 full_only = pytest.mark.full
+like_another = pytest.mark.like_another
 each_row = pytest.mark.parametrize("row", REGISTRY, ids=lambda row: row.label)
 each_half = pytest.mark.parametrize("dtype", [HALF[0], pytest.param(HALF[1], marks=full_only)], ids=["bf16", "f16"])
 
 
-def each_variant(n: int):
+def each_of(rows):
+    """Each of these rows, for a test of the machinery: see `tests.registry.kind_of_declaration`."""
+    params = [pytest.param(row, marks=[] if row in OF_EACH_KIND else [like_another]) for row in rows]
+    return pytest.mark.parametrize("row", params, ids=lambda row: row.label)
+
+
+each_declaration = each_of(REGISTRY)
+
+
+def each_variant(n: int, *, of_machinery: bool = False):
     """Each row with the index of each of its sets of options. Those after the first n run only in the full matrix."""
     return pytest.mark.parametrize(
         ("row", "variant"),
@@ -26,7 +36,7 @@ def each_variant(n: int):
                 row,
                 i,
                 id=f"{row.label}-{'-'.join(options) or 'defaults'}",
-                marks=[full_only] if i >= n else [],
+                marks=[full_only] if i >= n else [like_another] if of_machinery and row not in OF_EACH_KIND else [],
             )
             for row in REGISTRY
             for i, options in enumerate(row.options)

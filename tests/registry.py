@@ -1,5 +1,9 @@
 """One row per loss: the generic tests, `test_registry_*.py` and others, run over every row."""
 
+from collections.abc import Hashable
+
+import numpy as np
+
 from tests.row import Row as Row
 from tests.rows import (
     boxes,
@@ -32,3 +36,40 @@ REGISTRY = (
     *segmentation.ROWS,
     *boxes.ROWS,
 )
+
+
+def kind_of_declaration(row: Row) -> Hashable:
+    """What the machinery can tell of a row: how its loss is declared and called, but not its formula.
+
+    Tests of the machinery (sharding, exported programs, dtypes of arguments, errors) take the same path through it for
+    all rows of one kind. The default run has them for the first row of each kind, and `--full` for every row, so that
+    a new loss adds little to the default run unless it is declared as no other is.
+    """
+    declared, letters = row.declaration, {}
+
+    def unnamed(core):
+        return tuple(axis if axis.isdigit() else letters.setdefault(axis, len(letters)) for axis in core)
+
+    _, normalisers = row.expected(*row.draw(np.random.default_rng(0), (4, 6)))
+    return (
+        tuple((*map(unnamed, pattern.cores), unnamed(pattern.output)) for pattern in declared.patterns),
+        row.indexed,
+        row.has_axis,
+        (declared.sees_batch, bool(declared.split), bool(declared.structures), bool(declared.labels)),
+        tuple(sorted(map(unnamed, [*declared.parameters.values(), *declared.per_sample.values()]))),
+        # Options: special ones, those that are compiled into the program, and traced numbers.
+        ("valid" in declared.own, "ignore_index" in declared.own, bool(declared.static), bool(row.numbers)),
+        any(row.domain(name) for name, indexed in zip(row.names, row.indexed, strict=True) if not indexed),
+        bool(np.any(normalisers != 1)),
+    )
+
+
+def first_of_each(rows: tuple[Row, ...]) -> tuple[Row, ...]:
+    """The first row of each kind of declaration."""
+    first: dict[Hashable, Row] = {}
+    for row in rows:
+        first.setdefault(kind_of_declaration(row), row)
+    return tuple(first.values())
+
+
+OF_EACH_KIND = first_of_each(REGISTRY)

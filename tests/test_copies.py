@@ -14,11 +14,11 @@ import pytest
 
 import jaxloss
 from jaxloss import imbalance
-from tests.drawing import draw, each_row
+from tests.drawing import draw, each_declaration
 from tests.registry import REGISTRY
 
 
-@each_row
+@each_declaration
 def test_threads_may_call_a_loss_at_the_same_time(row, full):
     """All make the first call, each with its own shape. Half enable data checks, which affect only their thread."""
     n = 3 if full else 1
@@ -98,7 +98,7 @@ def test_losses_are_pickled_by_name(function):
     assert users_own_loss(3.0, 1.0, power=3.0) == 8
 
 
-@each_row
+@each_declaration
 def test_float64_and_float32_calls_can_alternate(row, full):
     """With the same shapes, and 64-bit numbers switched on and off, each result has the dtype of its own call."""
     narrow, wide = draw(row), draw(row, dtype=np.float64)

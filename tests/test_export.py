@@ -58,7 +58,14 @@ def stored(function, *specs, order=0):
     return jax.export.deserialize(exported.serialize(vjp_order=order)).call
 
 
-@each_variant(1)
+@each_row
+def test_every_loss_can_be_exported_for_any_size(row):
+    """Which its formula decides. Whether the program is right is for the machinery, and tested below."""
+    specs = of_row(row, *arguments(row, 0, SHAPE))
+    jax.export.export(differentiated(row), platforms=PLATFORMS)(*specs)
+
+
+@each_variant(1, of_machinery=True)
 def test_value_and_gradients_of_any_size(row, variant, full):
     """With a mask, weights and options, as in training."""
     run = differentiated(row, variant)
@@ -68,7 +75,7 @@ def test_value_and_gradients_of_any_size(row, variant, full):
         chex.assert_trees_all_close(call(*given), run(*given), **CLOSE)
 
 
-@each_variant(1)
+@each_variant(1, of_machinery=True)
 def test_every_reduction_of_any_size(row, variant, full):
     reductions = (*NAMES, lambda losses, normalisers: losses.max() / normalisers.sum())
     if row.declaration.sees_batch and not full:

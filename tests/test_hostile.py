@@ -17,7 +17,7 @@ from jax.sharding import AxisType, PartitionSpec
 
 import jaxloss
 from jaxloss import imbalance, kinks, vectors
-from tests.drawing import draw, each_row
+from tests.drawing import draw, each_declaration
 
 PACKAGE = str(pathlib.Path(jaxloss.__file__).parent)
 SHAPE = (2, 3)
@@ -104,7 +104,7 @@ def with_some_odd(data, arguments, names):
     return arguments
 
 
-@each_row
+@each_declaration
 @given(data=st.data())
 def test_odd_arguments_of_a_loss(row, data):
     arguments = by_name(row, row.pack(*draw(row, SHAPE)))
@@ -117,7 +117,7 @@ def test_odd_arguments_of_a_loss(row, data):
         assert shapes == [()] * len(shapes) or arguments.get("reduction") == "none"
 
 
-@each_row
+@each_declaration
 @given(data=st.data())
 def test_odd_shapes_and_dtypes(row, data):
     """All arguments are arrays, so errors are about how they fit. An accepted call has the shape that NumPy gives."""
@@ -275,7 +275,7 @@ def test_an_invalid_key_raises(key):
 
 
 @pytest.mark.cpu
-@each_row
+@each_declaration
 def test_an_empty_batch_inside_shard_map_has_loss_0_and_gradient_0(row):
     mesh = jax.make_mesh((4,), ("data",), axis_types=(AxisType.Auto,))
     arrays = draw(row, (0, 3))

@@ -12,7 +12,7 @@ from jax import Array
 
 import jaxloss
 from jaxloss import imbalance, kinks, vectors
-from tests.drawing import SHAPE, Variable, draw, each_row
+from tests.drawing import SHAPE, Variable, draw, each_declaration, each_of
 from tests.registry import REGISTRY
 
 GENERATOR = np.random.default_rng(0)
@@ -64,7 +64,7 @@ def test_a_masked_array_is_an_error_also_where_its_data_have_been_taken(dtype):
         jaxloss.cross_entropy(LOGITS, target, weights=np.ma.masked_array(LOGITS[:, 0], target == 3))
 
 
-@each_row
+@each_declaration
 def test_a_foreign_byte_order_is_an_error_also_where_a_program_for_native_numbers_exists(row):
     """JAX itself takes such an array for a native one, if it has compiled a program for native ones (jax 0.10.2)."""
     arrays, weights = draw(row), np.ones(SHAPE, np.float32)
@@ -83,7 +83,7 @@ class Subclass(np.ndarray):
 
 
 @pytest.mark.nans
-@each_row
+@each_declaration
 def test_integers_in_a_subclass_of_array_do_not_wrap(row):
     """Also if all other arrays are JAX's."""
     arrays = [jnp.asarray(array) for array in draw(row, (2,))]
@@ -109,7 +109,7 @@ def made_under_x64(arrays):
 
 
 @pytest.mark.filterwarnings("error")
-@each_row
+@each_declaration
 def test_arrays_of_64_bits_are_taken_where_those_are_not_enabled(row):
     arrays = draw(row, (2, 3))
     wide = made_under_x64(arrays)
@@ -121,7 +121,7 @@ def test_arrays_of_64_bits_are_taken_where_those_are_not_enabled(row):
 
 
 @pytest.mark.nans
-@pytest.mark.parametrize("row", [row for row in REGISTRY if row.has_indices], ids=lambda row: row.label)
+@each_of([row for row in REGISTRY if row.has_indices])
 def test_class_indices_of_64_bits_do_not_wrap_where_those_are_not_enabled(row):
     *arrays, _ = draw(row, (3,))
     options = {} if "ignore_index" not in row.declaration.defaults else {"ignore_index": 2**40 + 1}
@@ -141,7 +141,7 @@ class Reduction(enum.StrEnum):
     SUM = "sum"
 
 
-@each_row
+@each_declaration
 def test_members_of_enumerations_are_numbers_and_names(row):
     arrays = draw(row, (2, 3))
     assert row.loss(*arrays, reduction=Reduction.SUM) == row.loss(*arrays, reduction="sum")

@@ -5,11 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.drawing import SHAPE, Variable, draw, each_row, full_only, is_prediction, traces, widened
+from tests.drawing import SHAPE, Variable, draw, each_declaration, each_row, full_only, is_prediction, traces, widened
 from tests.test_registry_values import TEN
 
 
-@each_row
+@each_declaration
 def test_transformations_do_not_change_the_result(row):
     arrays = draw(row)
     in_axes, rows = row.batched(lambda _: 0, tuple(None for _ in arrays)), np.arange(SHAPE[0])
@@ -25,7 +25,7 @@ def test_transformations_do_not_change_the_result(row):
         np.testing.assert_allclose(result, expected, rtol=1e-6, atol=1e-7)
 
 
-@each_row
+@each_declaration
 def test_the_axis_option(row):
     if not row.has_axis:
         with pytest.raises(TypeError, match=f"{row.name}: there is no option axis"):
@@ -78,7 +78,7 @@ def test_a_loss_of_constants_is_computed_while_a_program_is_traced(row):
 BATCHES = [((1, 2, 3), (2, 1, 1)), ((2,), (1,)), ((2, 3), (1, 3)), ((2, 3), (2, 1))]
 
 
-@each_row
+@each_declaration
 @pytest.mark.parametrize(
     ("shape", "thin"), [BATCHES[0], *(pytest.param(*batch, marks=full_only) for batch in BATCHES[1:])]
 )
@@ -99,7 +99,7 @@ def test_batch_axes_broadcast_at_equal_rank(row, shape, thin):
     np.testing.assert_allclose(losses, expected, rtol=2e-6, atol=2e-6)
 
 
-@each_row
+@each_declaration
 def test_a_prediction_has_the_full_size_on_every_batch_axis(row):
     if not is_prediction(row):
         return
@@ -123,7 +123,7 @@ def test_a_prediction_has_the_full_size_on_every_batch_axis(row):
     np.testing.assert_allclose(shared, expected, rtol=2e-6, atol=1e-6)
 
 
-@each_row
+@each_declaration
 def test_ten_numbers_or_ten_batches_compile_once(row):
     arrays = draw(row)
     calls = [{name: row.number(name, share) for name in row.numbers} for share in (*TEN, np.float32(0.75))]
@@ -144,7 +144,7 @@ def test_traces_are_counted():
     assert seen
 
 
-@each_row
+@each_declaration
 def test_variables_of_neural_network_libraries_are_accepted(row):
     arguments = row.pack(*draw(row))
     weights = np.linspace(0.5, 2, np.prod(SHAPE), dtype=np.float32).reshape(SHAPE)

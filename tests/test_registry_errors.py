@@ -8,11 +8,11 @@ import pytest
 from jax.experimental import checkify
 
 import jaxloss
-from tests.drawing import SHAPE, draw, each_row
+from tests.drawing import SHAPE, draw, each_declaration
 
 
 @pytest.mark.nans
-@each_row
+@each_declaration
 def test_data_checks(row, full):
     arrays, everything = draw(row), np.ones(SHAPE, bool)
     numbers_inside = {name: np.float32(row.number(name, 0.3)) for name in row.numbers}
@@ -41,7 +41,7 @@ def test_data_checks(row, full):
     assert "debug" not in clean
 
 
-@each_row
+@each_declaration
 def test_errors_name_the_function_the_argument_and_its_value(row):
     names, arrays, name = row.inputs, row.pack(*draw(row)), row.name
     first, ones = arrays[0], np.ones(SHAPE, np.float32)
@@ -86,7 +86,7 @@ def test_errors_name_the_function_the_argument_and_its_value(row):
                 run()
 
 
-@each_row
+@each_declaration
 def test_a_number_may_leave_its_domain_when_it_is_rounded_to_float32(row):
     arrays = draw(row)
     rounded = {name: row.domain(name) for name in row.numbers}

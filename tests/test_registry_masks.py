@@ -17,6 +17,7 @@ from tests.drawing import (
     Floats,
     corrupt,
     draw,
+    each_declaration,
     each_half,
     each_row,
     each_variant,
@@ -105,7 +106,7 @@ def test_eager_float32_gradients_have_no_intermediate_nan(row, variant):
         jax.value_and_grad(row.loss)(*arrays, **row.options[variant], weights=weights, where=where)
 
 
-@each_row
+@each_declaration
 def test_a_batch_with_no_counted_sample_has_loss_0_and_gradient_0(row, full):
     arrays, extra, run = draw(row), array_options(row, 0), differentiated(row)
     weights, where = weights_and_mask()

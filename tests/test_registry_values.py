@@ -18,6 +18,7 @@ from tests.drawing import (
     SHAPE,
     Floats,
     draw,
+    each_declaration,
     each_row,
     each_variant,
     full_only,
@@ -94,7 +95,7 @@ def test_each_option_with_one_value_per_sample_matches_single_samples(row):
             np.testing.assert_allclose(together[i], alone, rtol=1e-6, atol=1e-7)
 
 
-@each_row
+@each_declaration
 def test_arrays_by_name_and_scalars(row):
     arrays = draw(row)
     by_name = dict(reversed(list(zip(row.inputs, row.pack(*arrays), strict=True))))

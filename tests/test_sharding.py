@@ -12,7 +12,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 import jaxloss
 from tests.collectives import sent
 from tests.compiling import OPTIMISED
-from tests.drawing import SHAPE, Floats, draw, each_row, weights_and_mask
+from tests.drawing import SHAPE, Floats, draw, each_declaration, each_of, weights_and_mask
 from tests.registry import REGISTRY, Row
 from tests.test_registry_masks import array_options, differentiated
 
@@ -49,7 +49,7 @@ def assert_same(got, expected, rtol=1e-6):
 
 
 @pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=["auto", "explicit"])
-@each_row
+@each_declaration
 def test_automatic_sharding_matches_one_device_and_gathers_nothing(row, kind, full):
     """The default run only traces with explicit axes, because they affect only types."""
     arguments, expected = drawn(row)
@@ -65,7 +65,7 @@ def test_automatic_sharding_matches_one_device_and_gathers_nothing(row, kind, fu
         assert set(sent(compiled)) == {"all-reduce"}
 
 
-@each_row
+@each_declaration
 def test_totals_summed_over_devices_give_the_mean_of_one_device(row):
     arguments, expected = drawn(row)
 
@@ -93,7 +93,7 @@ def test_totals_summed_over_devices_give_the_mean_of_one_device(row):
 VECTORS = [row for row in REGISTRY if row.has_axis or row.name == "linear_cross_entropy"]
 
 
-@pytest.mark.parametrize("row", VECTORS, ids=lambda row: row.label)
+@each_of(VECTORS)
 def test_class_and_feature_axes_may_be_sharded(row):
     """The last axis of the predictions or of a kernel."""
     (arrays, *others), expected = drawn(row)
