@@ -77,6 +77,18 @@ def each_platform(request, monkeypatch):
 
 
 @pytest.fixture
+def own_platform(full, monkeypatch):
+    """Traces the loops of the platform of the tests alone, except in the full matrix: a third of all that are traced."""
+    if full:
+        yield
+        return
+    jax.clear_caches()
+    monkeypatch.setattr(jax.lax, "platform_dependent", as_on("cpu" if ON_CPU else "default"))
+    yield
+    jax.clear_caches()
+
+
+@pytest.fixture
 def each_program(each_platform):
     """The same for what is compiled: no program of the other platform is used again."""
     jax.clear_caches()

@@ -57,6 +57,9 @@ def test_the_excess_of_an_exponential_keeps_its_digits(x):
     np.testing.assert_allclose(special.exp_excess(jnp.float32(x)), expected, rtol=5e-7)
 
 
+STIRLING_DIFFERENCE = jax.jit(jax.value_and_grad(stirling.difference, (0, 1)))
+
+
 def stirling_error(z):
     return mp.loggamma(z) - ((z - mp.mpf(1) / 2) * mp.log(z) - z + mp.log(2 * mp.pi) / 2)
 
@@ -67,7 +70,7 @@ def stirling_error(z):
 def test_differences_of_stirlings_error_keep_their_digits(dtype, z, y):
     with jax.enable_x64(dtype == jnp.float64), mp.workdps(150):
         numbers = [jnp.asarray(each, dtype) for each in (z, y)]
-        got = jax.jit(jax.value_and_grad(stirling.difference, (0, 1)))(*numbers)
+        got = STIRLING_DIFFERENCE(*numbers)
         z, y = (mp.mpf(float(each)) for each in numbers)
         step = mp.mpf(10) ** -40
 
