@@ -78,7 +78,7 @@ def each_platform(request, monkeypatch):
 
 @pytest.fixture
 def own_platform(full, monkeypatch):
-    """Traces the loops of the platform of the tests alone, except in the full matrix: a third of all that are traced."""
+    """Traces the loops of the platform of the tests alone, which takes a third of the time. The full matrix has all."""
     if full:
         yield
         return
