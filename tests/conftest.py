@@ -82,7 +82,6 @@ def own_platform(full, monkeypatch):
     if full:
         yield
         return
-    jax.clear_caches()
     monkeypatch.setattr(jax.lax, "platform_dependent", as_on("cpu" if ON_CPU else "default"))
     yield
     jax.clear_caches()

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.drawing import SHAPE, Floats, draw, each_half, each_row, each_variant, weights_and_mask, widened
+from tests.drawing import Floats, draw, each_half, each_row, each_variant, weights_and_mask, widened
 
 COTANGENTS = (1e-8, 1e-5, 1.0, 2.0**17)
 
@@ -17,21 +17,20 @@ def test_half_precision_gradients_for_cotangents_of_any_size(row, dtype):
     info = jnp.finfo(dtype)
     floats = Floats(draw(row, (6,), dtype))
 
-    @jax.jit
-    def gradients(values, cotangent):
-        def total(values):
-            return (cotangent * row.loss(*floats.put(values), reduction="none")).sum()
+    def total(values, cotangent):
+        return (cotangent * row.loss(*floats.put(values), reduction="none")).sum()
 
-        def weighted(values):
-            return row.loss(*floats.put(values), weights=cotangent, reduction="sum")
+    def weighted(values, cotangent):
+        return row.loss(*floats.put(values), weights=cotangent, reduction="sum")
 
-        return jax.grad(total)(values), jax.grad(weighted)(values)
+    of_total = jax.jit(jax.grad(total))
+    of_both = jax.jit(lambda *arguments: (jax.grad(total)(*arguments), jax.grad(weighted)(*arguments)))
 
     for cotangent in COTANGENTS:
         with jax.enable_x64(True):
             wide = tuple(np.asarray(value, np.float64) for value in floats.values)
-            expected = [np.asarray(each) for each in gradients(wide, np.float64(cotangent))[0]]
-        for got in gradients(floats.values, np.float32(cotangent)):
+            expected = [np.asarray(each) for each in of_total(wide, np.float64(cotangent))]
+        for got in of_both(floats.values, np.float32(cotangent)):
             for one, other in zip(got, expected, strict=True):
                 # Entries are sums, over the classes or over the samples, of products whose factors are rounded.
                 error = 4 * float(info.eps) * np.abs(other).max() + 2 * float(info.smallest_subnormal)
@@ -47,12 +46,12 @@ def test_half_precision_gradients_for_cotangents_of_any_size(row, dtype):
 def test_the_value_beside_a_gradient_is_the_value_alone(row, variant, extreme):
     options = row.options[variant]
     pairs = np.array([[0.5, 3e38], [3e38, -3e38], [1e20, -1e-30], [-50, 90]], np.float32)
-    arrays = row.extreme_arrays(*pairs.T, options) if extreme else draw(row)
+    arrays = row.extreme_arrays(*pairs.T, options) if extreme else draw(row, pairs.shape[:1])
     floats = Floats(tuple(widened(a, np.float32) for a in arrays))
 
     for i in range(len(pairs) if extreme else 1):
         # One sample at a time: a sum of infinities of both signs would be NaN.
-        where = np.arange(len(pairs)) == i if extreme else np.ones(SHAPE, bool)
+        where = np.arange(len(pairs)) == i if extreme else np.ones(len(pairs), bool)
 
         def total(values, where=where):
             return row.loss(*floats.put(values), **options, where=where, reduction="sum")
