@@ -7,20 +7,26 @@ is a sum of products of lengths by which one box projects beyond the other, and 
 from __future__ import annotations
 
 import dataclasses
+import functools
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import Array, lax
+from jax import Array
 
 from jaxloss import _numerics as numerics
 from jaxloss import _scaling as scaling
 from jaxloss import kinks
-from jaxloss._arrays import Real, Vector
+from jaxloss._arrays import Real
+
+Coordinates = Sequence[Array]
+"""x₁, y₁, x₂ and y₂ of a box, finite."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Sides:
-    """Two intervals along one axis. A reversed interval has length 0.
+    """Two intervals along one axis. A reversed interval has length 0. It is where it begins.
 
     Args:
       lengths: the length of each interval.
@@ -51,6 +57,10 @@ class Sides:
         return kinks.positive_part(self.overlap)
 
     @property
+    def gap(self) -> Array:
+        return kinks.positive_part(-self.overlap)
+
+    @property
     def outside(self) -> tuple[Array, Array]:
         """The length of each interval outside the intersection."""
         first, second = map(_minimum, self.beyond, self.lengths)
@@ -61,10 +71,27 @@ class Sides:
         """The length of the smallest interval that contains both."""
         return self.overlap + self.beyond[0] + self.beyond[1]
 
+    @property
+    def unit(self) -> Array:
+        """A power of two near the larger length."""
+        return scaling.power_of_two_near(jnp.maximum(*self.lengths))
+
+    def parts(self, factor: Real = 1) -> Parts:
+        lengths, outside = ([length * factor for length in part] for part in (self.lengths, self.outside))
+        return Parts(lengths, outside, self.shared * factor)
+
+
+class Parts(NamedTuple):
+    """The lengths of two intervals, those outside their intersection, and that of the intersection."""
+
+    lengths: Sequence[Array]
+    outside: Sequence[Array]
+    shared: Array
+
 
 @dataclasses.dataclass(frozen=True)
 class Overlap:
-    """Two boxes, in units of their largest coordinate. Areas are 0 where a box is empty.
+    """Two boxes, in units of their largest coordinate.
 
     Args:
       x, y: their sides.
@@ -76,33 +103,32 @@ class Overlap:
     eps: Array
 
     @staticmethod
-    def of(boxes: Vector, target: Vector, eps: Real) -> Overlap:
-        # Infinite coordinates count as the largest finite ones, because their differences would be NaN.
-        coordinates = numerics.finite(jnp.concatenate([boxes, target]))
-        both, unit = scaling.scale_by_largest(coordinates, power_of_two=True)
-        x_low, y_low, x_high, y_high, *others = _entries(both)
-        x = Sides.of(x_low, x_high, others[0], others[2])
-        y = Sides.of(y_low, y_high, others[1], others[3])
-        # Divided twice, because the square of the unit may overflow; and finite, because inf / inf is NaN.
-        return Overlap(x, y, numerics.finite(eps / unit[0] / unit[0]))
+    def of(box: Coordinates, other: Coordinates, eps: Real) -> Overlap:
+        ends = [jnp.maximum(begin, end) for each in (box, other) for begin, end in zip(each[:2], each[2:], strict=True)]
+        unit = scaling.power_of_two_near(functools.reduce(jnp.maximum, map(jnp.abs, (*box[:2], *other[:2], *ends))))
+        # A reversed side may end at any distance below -2, and no side begins there.
+        first, second = ([jnp.maximum(x * (1 / unit), -2) for x in each] for each in (box, other))
+        x, y = (Sides.of(first[i], first[i + 2], second[i], second[i + 2]) for i in (0, 1))
+        # The square of the unit may overflow, and XLA would divide by it. Finite, because inf / inf is NaN.
+        return Overlap(x, y, numerics.finite(eps * (1 / unit) * (1 / unit)))
 
     @property
-    def outside(self) -> Array:
-        """The area of the union outside the intersection."""
-        x, y = self.x, self.y
-        first, second = (x.outside[i] * y.lengths[i] + x.shared * y.outside[i] for i in (0, 1))
-        return first + second
-
-    @property
-    def union(self) -> Array:
-        return self.outside + self.x.shared * self.y.shared
+    def missed(self) -> Array:
+        """One minus the intersection over the union."""
+        # The areas of small boxes that are far apart would be 0 in units of their coordinates.
+        x, y = 1 / self.x.unit, 1 / self.y.unit
+        outside, union = _areas(self.x.parts(x), self.y.parts(y))
+        eps = numerics.finite(self.eps * x * y)
+        return numerics.ratio(outside + eps, union + eps)
 
     @property
     def beside(self) -> Array:
-        """The area of the smallest box that contains both, outside the union."""
+        """The area of the smallest box that contains both, outside the union, over that area."""
         x, y = self.x, self.y
         corners = x.beyond[0] * y.beyond[1] + x.beyond[1] * y.beyond[0]
-        return corners + (x.shared * y.shared - x.overlap * y.overlap)
+        # Not the difference of two areas, of which XLA may round one and not the other.
+        beside = corners + (x.shared * y.gap + x.gap * y.shared - x.gap * y.gap)
+        return numerics.ratio(beside, _areas(x.parts(), y.parts())[1] + beside + self.eps)
 
     @property
     def distance(self) -> Array:
@@ -110,22 +136,19 @@ class Overlap:
         between = self.x.between_centres**2 + self.y.between_centres**2
         return numerics.ratio(between, self.x.hull**2 + self.y.hull**2 + self.eps)
 
-    @property
-    def missed(self) -> Array:
-        """One minus the intersection over the union."""
-        return numerics.ratio(self.outside + self.eps, self.union + self.eps)
 
-
-def aspect(box: Vector) -> Array:
+def aspect(box: Coordinates) -> Array:
     """The angle between the diagonal of a box and its height. In the unit of the box, however small it is."""
-    x_low, y_low, x_high, y_high = _entries(numerics.finite(jnp.asarray(box)))
+    x_low, y_low, x_high, y_high = box
     width, height = kinks.positive_part(x_high - x_low, 0.0), kinks.positive_part(y_high - y_low, 0.0)
     return _angle(numerics.finite(width), numerics.finite(height))
 
 
-def _entries(x: Vector) -> list[Array]:
-    """The entries of a vector. The gradient concatenates theirs, where that of an index adds up a vector for each."""
-    return [part[0] for part in lax.split(x, (1,) * x.size)]
+def _areas(x: Parts, y: Parts) -> tuple[Array, Array]:
+    """The area of the union of two boxes outside their intersection, and that of the union. An empty box has none."""
+    first, second = (x.outside[i] * y.lengths[i] + x.shared * y.outside[i] for i in (0, 1))
+    outside = first + second
+    return outside, outside + x.shared * y.shared
 
 
 def _minimum(x: Array, y: Array) -> Array:

@@ -5,7 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 from jax.custom_derivatives import SymbolicZero
 
 from jaxloss import _numerics as numerics
@@ -14,12 +14,15 @@ _PART = 1 / 16
 """The gradient is that of a part of the function: twice a loss that is as large as a number can be would overflow."""
 
 
-def keep_gradient(function: Callable[..., Array], *arguments: Any) -> Array:
+def keep_gradient(function: Callable[..., Array], *arguments: Any, at_once: bool = False) -> Array:
     """The function at these arguments, of which it makes one number.
 
     Outside `jit`, a derivative keeps the factors of each step: for the intersection of two boxes, 12 numbers for each
     coordinate. The gradient is one number for each, finite even where it overflows, so that 0 times it is 0. What is
     not an array stays as it is and has no derivative.
+
+    With `at_once`, value and gradient are computed together and written before they are used. For a function of many
+    numbers, this is faster: otherwise XLA computes, or keeps, again for each derivative what all of them share.
     """
     places = [i for i, argument in enumerate(arguments) if isinstance(argument, Array)]
 
@@ -35,6 +38,8 @@ def keep_gradient(function: Callable[..., Array], *arguments: Any) -> Array:
         wanted = tuple(i for i, tangent in enumerate(tangents) if not isinstance(tangent, SymbolicZero))
         value, pullback = jax.vjp(of_arrays, *primals)
         slopes = pullback(jnp.full_like(value, _PART))
+        if at_once:
+            value, slopes = lax.optimization_barrier((value, slopes))
         terms = (jnp.sum(numerics.finite(slopes[i] / _PART) * tangents[i]) for i in wanted)
         return value, sum(terms, start=jnp.zeros_like(value))
 

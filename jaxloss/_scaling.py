@@ -14,16 +14,23 @@ def scale_by_largest(x: Array, *, power_of_two: bool) -> tuple[Array, Array]:
 
     It is 1 if the largest entry is 0 or subnormal.
     """
-    info, sizes = jnp.finfo(x.dtype), lax.stop_gradient(jnp.abs(x))
+    sizes = lax.stop_gradient(jnp.abs(x))
     largest = jnp.max(sizes, axis=-1, keepdims=True)
-    scale = jnp.where(largest < info.tiny, 1, largest)
     if power_of_two:
-        # The reciprocal of more than 2^126 is subnormal and would be flushed to 0.
-        scale = lax.reduce_precision(jnp.minimum(scale, 2.0 ** (info.maxexp - 3)), info.nexp, 0)
+        scale = power_of_two_near(largest)
         return x * (1 / scale), scale
+    scale = jnp.where(largest < jnp.finfo(x.dtype).tiny, 1, largest)
     # Divide by an array, not by one number per row: XLA would multiply by the rounded reciprocal of one number, and the
     # largest entry would not become exactly 1.
     return x / jnp.maximum(scale, sizes), scale
+
+
+def power_of_two_near(size: Array) -> Array:
+    """A power of two near a size, which has a reciprocal; 1 for a size of 0 or a subnormal one. No gradient."""
+    info, size = jnp.finfo(size.dtype), lax.stop_gradient(size)
+    # The reciprocal of more than 2^126 is subnormal and would be flushed to 0.
+    bounded = jnp.minimum(jnp.where(size < info.tiny, 1, size), 2.0 ** (info.maxexp - 3))
+    return lax.reduce_precision(bounded, info.nexp, 0)
 
 
 def sum_of_powers(scaled: Array, p: float) -> tuple[Array, Array]:

@@ -71,3 +71,15 @@ def test_gradient_descent_moves_boxes_together_that_do_not_overlap(loss):
     for _ in range(4000):
         box = step(box)
     assert jaxloss.box_iou_loss(box, target) < 0.2
+
+
+@each_loss
+@pytest.mark.parametrize("far", [1e15, 1e20, 3e38])
+@pytest.mark.parametrize("eps", [0.0, 1e-7])
+def test_a_small_box_and_one_without_area_far_away_do_not_overlap(loss, far, eps):
+    box = jnp.array([0.0, 0.0, 1.0, 2.0])
+    for other in ([far, far, 0, 0], [far, far, -far, -far], [far, 0, -far, 2], [far, far, far, far]):
+        value = loss(box, jnp.array(other, jnp.float32), eps=eps)
+        assert np.isfinite(value)
+        assert value >= 1 - 1e-6
+        assert loss != jaxloss.box_iou_loss or value == 1

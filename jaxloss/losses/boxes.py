@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Unpack
 
+import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxloss import _numerics as numerics
 from jaxloss._arrays import Real, Vector
-from jaxloss._box_geometry import Overlap, aspect
+from jaxloss._box_geometry import Coordinates, Overlap, aspect
 from jaxloss._decorator.lift import loss
 from jaxloss._kept_gradient import keep_gradient
 from jaxloss.options import ReductionOptions
@@ -49,10 +51,10 @@ def box_iou_loss(boxes: Vector, target: Vector, *, eps: Real = 1e-7, **options: 
       0.6667
     """
 
-    def formula(boxes: Vector, target: Vector, eps: Real) -> Array:
-        return Overlap.of(boxes, target, eps).missed
+    def formula(box: Coordinates, other: Coordinates, eps: Real) -> Array:
+        return Overlap.of(box, other, eps).missed
 
-    return keep_gradient(formula, boxes, target, eps)
+    return _of_coordinates(formula, boxes, target, eps)
 
 
 @loss("(4),(4)->()", domains=_DOMAINS)
@@ -88,11 +90,11 @@ def generalized_box_iou_loss(
       1.5
     """
 
-    def formula(boxes: Vector, target: Vector, eps: Real) -> Array:
-        overlap = Overlap.of(boxes, target, eps)
-        return overlap.missed + numerics.ratio(overlap.beside, overlap.union + overlap.beside + overlap.eps)
+    def formula(box: Coordinates, other: Coordinates, eps: Real) -> Array:
+        overlap = Overlap.of(box, other, eps)
+        return overlap.missed + overlap.beside
 
-    return keep_gradient(formula, boxes, target, eps)
+    return _of_coordinates(formula, boxes, target, eps)
 
 
 @loss("(4),(4)->()", domains=_DOMAINS)
@@ -128,11 +130,11 @@ def distance_box_iou_loss(
       1.4499999
     """
 
-    def formula(boxes: Vector, target: Vector, eps: Real) -> Array:
-        overlap = Overlap.of(boxes, target, eps)
+    def formula(box: Coordinates, other: Coordinates, eps: Real) -> Array:
+        overlap = Overlap.of(box, other, eps)
         return overlap.missed + overlap.distance
 
-    return keep_gradient(formula, boxes, target, eps)
+    return _of_coordinates(formula, boxes, target, eps)
 
 
 @loss("(4),(4)->()", domains=_DOMAINS)
@@ -171,12 +173,23 @@ def complete_box_iou_loss(
       0.5532
     """
 
-    def formula(boxes: Vector, target: Vector, eps: Real) -> Array:
-        overlap = Overlap.of(boxes, target, eps)
-        difference = (aspect(target) - aspect(boxes)) * (2 / math.pi)
+    def formula(box: Coordinates, other: Coordinates, eps: Real) -> Array:
+        overlap = Overlap.of(box, other, eps)
+        difference = (aspect(other) - aspect(box)) * (2 / math.pi)
         v = difference * difference
         # `eps` is in the unit of the boxes elsewhere, and here without one.
         alpha = lax.stop_gradient(numerics.ratio(v, overlap.missed + v + eps))
         return overlap.missed + overlap.distance + alpha * v
 
-    return keep_gradient(formula, boxes, target, eps)
+    return _of_coordinates(formula, boxes, target, eps)
+
+
+def _of_coordinates(formula: Callable[..., Array], boxes: Vector, target: Vector, eps: Real) -> Array:
+    """A formula of the finite coordinates of two boxes and `eps`."""
+
+    def joined(eps: Real, *coordinates: Array) -> Array:
+        return formula(coordinates[:4], coordinates[4:], eps)
+
+    # Infinite coordinates count as the largest finite ones, because their differences would be NaN.
+    entries = [box[i] for box in map(numerics.finite, map(jnp.asarray, (boxes, target))) for i in range(4)]
+    return keep_gradient(joined, eps, *entries, at_once=True)
