@@ -117,9 +117,7 @@ class Overlap:
         """One minus the intersection over the union."""
         # The areas of small boxes that are far apart would be 0 in units of their coordinates.
         x, y = 1 / self.x.unit, 1 / self.y.unit
-        outside, union = _areas(self.x.parts(x), self.y.parts(y))
-        eps = numerics.finite(self.eps * x * y)
-        return numerics.ratio(outside + eps, union + eps)
+        return _missed(self.x.parts(x), self.y.parts(y), numerics.finite(self.eps * x * y))
 
     @property
     def beside(self) -> Array:
@@ -149,6 +147,27 @@ def _areas(x: Parts, y: Parts) -> tuple[Array, Array]:
     first, second = (x.outside[i] * y.lengths[i] + x.shared * y.outside[i] for i in (0, 1))
     outside = first + second
     return outside, outside + x.shared * y.shared
+
+
+@jax.custom_jvp
+def _missed(x: Parts, y: Parts, eps: Array) -> Array:
+    outside, union = _areas(x, y)
+    return numerics.ratio(outside + eps, union + eps)
+
+
+@_missed.defjvp
+def _missed_jvp(primals, tangents):
+    """Areas are products of lengths here, because their differences cancel in the value alone."""
+
+    def of_areas(x: Parts, y: Parts, eps: Array) -> tuple[Array, Array]:
+        both = x.lengths[0] * y.lengths[0] + x.lengths[1] * y.lengths[1]
+        return both, x.shared * y.shared
+
+    (both, shared), (d_both, d_shared) = jax.jvp(of_areas, primals, tangents)
+    missed, eps, d_eps = _missed(*primals), primals[2], tangents[2]
+    union = both - shared + eps
+    change = (1 - missed) * (d_both + d_eps) - (2 - missed) * d_shared
+    return missed, change / jnp.where(union == 0, 1, union)
 
 
 def _minimum(x: Array, y: Array) -> Array:
