@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
 from typing import Any, Unpack
 
 import jax
@@ -16,8 +17,7 @@ from jaxloss import _scaling as scaling
 from jaxloss import kinks, vectors
 from jaxloss._arrays import Real, Vector
 from jaxloss._decorator.lift import loss
-from jaxloss._sharding import vary_over, varying_axes
-from jaxloss._sizes import n_entries
+from jaxloss._sizes import is_symbolic, n_entries
 from jaxloss.options import AxisOptions, ReductionOptions
 
 
@@ -202,15 +202,45 @@ def energy_score(
     width = kinks.resolve_width("energy_score", prediction, None) / unit
     members, observed = prediction / unit, target / unit
     m, others = _sizes(members, fair)
+    errors = jnp.sum(vectors.norm(members - observed[None], kink_width=width) / m)
+    return unit * (errors - _spread(members, width) / (2 * m * others))
 
-    def distances(point: Vector) -> Array:
-        return vectors.norm(members - point[None], kink_width=width)
 
-    # One member at a time, because an array of all differences has m^2 d numbers; so would have what a gradient keeps.
+@jax.custom_jvp
+def _spread(members: Array, width: Array) -> Array:
+    """The sum of the distances of all ordered pairs of members."""
+    return jnp.sum(_of_each_member(lambda *member: jnp.sum(_distances_of(*member, members, width)), members))
+
+
+@_spread.defjvp
+def _spread_jvp(primals, tangents):
+    members, width = primals
+
+    # The derivative keeps the gradient, not what each pair of members computes.
     @functools.partial(jax.checkpoint, prevent_cse=False)
-    def add_spread(spread: Array, member: Vector) -> tuple[Array, None]:
-        return spread + jnp.sum(distances(member) / (2 * m * others)), None
+    def value_and_slopes(member: Array, place: Array) -> tuple[Array, Array]:
+        return jax.value_and_grad(lambda member: jnp.sum(_distances_of(member, place, members, width)))(member)
 
-    start = vary_over(jnp.zeros((), members.dtype), varying_axes(members))
-    spread, _ = lax.scan(add_spread, start, members)
-    return unit * (jnp.sum(distances(observed) / m) - spread)
+    values, slopes = _of_each_member(value_and_slopes, members)
+    # Each distance is in the sum twice.
+    return jnp.sum(values), jnp.sum(2 * slopes * tangents[0])
+
+
+def _distances_of(member: Array, place: Array, members: Array, width: Array) -> Array:
+    """The distances of a member from all members."""
+    # At the distance from itself, the second derivative is as large as the kink is narrow, and cancels with rounding.
+    width = jnp.where(jnp.arange(members.shape[0]) == place, 1, width)
+    return vectors.norm(member[None] - members, kink_width=width)
+
+
+def _of_each_member(function: Callable[[Array, Array], Any], members: Array) -> Any:
+    """A function of each member and its place. Few at once: an array of all differences has m^2 d numbers."""
+
+    def mapped(batch_size: int | None = None) -> Callable[..., Any]:
+        return lambda *members: lax.map(lambda member: function(*member), members, batch_size=batch_size)
+
+    each = members, jnp.arange(members.shape[0])
+    if is_symbolic(members.shape[0]):
+        return mapped()(*each)
+    # What XLA:CPU computes at once it writes to memory. Other devices read all members for each step.
+    return lax.platform_dependent(*each, cpu=mapped(), default=mapped(batch_size=8))
