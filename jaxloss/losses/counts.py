@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Unpack
 
-import jax
 import jax.numpy as jnp
 from jax import Array
 
 from jaxloss import _data_checks as checks
+from jaxloss import _likelihoods as likelihoods
 from jaxloss import _numerics as numerics
 from jaxloss import _positive as positive
-from jaxloss import _special as special
-from jaxloss import _stirling as stirling
 from jaxloss._arrays import Real
 from jaxloss._decorator.lift import loss
 from jaxloss._interval import Interval
@@ -69,123 +66,8 @@ def negative_binomial_nll_loss(
     """
     concentration, target = positive.normal(jnp.asarray(concentration)), jnp.asarray(target)
     if log_input:
-        log_mean = jnp.asarray(prediction)
-        return _negative_binomial(full, log_mean, numerics.finite(jnp.exp(log_mean)), target, concentration)
-    checks.require_inside("negative_binomial_nll_loss", "prediction", prediction, _MEANS)
-    mean = jnp.asarray(prediction)
-    return _negative_binomial(full, positive.log_of_positive(mean), positive.normal(mean), target, concentration)
-
-
-# The difference of the two log-gamma functions is a difference of large numbers, as is that of the logarithms. So each
-# log-gamma function is Stirling's formula plus its error, and with n = r + y, the logarithms add up to
-#
-#   n log((r + mu) / n) - y log(mu) + y + log(n / r) / 2 + stirling_difference(r, y)
-#
-# without the last term of the loss, and with it, where log(y / mu) is that of numbers close to each other, to
-#
-#   y (log((r + mu) / n) + log(y / mu)) + r log((r + mu) / n) + log(n / r) / 2 + ... + log_factorial_excess(y).
-
-
-@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _negative_binomial(full: bool, log_mean: Array, mean: Array, target: Array, concentration: Array) -> Array:
-    y, r, n = target, concentration, numerics.finite(concentration + target)
-    log_share, is_large = _log_share(log_mean, mean, y, r), _is_large(mean, y, r)
-    # A quarter of the sums of these terms may overflow where their total does not.
-    part = jnp.where(n > 1, 1 / 256, 1)
-    rest = special.log_ratio(n, r, y / r) / 2 + stirling.difference(r, y)
-    if full:
-        log_odds = _log_odds(log_mean, mean, y, r)
-        by_r = log_share + jnp.where(is_large, log_mean, 0)
-        return (part * y * log_odds + part * r * by_r + part * (rest + _log_factorial_excess(y))) / part
-    linear = jnp.where(is_large, part * r * log_mean, -numerics.weighted(part * y, log_mean))
-    return (part * n * log_share + linear + part * (y + rest)) / part
-
-
-@_negative_binomial.defjvp
-def _negative_binomial_jvp(full, primals, tangents):
-    log_mean, mean, y, r = primals
-    n, log_share, is_large = numerics.finite(r + y), _log_share(*primals), _is_large(mean, y, r)
-    observed, expected = _shares(log_mean, mean, r)
-    excess = _excess(*primals)
-    is_near = jnp.abs(excess) < 0.5
-    far = excess + log_share + jnp.where(is_large, log_mean, 0)
-    by_r = jnp.where(is_near, special.excess_of_log1p(jnp.where(is_near, excess, 0)), far)
-    by_r += stirling.difference_slope(r, y) - y / n * positive.quotient(jnp.full_like(r, 0.5), r)
-    by_y = log_share - jnp.where(is_large, 0, log_mean) + 0.5 / n - stirling.slope(n)
-    if full:
-        by_y += jnp.log1p(y) - 0.5 / (y + 1) + stirling.slope(y + 1)
-    change = (r * expected - y * observed) * tangents[0]
-    change += numerics.finite(by_y) * tangents[2] + numerics.finite(by_r) * tangents[3]
-    return numerics.stored(_negative_binomial(full, *primals)), change
-
-
-# What the slopes are made of changes with the logarithm of the mean, as the mean itself and its change may overflow.
-
-
-@jax.custom_jvp
-def _shares(log_mean: Array, mean: Array, r: Array) -> tuple[Array, Array]:
-    """r / (r + mu) and mu / (r + mu)."""
-    return 1 / (1 + mean / r), 1 / (1 + r / mean)
-
-
-@_shares.defjvp
-def _shares_jvp(primals, tangents):
-    observed, expected = _shares(*primals)
-    change = observed * expected * (tangents[0] - tangents[2] / primals[2])
-    return (observed, expected), (-change, change)
-
-
-@jax.custom_jvp
-def _excess(log_mean: Array, mean: Array, y: Array, r: Array) -> Array:
-    """(y - mu) / (r + mu)."""
-    return y / (r + mean) - 1 / (1 + r / mean)
-
-
-@_excess.defjvp
-def _excess_jvp(primals, tangents):
-    log_mean, mean, _, r = primals
-    (_, expected), excess, inverse = _shares(log_mean, mean, r), _excess(*primals), 1 / (r + mean)
-    by_r = -numerics.finite(excess * inverse)
-    return excess, -(excess + 1) * expected * tangents[0] + inverse * tangents[2] + by_r * tangents[3]
-
-
-def _is_large(mean: Array, y: Array, r: Array) -> Array:
-    """Where the mean is so large that its logarithm is taken apart."""
-    n, largest = numerics.finite(r + y), float(jnp.finfo(mean.dtype).max)
-    return ((mean - y) / n >= 0.5) & ((y > r) | (mean == largest))
-
-
-@jax.custom_jvp
-def _log_share(log_mean: Array, mean: Array, y: Array, r: Array) -> Array:
-    """log((r + mu) / (r + y)), minus log(mu) where the mean is large."""
-    n, is_large = numerics.finite(r + y), _is_large(mean, y, r)
-    total = jnp.where(is_large, 1 + r / mean, numerics.finite(r + mean))
-    return special.log_ratio(total, n, jnp.where(is_large, 1, (mean - y) / n))
-
-
-@_log_share.defjvp
-def _log_share_jvp(primals, tangents):
-    log_mean, mean, y, r = primals
-    n, (observed, expected) = numerics.finite(r + y), _shares(log_mean, mean, r)
-    change = jnp.where(_is_large(mean, y, r), -observed, expected) * tangents[0]
-    return _log_share(*primals), change - tangents[2] / n + numerics.finite(_excess(*primals) / n) * tangents[3]
-
-
-def _log_odds(log_mean: Array, mean: Array, y: Array, r: Array) -> Array:
-    """log(y / mu) + log((r + mu) / (r + y)), or any finite number for a y of 0."""
-    tiny = float(jnp.finfo(mean.dtype).tiny)
-    n, log_share, is_large = numerics.finite(r + y), _log_share(log_mean, mean, y, r), _is_large(mean, y, r)
-    y, positive_mean = jnp.maximum(y, tiny), jnp.maximum(mean, tiny)
-    excess = (y - positive_mean) / positive_mean * (r / n)
-    # The logarithm of the mean is exact where the mean has underflowed, and the quotient elsewhere.
-    log_quotient = special.log_ratio(y, jnp.where(is_large, n, positive_mean), jnp.ones_like(y))
-    far = jnp.where(mean > tiny, log_quotient, jnp.log(y) - log_mean)
-    far += jnp.where(is_large, jnp.log1p(r / mean), log_share)
-    is_near = jnp.abs(excess) < 0.5
-    return jnp.where(is_near, jnp.log1p(jnp.where(is_near, excess, 0)), far)
-
-
-def _log_factorial_excess(y: Array) -> Array:
-    """log gamma(y + 1) - y log y + y, which is about log(2 pi y) / 2, and 0 at 0."""
-    inverse = 1 / jnp.where(y == 0, 1, y)
-    return y * jnp.log1p(inverse) + jnp.log1p(y) / 2 - stirling.difference(jnp.ones_like(y), y)
+        log_mean, mean = jnp.asarray(prediction), numerics.finite(jnp.exp(jnp.asarray(prediction)))
+    else:
+        checks.require_inside("negative_binomial_nll_loss", "prediction", prediction, _MEANS)
+        log_mean, mean = positive.log_of_positive(jnp.asarray(prediction)), positive.normal(jnp.asarray(prediction))
+    return likelihoods.negative_binomial(full, log_mean, mean, target, concentration)

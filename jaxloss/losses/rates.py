@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Unpack
 
-import jax
 import jax.numpy as jnp
 from jax import Array
 
 from jaxloss import _data_checks as checks
+from jaxloss import _likelihoods as likelihoods
 from jaxloss import _numerics as numerics
 from jaxloss import _positive as positive
 from jaxloss._arrays import Real
@@ -58,21 +58,7 @@ def gamma_nll_loss(
         bounded = numerics.at_least(log_mean, float(jnp.finfo(log_mean.dtype).min))
         return positive.scaled_exp(jnp.asarray(target), -log_mean) + bounded
     checks.require_inside("gamma_nll_loss", "prediction", prediction, _MEANS)
-    return _gamma_of_mean(jnp.asarray(prediction), jnp.asarray(target))
-
-
-@jax.custom_jvp
-def _gamma_of_mean(mean: Array, target: Array) -> Array:
-    mean = positive.normal(mean)
-    return target / mean + jnp.log(mean)
-
-
-@_gamma_of_mean.defjvp
-def _gamma_of_mean_jvp(primals, tangents):
-    mean, target = positive.normal(primals[0]), primals[1]
-    # The inner `finite` keeps XLA from dividing by the square of the mean, which may be 0.
-    by_mean = numerics.finite(numerics.finite((mean - target) / mean) / mean)
-    return _gamma_of_mean(*primals), by_mean * tangents[0] + tangents[1] / mean
+    return likelihoods.gamma_of_mean(jnp.asarray(prediction), jnp.asarray(target))
 
 
 @loss("(),()->()", domains={"target": "[0, inf)", "power": "(1, 2)"})
@@ -119,22 +105,4 @@ def tweedie_nll_loss(
         spread = positive.scaled_exp(jnp.ones_like(prediction), (2 - power) * prediction) / (2 - power)
         return spread + positive.scaled_exp(jnp.asarray(target), (1 - power) * prediction) / (power - 1)
     checks.require_inside("tweedie_nll_loss", "prediction", prediction, _MEANS)
-    return _tweedie_of_mean(jnp.asarray(prediction), target, power)
-
-
-@jax.custom_jvp
-def _tweedie_of_mean(mean: Array, target: Real, power: Real) -> Array:
-    mean = positive.normal(mean)
-    return mean ** (2 - power) / (2 - power) + target * mean ** (1 - power) / (power - 1)
-
-
-@_tweedie_of_mean.defjvp
-def _tweedie_of_mean_jvp(primals, tangents):
-    mean, (target, power) = positive.normal(primals[0]), primals[1:]
-    by_target = numerics.finite(mean ** (1 - power) / (power - 1))
-    by_mean = numerics.finite((mean - target) * numerics.finite(mean**-power))
-    logarithm = jnp.log(mean)
-    spread = mean ** (2 - power) / (2 - power) * (1 / (2 - power) - logarithm)
-    by_power = numerics.finite(spread - target * by_target * (1 / (power - 1) + logarithm))
-    change = by_mean * tangents[0] + by_target * tangents[1] + by_power * tangents[2]
-    return _tweedie_of_mean(*primals), change
+    return likelihoods.tweedie_of_mean(jnp.asarray(prediction), target, power)
