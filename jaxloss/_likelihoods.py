@@ -39,7 +39,8 @@ def tweedie_of_mean(mean: Array, target: Real, power: Real) -> Array:
 def _tweedie_of_mean_jvp(primals, tangents):
     mean, (target, power) = positive.normal(primals[0]), primals[1:]
     by_target = numerics.finite(mean ** (1 - power) / (power - 1))
-    by_mean = numerics.finite((mean - target) * numerics.finite(mean**-power))
+    # Not times the mean to the power -p, which overflows or is 0 for means whose slope is an ordinary number.
+    by_mean = numerics.finite(numerics.finite((mean - target) / mean) * mean ** (1 - power))
     logarithm = jnp.log(mean)
     spread = mean ** (2 - power) / (2 - power) * (1 / (2 - power) - logarithm)
     by_power = numerics.finite(spread - target * by_target * (1 / (power - 1) + logarithm))

@@ -191,7 +191,9 @@ def lovasz_hinge_loss(
       >>> print(jaxloss.lovasz_hinge_loss(jnp.array([[3.0, 0.5, 0.0, -2.0]]), jnp.array([[1, 0, 1, 0]])))
       0.8333334
     """
-    return _lovasz_extension(kinks.positive_part(1 - numerics.product(2 * target - 1, logits)), target, valid)
+    margins = numerics.product(2 * jnp.asarray(target) - 1, logits)
+    # In the order of the margins: errors that differ by less than the last place of 1 are equal.
+    return _lovasz_extension(kinks.positive_part(1 - margins), margins, target, valid)
 
 
 @loss("(p),(p)->()", domains={"probabilities": "[0, 1]", "target": "{0, 1}"})
@@ -229,15 +231,14 @@ def lovasz_softmax_loss(
       0.375
     """
     is_present = jnp.any(target == 1).astype(probabilities.dtype)
-    errors = target * (1 - probabilities) + (1 - target) * probabilities
-    return is_present * _lovasz_extension(errors, target, valid), is_present
+    errors = jnp.asarray(target * (1 - probabilities) + (1 - target) * probabilities)
+    return is_present * _lovasz_extension(errors, -errors, target, valid), is_present
 
 
-def _lovasz_extension(errors: Vector, target: Vector, valid: Boolean | None) -> Array:
-    """The Lovász extension of the Jaccard loss at errors of at least 0."""
+def _lovasz_extension(errors: Array, order: Array, target: Vector, valid: Boolean | None) -> Array:
+    """The Lovász extension of the Jaccard loss at errors of at least 0, which fall as `order` rises."""
     place = jnp.arange(errors.size, dtype=jnp.int32)
-    errors = jnp.asarray(errors)
-    keys = jnp.where(jnp.asarray(valid), -lax.stop_gradient(errors), 1)  # pixels that are not valid come last
+    keys = jnp.where(jnp.asarray(valid), lax.stop_gradient(order), jnp.inf)  # pixels that are not valid come last
     _, in_region, place = lax.sort((keys, target == 1, place), num_keys=1)
     found = jnp.cumsum(in_region, dtype=jnp.int32)
     missed = (found[-1] - found).astype(errors.dtype)
