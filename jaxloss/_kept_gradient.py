@@ -14,7 +14,9 @@ _PART = 1 / 16
 """The gradient is that of a part of the function: twice a loss that is as large as a number can be would overflow."""
 
 
-def keep_gradient(function: Callable[..., Array], *arguments: Any, at_once: bool = False) -> Array:
+def keep_gradient(
+    function: Callable[..., Array], *arguments: Any, at_once: bool = False, recompute: bool = False
+) -> Array:
     """The function at these arguments, of which it makes one number.
 
     Outside `jit`, a derivative keeps the factors of each step: for the intersection of two boxes, 12 numbers for each
@@ -23,6 +25,10 @@ def keep_gradient(function: Callable[..., Array], *arguments: Any, at_once: bool
 
     With `at_once`, value and gradient are computed together and written before they are used. For a function of many
     numbers, this is faster: otherwise XLA computes, or keeps, again for each derivative what all of them share.
+
+    With `recompute`, accelerators compute the gradient without results of the function. Otherwise, XLA:GPU writes an
+    exponential or a logarithm that both use to memory, as many numbers as there are logits: compiled for an H100,
+    `asymmetric_loss` of 16 M logits takes an estimated 3.0 times as long, `sigmoid_focal_loss` 2.5 times (jax 0.10.2).
     """
     places = [i for i, argument in enumerate(arguments) if isinstance(argument, Array)]
 
@@ -36,7 +42,9 @@ def keep_gradient(function: Callable[..., Array], *arguments: Any, at_once: bool
 
     def rule(primals, tangents):
         wanted = tuple(i for i, tangent in enumerate(tangents) if not isinstance(tangent, SymbolicZero))
-        value, pullback = jax.vjp(of_arrays, *primals)
+        value, pullback = jax.vjp(of_arrays, *(map(_apart, primals) if recompute else primals))
+        if recompute:
+            value = numerics.stored(of_arrays(*primals))
         slopes = pullback(jnp.full_like(value, _PART))
         if at_once:
             value, slopes = lax.optimization_barrier((value, slopes))
@@ -45,3 +53,12 @@ def keep_gradient(function: Callable[..., Array], *arguments: Any, at_once: bool
 
     kept.defjvp(rule, symbolic_zeros=True)
     return kept(*(arguments[i] for i in places))
+
+
+def _apart(x: Array) -> Array:
+    """x, such that accelerators do not merge what is computed from it with what is computed from x.
+
+    On a CPU, it is x: there, to compute a function twice takes longer than to write its results to memory.
+    """
+    one = jnp.ones((), x.dtype)
+    return x * lax.platform_dependent(one, cpu=lambda one: one, default=lax.optimization_barrier)

@@ -102,3 +102,14 @@ def test_an_easy_negative_label_is_dropped_and_a_hard_one_is_not():
     assert jaxloss.asymmetric_loss(50.0, 0, clip=1.0) == 0
     plain = jaxloss.asymmetric_loss(logits, 0.0, gamma_negative=0.0, clip=0.0)
     np.testing.assert_allclose(plain, jaxloss.binary_cross_entropy_with_logits(logits, 0.0), rtol=1e-6)
+
+
+@pytest.mark.parametrize("loss", [jaxloss.sigmoid_focal_loss, jaxloss.asymmetric_loss, jaxloss.softmax_focal_loss])
+def test_only_accelerators_compute_the_gradient_apart_from_the_value(loss):
+    traced = jax.jit(jax.value_and_grad(loss)).trace(LOGITS, SOFT.round())
+    barriers = {
+        platform: traced.lower(lowering_platforms=(platform,)).as_text().count("optimization_barrier")
+        for platform in ("cpu", "cuda", "tpu")
+    }
+    # One each for the logits, or the logarithms of the probabilities, and for the target.
+    assert barriers["cuda"] == barriers["tpu"] == barriers["cpu"] + 2

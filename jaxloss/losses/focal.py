@@ -64,7 +64,7 @@ def sigmoid_focal_loss(
             return numerics.weighted(focus, cross_entropy)
         return numerics.twice_weighted(focus, alpha * target + (1 - alpha) * (1 - target), cross_entropy)
 
-    return keep_gradient(formula, logits, target, alpha, gamma)
+    return keep_gradient(formula, logits, target, alpha, gamma, recompute=True)
 
 
 @loss(
@@ -116,10 +116,10 @@ def softmax_focal_loss(
       [0.0109 0.4883]
     """
 
-    def focal(log_p: Array) -> Array:
+    def focal(log_p: Array, gamma: Real) -> Array:
         return numerics.weighted(special.power(special.complement(log_p), gamma), -log_p)
 
-    return _sum_over_classes(focal, logits, target, class_weights)
+    return _sum_over_classes(focal, gamma, logits, target, class_weights)
 
 
 @loss(
@@ -170,7 +170,7 @@ def poly_loss_cross_entropy(
       >>> print(jaxloss.poly_loss_cross_entropy(logits, jnp.array([0, 2]), reduction="none").round(4))
       [0.6656 2.4319]
     """
-    return _sum_over_classes(lambda log_p: -log_p - epsilon * jnp.expm1(log_p), logits, target, class_weights)
+    return _sum_over_classes(lambda log_p, e: -log_p - e * jnp.expm1(log_p), epsilon, logits, target, class_weights)
 
 
 @loss(
@@ -220,23 +220,28 @@ def generalized_cross_entropy(
       >>> print(f"{jaxloss.generalized_cross_entropy(logits, jnp.array([0, 2])):.4f}")
       0.4935
     """
-    return _sum_over_classes(lambda log_p: special.missing_power(log_p, q), logits, target, class_weights)
+    return _sum_over_classes(special.missing_power, q, logits, target, class_weights)
 
 
 def _sum_over_classes(
-    loss: Callable[[Array], Array], logits: Vector, target: Vector | int, class_weights: Vector | None
+    loss: Callable[..., Array], parameter: Real, logits: Vector, target: Vector | int, class_weights: Vector | None
 ) -> tuple[Array, Array | None]:
-    """The sum of w q f(log p) over the classes, for a loss f of the logarithm of a probability, and the normaliser."""
+    """The sum of w q f(log p) over the classes, for a loss f that has a parameter as well, and the normaliser."""
     maximum = lax.stop_gradient(jnp.max(logits))
     scores = numerics.difference(jnp.asarray(logits), maximum)
     log_normaliser = jnp.log(jnp.sum(jnp.exp(scores)))
     if jnp.ndim(target) == 0:
         # Look up the logit, not its logarithm of a probability, all of which XLA:CPU would write to memory.
         log_p = numerics.difference(at_class(logits, target), maximum) - log_normaliser
-        return weighted_by_class(loss(log_p), *([] if class_weights is None else [at_class(class_weights, target)]))
+        weights = [] if class_weights is None else [at_class(class_weights, target)]
+        return weighted_by_class(loss(log_p, parameter), *weights)
     # A class of probability 0 contributes 0 even where its loss is infinite.
     masses = target if class_weights is None else target * class_weights
-    return jnp.sum(numerics.weighted(masses, loss(scores - log_normaliser))), None
+
+    def total(log_p: Array, masses: Array, parameter: Real) -> Array:
+        return jnp.sum(numerics.weighted(masses, loss(log_p, parameter)))
+
+    return keep_gradient(total, scores - log_normaliser, masses, parameter, recompute=True), None
 
 
 @loss(
@@ -292,4 +297,4 @@ def asymmetric_loss(
         negative = numerics.weighted(special.power(shifted, gamma_negative), miss)
         return numerics.weighted(target, positive) + numerics.weighted(1 - target, negative)
 
-    return keep_gradient(formula, logits, target, gamma_negative, gamma_positive, clip)
+    return keep_gradient(formula, logits, target, gamma_negative, gamma_positive, clip, recompute=True)
