@@ -87,7 +87,7 @@ CHOSEN = {
     "losses.multilabel": ("test_margin", "multilabel"),
     "losses.embedding": ("test_vectors and triplet", OF_VECTORS),
     "_box_geometry": ("test_boxes", "box_iou"),
-    "_kept_gradient": ("test_boxes", "box_iou"),
+    "_kept_gradient": ("test_boxes or test_focal", "box_iou or focal"),
     "losses.boxes": ("test_boxes", "box_iou"),
     "losses.segmentation": ("test_segmentation", "tversky or dice or jaccard or lovasz"),
     "losses.classification": ("test_likelihood", "cross_entropy and not linear"),
