@@ -13,6 +13,9 @@ from jaxloss.losses.boxes import box_iou_loss as box_iou_loss
 from jaxloss.losses.boxes import complete_box_iou_loss as complete_box_iou_loss
 from jaxloss.losses.boxes import distance_box_iou_loss as distance_box_iou_loss
 from jaxloss.losses.boxes import generalized_box_iou_loss as generalized_box_iou_loss
+from jaxloss.losses.class_probability import generalized_cross_entropy as generalized_cross_entropy
+from jaxloss.losses.class_probability import poly_loss_cross_entropy as poly_loss_cross_entropy
+from jaxloss.losses.class_probability import softmax_focal_loss as softmax_focal_loss
 from jaxloss.losses.classification import binary_cross_entropy as binary_cross_entropy
 from jaxloss.losses.classification import binary_cross_entropy_with_logits as binary_cross_entropy_with_logits
 from jaxloss.losses.classification import cross_entropy as cross_entropy
@@ -23,10 +26,7 @@ from jaxloss.losses.embedding import cosine_embedding_loss as cosine_embedding_l
 from jaxloss.losses.embedding import triplet_margin_loss as triplet_margin_loss
 from jaxloss.losses.embedding import triplet_margin_with_distance_loss as triplet_margin_with_distance_loss
 from jaxloss.losses.focal import asymmetric_loss as asymmetric_loss
-from jaxloss.losses.focal import generalized_cross_entropy as generalized_cross_entropy
-from jaxloss.losses.focal import poly_loss_cross_entropy as poly_loss_cross_entropy
 from jaxloss.losses.focal import sigmoid_focal_loss as sigmoid_focal_loss
-from jaxloss.losses.focal import softmax_focal_loss as softmax_focal_loss
 from jaxloss.losses.hinge import hinge_loss as hinge_loss
 from jaxloss.losses.hinge import multiclass_hinge_loss as multiclass_hinge_loss
 from jaxloss.losses.hinge import multiclass_perceptron_loss as multiclass_perceptron_loss

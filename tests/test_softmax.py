@@ -36,6 +36,21 @@ def test_a_certain_class_keeps_its_digits_except_on_a_cpu(target, each_platform)
     np.testing.assert_allclose(layer, expected, rtol=1e-6, atol=lost)
 
 
+OF_SURPRISE = {
+    jaxloss.softmax_focal_loss: lambda s: np.expm1(-s) ** 2 * s,
+    jaxloss.poly_loss_cross_entropy: lambda s: s - 2 * np.expm1(-s),
+    jaxloss.generalized_cross_entropy: lambda s: -np.expm1(-0.7 * s) / 0.7,
+}
+
+
+@each_target
+@pytest.mark.parametrize("loss", OF_SURPRISE, ids=lambda loss: loss.__name__)
+def test_functions_of_the_probability_of_a_certain_class_keep_its_digits(loss, target, each_platform):
+    lost = 1e-6 if each_platform == "cpu" else 1e-38
+    losses = loss(LOGITS, target, reduction="none")
+    np.testing.assert_allclose(losses, OF_SURPRISE[loss](surprises(LOGITS, target)), rtol=2e-6, atol=lost)
+
+
 @each_target
 def test_derivatives(target):
     """Against a form without tricks, in float64."""
