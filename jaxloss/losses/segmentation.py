@@ -153,7 +153,9 @@ def jaccard_loss(
 def _missed_overlap(probabilities: Vector, target: Vector, alpha: Real, beta: Real, smooth: Real) -> Array:
     """One minus the Tversky index. A pixel that is not valid has p = t = 0, which adds nothing to any sum."""
     intersection = jnp.sum(probabilities * target)
-    missed = alpha * jnp.sum(probabilities * (1 - target)) + beta * jnp.sum((1 - probabilities) * target)
+    # XLA:CPU would write the one of both complements to memory, as an array of ones.
+    one = numerics.unshared(1.0)
+    missed = alpha * jnp.sum(probabilities * (one - target)) + beta * jnp.sum((1 - probabilities) * target)
     # Not one minus a quotient near 1, which would lose the digits of a small loss.
     return numerics.ratio(missed, intersection + missed + smooth)
 
