@@ -29,6 +29,30 @@ def _gamma_of_mean_jvp(primals, tangents):
     return gamma_of_mean(*primals), by_mean * tangents[0] + tangents[1] / mean
 
 
+def tweedie_of_log_mean(log_mean: Array, target: Array, power: Real) -> Array:
+    spread = positive.scaled_exp(jnp.ones_like(log_mean), (2 - power) * log_mean)
+    return spread / (2 - power) + positive.scaled_exp(target, (1 - power) * log_mean) / (power - 1)
+
+
+@jax.custom_jvp
+def tweedie_of_any_power(log_mean: Array, target: Array, power: Array) -> Array:
+    """The same, with a derivative with respect to the power."""
+    return tweedie_of_log_mean(log_mean, target, power)
+
+
+@tweedie_of_any_power.defjvp
+def _tweedie_of_any_power_jvp(primals, tangents):
+    # Where the two powers of the mean overflow, a slope is the difference of finite numbers, and not of infinities.
+    log_mean, (target, power) = numerics.finite(primals[0]), primals[1:]
+    inverse = numerics.finite(positive.scaled_exp(jnp.ones_like(log_mean), (1 - power) * log_mean))
+    spread = numerics.finite(positive.scaled_exp(jnp.ones_like(log_mean), (2 - power) * log_mean))
+    share = numerics.finite(positive.scaled_exp(target, (1 - power) * log_mean))
+    by_power = numerics.finite(numerics.finite(spread / (2 - power)) * (1 / (2 - power) - log_mean))
+    by_power -= numerics.finite(numerics.finite(share / (power - 1)) * (1 / (power - 1) + log_mean))
+    change = (spread - share) * tangents[0] + numerics.finite(inverse / (power - 1)) * tangents[1]
+    return numerics.stored(tweedie_of_any_power(*primals)), change + by_power * tangents[2]
+
+
 @jax.custom_jvp
 def tweedie_of_mean(mean: Array, target: Real, power: Real) -> Array:
     mean = positive.normal(mean)

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxloss import _numerics as numerics
+from jaxloss import _positive as positive
 from jaxloss._arrays import Real, Vector
 
 
@@ -95,6 +96,24 @@ def _tanh_jvp(primals, tangents):
     # Not 1 - tanh(x)^2, which is 0 from x = 9 on.
     smaller = jnp.exp(-2 * jnp.abs(x))
     return _tanh(x), 4 * smaller / jnp.square(1 + smaller) * tangents[0]
+
+
+@jax.custom_jvp
+def soft_cap(x: Array, cap: Array) -> Array:
+    """cap tanh(x / cap) for a positive cap."""
+    # The compiler does not fuse the bound. It would fuse the product with a difference, as an unrounded number, and the
+    # largest of some large numbers minus their maximum would not be 0.
+    return jnp.clip(cap * jnp.tanh(x / positive.normal(cap)), -cap, cap)
+
+
+@soft_cap.defjvp
+def _soft_cap_jvp(primals, tangents):
+    x, cap = primals
+    # Bounded, because the slope of the hyperbolic tangent is 0 where the quotient is infinite.
+    quotient = jnp.clip(x / positive.normal(cap), -30, 30)
+    value = jnp.tanh(quotient)
+    by_x = (1 - value) * (1 + value)
+    return soft_cap(x, cap), by_x * tangents[0] + (value - quotient * by_x) * tangents[1]
 
 
 def log_ratio(x: Array, y: Array, excess: Array) -> Array:

@@ -16,6 +16,24 @@ def test_poisson_is_infinite_with_a_finite_gradient_where_the_rate_overflows():
     assert np.isfinite(gradients).all()
 
 
+def test_the_derivatives_of_tweedie_are_numbers_where_a_power_of_the_mean_overflows():
+    log_mean, count = jnp.array([250.0, -250.0, 1e30, -1e30, 0.0, 250.0]), jnp.array([2.0, 2.0, 2.0, 2.0, 3e38, 0.0])
+    power = jnp.array([1.5, 1.5, 1.01, 1.99, 1.001, 1.5])
+    slopes = jax.grad(jaxloss.tweedie_nll_loss, (0, 1))(log_mean, count, power=power, reduction="sum")
+    by_power = jax.grad(lambda power: jaxloss.tweedie_nll_loss(log_mean, count, power=power, reduction="sum"))(power)
+    assert not np.isnan([*slopes, by_power]).any()
+
+
+def test_the_derivative_of_tweedie_with_respect_to_the_power():
+    x, y, p, h = np.array([0.5, -2.0, 3.0]), np.array([2.0, 0.0, 7.0]), np.array([1.1, 1.5, 1.9]), 1e-6
+
+    def formula(p):
+        return np.exp((2 - p) * x) / (2 - p) - y * np.exp((1 - p) * x) / (1 - p)
+
+    got = jax.grad(lambda p: jaxloss.tweedie_nll_loss(jnp.asarray(x), y, power=p, reduction="sum"))(jnp.asarray(p))
+    np.testing.assert_allclose(got, (formula(p + h) - formula(p - h)) / (2 * h), rtol=1e-4)
+
+
 @pytest.mark.parametrize("log_input", [False, True])
 def test_poisson_is_accurate_at_rates_near_large_counts(log_input):
     count = np.array([2.0, 40.0, 2572564.0, 1e7], np.float32)

@@ -45,6 +45,14 @@ def test_pixels_that_are_not_valid_have_no_effect(loss, poison):
     np.testing.assert_allclose(gradient[valid], np.concatenate([each for _, each in rest]), rtol=1e-5, atol=1e-7)
 
 
+@each_loss
+def test_an_image_without_valid_pixels_has_loss_0(loss):
+    images, valid = (PROBABILITIES[0], TARGET[0]), np.zeros((4, 5), bool)
+    value, slope = jax.value_and_grad(lambda p: loss(p, images[1], valid=valid, axis=(-2, -1)))(images[0])
+    assert value == 0
+    np.testing.assert_array_equal(slope, 0)
+
+
 def test_tversky_contains_dice_and_jaccard():
     images = PROBABILITIES, TARGET
     for loss, weight in ((jaxloss.dice_loss, 0.5), (jaxloss.jaccard_loss, 1.0)):

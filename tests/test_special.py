@@ -1,11 +1,14 @@
 """Special functions on their own, in float32 against float64 where the naive formula would lose digits or overflow."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from mpmath import mp
 
+import jaxloss
 from jaxloss import _special as special
 from jaxloss import _stirling as stirling
 
@@ -221,3 +224,26 @@ def test_the_nearest_point_of_the_simplex(size, scale):
     np.testing.assert_allclose(
         jax.jacobian(lambda x: special.nearest_in_simplex(x)[0])(jnp.asarray(x)), expected, atol=1e-6
     )
+
+
+@pytest.mark.parametrize("cap", [1e-37, 1e-30, 1e-3, 1.0, 30.0, 1e10, 1e19, 1e30])
+def test_a_soft_cap_and_its_derivatives(cap):
+    x = jnp.array([0.0, 1e-3, -0.5, 20.0, -1e10, 1e19, 1e30])
+    value, by_x, by_cap = jax.vmap(
+        lambda x: (special.soft_cap(x, jnp.float32(cap)), *jax.grad(special.soft_cap, (0, 1))(x, jnp.float32(cap)))
+    )(x)
+    u = np.clip(np.asarray(x, np.float64) / np.float64(np.float32(cap)), -300, 300)
+    np.testing.assert_allclose(value, np.float32(cap) * np.tanh(u), rtol=1e-6)
+    np.testing.assert_allclose(by_x, 1 / np.cosh(u) ** 2, rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(by_cap, np.tanh(u) - u / np.cosh(u) ** 2, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("largest", [1e3, 1e9, 1e12, 1e30])
+def test_a_capped_logit_is_at_most_the_largest(largest):
+    """A compiler that computes the largest logit with and without rounding makes the loss infinite."""
+    logits = jnp.array([[0.0, 0.5 * largest, largest], [0.0, -jnp.inf, largest]])
+    for target in (jnp.array([0, 2]), jnp.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])):
+        loss = functools.partial(jaxloss.cross_entropy, target=target, reduction="sum")
+        value, slopes = jax.value_and_grad(lambda x, cap: loss(x, logit_softcap=cap), (0, 1))(logits, largest)  # noqa: B023
+        np.testing.assert_allclose(value, largest * np.tanh(1), rtol=1e-6)
+        assert all(np.isfinite(each).all() for each in slopes)

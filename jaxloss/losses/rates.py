@@ -14,7 +14,7 @@ from jaxloss import _positive as positive
 from jaxloss._arrays import Real
 from jaxloss._decorator.lift import loss
 from jaxloss._interval import Interval
-from jaxloss.options import ReductionOptions
+from jaxloss.options import ReductionOptions, is_given
 
 _MEANS = Interval("(0, inf)")
 
@@ -102,7 +102,7 @@ def tweedie_nll_loss(
       [7. 2.]
     """
     if log_input:
-        spread = positive.scaled_exp(jnp.ones_like(prediction), (2 - power) * prediction) / (2 - power)
-        return spread + positive.scaled_exp(jnp.asarray(target), (1 - power) * prediction) / (power - 1)
+        of = likelihoods.tweedie_of_any_power if is_given(power) else likelihoods.tweedie_of_log_mean
+        return of(jnp.asarray(prediction), jnp.asarray(target), power)
     checks.require_inside("tweedie_nll_loss", "prediction", prediction, _MEANS)
     return likelihoods.tweedie_of_mean(jnp.asarray(prediction), target, power)

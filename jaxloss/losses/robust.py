@@ -96,5 +96,5 @@ def general_robust_loss(
     """
     error = jnp.subtract(prediction, target)
     if is_given(scale):
-        error = positive.quotient(error, jnp.asarray(scale))
+        error = positive.quotient(error, positive.normal(jnp.asarray(scale)))
     return robust.general_robust(error, alpha) if is_given(alpha) else robust.pseudo_huber(error)

@@ -240,7 +240,8 @@ def lovasz_softmax_loss(
 def _lovasz_extension(errors: Array, order: Array, target: Vector, valid: Boolean | None) -> Array:
     """The Lovász extension of the Jaccard loss at errors of at least 0, which fall as `order` rises."""
     place = jnp.arange(errors.size, dtype=jnp.int32)
-    keys = jnp.where(jnp.asarray(valid), lax.stop_gradient(order), jnp.inf)  # pixels that are not valid come last
+    exists = jnp.asarray(valid)
+    keys = jnp.where(exists, lax.stop_gradient(order), jnp.inf)  # pixels that are not valid come last
     _, in_region, place = lax.sort((keys, target == 1, place), num_keys=1)
     found = jnp.cumsum(in_region, dtype=jnp.int32)
     missed = (found[-1] - found).astype(errors.dtype)
@@ -251,4 +252,5 @@ def _lovasz_extension(errors: Array, order: Array, target: Vector, valid: Boolea
     steps = jnp.where(in_region, 1 / union, jnp.where(union == 1, 1, added))
     # Back in the order of the pixels by another sort: a gather would be a loop on a TPU, and its gradient a scatter.
     _, steps = lax.sort((place, steps), num_keys=1)
-    return jnp.sum(numerics.weighted(steps, errors))
+    # Without a valid pixel, the first of the others would make the loss.
+    return jnp.sum(numerics.weighted(steps, jnp.where(exists, errors, 0)))

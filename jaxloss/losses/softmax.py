@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxloss import _numerics as numerics
+from jaxloss import _special as special
 from jaxloss._arrays import Real, Vector
 from jaxloss._class_axis import ClassAxis
 from jaxloss._lookup import leaves_out
@@ -28,7 +29,7 @@ def softmax_cross_entropy(
     Each sum runs over the columns of all devices. No term is negative, so none cancels.
     """
     if logit_softcap is not None:
-        logits = logit_softcap * jnp.tanh(logits / logit_softcap)
+        logits = special.soft_cap(logits, jnp.asarray(logit_softcap, logits.dtype))
     exists, n_possible = classes.exists(), classes.n_classes
     if exists is not None:
         impossible = -jnp.inf
