@@ -11,6 +11,7 @@ from jaxloss import _numerics as numerics
 from jaxloss import kinks
 from jaxloss._arrays import Boolean, Real, Vector
 from jaxloss._decorator.lift import loss
+from jaxloss._kept_gradient import keep_gradient
 from jaxloss.options import AxisOptions
 
 _DOMAINS = {"target": "[0, 1]", "probabilities": "[0, 1]", "smooth": "[0, inf)"}
@@ -63,7 +64,7 @@ def tversky_loss(
       >>> print(jaxloss.tversky_loss(probabilities, target, alpha=0.25, beta=0.75, smooth=0.25))
       0.5833333
     """
-    return _missed_overlap(probabilities, target, alpha, beta, smooth)
+    return keep_gradient(_missed_overlap, probabilities, target, alpha, beta, smooth)
 
 
 @loss("(p),(p)->()", domains=_DOMAINS)
@@ -108,7 +109,7 @@ def dice_loss(
       >>> print(jaxloss.dice_loss(probabilities, target, axis=(-2, -1), smooth=0.75))
       0.46153846
     """
-    return _missed_overlap(probabilities, target, 0.5, 0.5, smooth)
+    return keep_gradient(_missed_overlap, probabilities, target, 0.5, 0.5, smooth)
 
 
 @loss("(p),(p)->()", domains=_DOMAINS)
@@ -147,17 +148,20 @@ def jaccard_loss(
       >>> print(jaxloss.jaccard_loss(probabilities, target, smooth=2.0))
       0.5
     """
-    return _missed_overlap(probabilities, target, 1.0, 1.0, smooth)
+    return keep_gradient(_missed_overlap, probabilities, target, 1.0, 1.0, smooth)
 
 
 def _missed_overlap(probabilities: Vector, target: Vector, alpha: Real, beta: Real, smooth: Real) -> Array:
     """One minus the Tversky index. A pixel that is not valid has p = t = 0, which adds nothing to any sum."""
-    intersection = jnp.sum(probabilities * target)
     # XLA:CPU would write the one of both complements to memory, as an array of ones.
     one = numerics.unshared(1.0)
-    missed = alpha * jnp.sum(probabilities * (one - target)) + beta * jnp.sum((1 - probabilities) * target)
+    areas = (probabilities * target, probabilities * (one - target), (1 - probabilities) * target)
+    found, false, missed = map(jnp.sum, areas)
+    # Weights would flush tiny areas to 0.
+    unit = jnp.where(found + false + missed < 2**-64, 2.0**64, 1).astype(found.dtype)
+    wrong = alpha * (unit * false) + beta * (unit * missed)
     # Not one minus a quotient near 1, which would lose the digits of a small loss.
-    return numerics.ratio(missed, intersection + missed + smooth)
+    return numerics.ratio(wrong, unit * found + wrong + numerics.finite(unit * smooth))
 
 
 @loss("(p),(p)->()", domains={"target": "{0, 1}"})
