@@ -192,6 +192,23 @@ def test_extreme_options(row, options):
     assert not any(np.isnan(gradient).any() for gradient in gradients)
 
 
+@pytest.mark.parametrize("row", [row for row in REGISTRY if row.numbers], ids=lambda row: row.label)
+def test_derivatives_with_respect_to_options_at_extreme_inputs(row):
+    """No NaN, whether a sample counts or not."""
+    arrays = extreme_arrays(row, {}, jnp.float32)
+    batched = row.batched(lambda a: np.stack([a, a, a]), arrays)
+    weights, n = np.array([[1.0], [0.0], [100.0]], np.float32), len(own_arrays(row, arrays)[0])
+    numbers = {name: np.full((3, n), row.number(name, 0.3), np.float32) for name in row.numbers if name != "kink_width"}
+
+    @functools.partial(jax.jit, compiler_options=IF_FULL)
+    def run(numbers):
+        return jax.grad(lambda numbers: row.loss(*batched, **numbers, weights=weights, reduction="sum"))(numbers)
+
+    for name, slopes in run(numbers).items():
+        assert not np.isnan(slopes).any(), name
+        assert not np.any(slopes[1]), name
+
+
 def own_arrays(row, arrays):
     return [a for i, a in enumerate(arrays) if i not in row.shared]
 

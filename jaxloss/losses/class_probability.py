@@ -185,12 +185,12 @@ def _sum_over_classes(
         score, rest = numerics.difference(at_class(logits, target), maximum), sum_of_others(jnp.exp(scores), target)
         surprise, _ = numerics.surprise(score, rest, leaves_out())
         weights = [] if class_weights is None else [at_class(class_weights, target)]
-        return weighted_by_class(loss(-surprise, parameter), *weights)
-    log_normaliser = jnp.log(jnp.sum(jnp.exp(scores)))
-    # A class of probability 0 contributes 0 even where its loss is infinite.
-    masses = target if class_weights is None else target * class_weights
+        return weighted_by_class(keep_gradient(loss, -surprise, parameter), *weights)
 
-    def total(log_p: Array, masses: Array, parameter: Real) -> Array:
+    def total(log_p: Array, target: Vector, class_weights: Vector | None, parameter: Real) -> Array:
+        # A class of probability 0 contributes 0 even where its loss is infinite.
+        masses = jnp.asarray(target if class_weights is None else target * class_weights)
         return jnp.sum(numerics.weighted(masses, loss(log_p, parameter)))
 
-    return keep_gradient(total, scores - log_normaliser, masses, parameter, recompute=True), None
+    log_p = scores - jnp.log(jnp.sum(jnp.exp(scores)))
+    return keep_gradient(total, log_p, target, class_weights, parameter, recompute=True), None
