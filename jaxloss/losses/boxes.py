@@ -126,8 +126,8 @@ def distance_box_iou_loss(
     Example:
       >>> import jax.numpy as jnp, jaxloss
       >>> boxes, target = jnp.array([[0.0, 0.0, 1.0, 2.0]]), jnp.array([[3.0, 0.0, 4.0, 2.0]])
-      >>> print(jaxloss.distance_box_iou_loss(boxes, target).round(4))
-      1.4499999
+      >>> print(f"{jaxloss.distance_box_iou_loss(boxes, target):.4f}")
+      1.4500
     """
 
     def formula(box: Coordinates, other: Coordinates, eps: Real) -> Array:

@@ -194,7 +194,7 @@ def cross_entropy(
     $$p = \operatorname{softmax}(x), \qquad q_c = (1 - \varepsilon)\, t_c + \varepsilon / C$$
 
     where $t$ is one-hot at $y$ for a class index (normaliser $w_y$), or the given distribution (normaliser 1). Sums run
-    over the possible classes, and C is their number.
+    over the possible classes, and C is their number. The first step applies only if a soft cap $\kappa$ is given.
 
     Args:
       logits: floating `(..., C)`: $x$. A class with logit -inf is impossible, and contributes 0 if its target is 0.

@@ -43,7 +43,7 @@ def tversky_loss(
       alpha: at least 0: $\alpha$, the weight of false positives. A number, or an array with one value per sample.
       beta: at least 0: $\beta$, the weight of false negatives. A number, or an array with one value per sample.
       smooth: at least 0: $s$. With 0, an empty prediction of an empty region has loss 0, and any other prediction of it
-        has loss 1. A number, or an array with one value per sample.
+        has loss 1 if $\alpha$ is not 0. A number, or an array with one value per sample.
       valid: boolean, `(..., P)` or `(P,)`: which pixels count, such as those that are not void. None means all.
       options: `weights`, `where`, `reduction`, `axis`: see `jaxloss.AxisOptions`.
 
