@@ -144,14 +144,20 @@ def half_difference(x: Real, y: Real) -> Array:
 @jax.custom_jvp
 def weighted_squares(below: Real, above: Real, x: Array) -> Array:
     """x^2 with one weight for negative and another for positive x, both finite; infinite only where that is."""
-    negative, positive = jnp.minimum(x, 0), jnp.maximum(x, 0)
+    negative, positive = _parts(below, above, x)
     return jnp.asarray(below * negative * negative + above * positive * positive)
+
+
+def _parts(below: Real, above: Real, x: Array) -> tuple[Array, Array]:
+    """The negative and the positive part, finite where the weight is 0, because infinity times 0 is NaN."""
+    negative, positive = jnp.minimum(x, 0), jnp.maximum(x, 0)
+    return jnp.where(below == 0, finite(negative), negative), jnp.where(above == 0, finite(positive), positive)
 
 
 @weighted_squares.defjvp
 def _weighted_squares_jvp(primals, tangents):
     below, above, x = primals
-    negative, positive = jnp.minimum(x, 0), jnp.maximum(x, 0)
+    negative, positive = _parts(below, above, x)
     change = finite(2 * (below * negative + above * positive)) * tangents[2]
     change += finite(negative * negative) * tangents[0] + finite(positive * positive) * tangents[1]
     return stored(weighted_squares(below, above, x)), change

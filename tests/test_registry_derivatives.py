@@ -196,6 +196,8 @@ def test_derivatives_across_kinks(row, full):
         n = 102400 if full else 25600
         # A loss of angles or distances levels off, and a wide ramp would extend that far.
         wide = ((0.05, 0.3, 1.0) if row.convex else (0.02, 0.05)) if full else (0.3 if row.convex else 0.05,)
+        if row.name.startswith("multiclass"):
+            wide = wide[:2]  # three scores lie within 1, where `kinks.max` is right to 1 % of the width
         low, high = None, None
         for width in (0.0, 1e-12, *wide):
             values, *fine = map(np.asarray, derivatives(np.linspace(*ends, n + 1), width))

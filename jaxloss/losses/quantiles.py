@@ -68,7 +68,8 @@ def quantile_loss(
 @jax.custom_jvp
 def _pinball(half: Array, quantile: Real, kink_width: Array) -> Array:
     del kink_width
-    return jnp.maximum(2 * quantile * half, 2 * (quantile - 1) * half)
+    above, below = (jnp.asarray(weight, half.dtype) for weight in (2 * quantile, 2 * (quantile - 1)))
+    return jnp.maximum(numerics.weighted(above, half), numerics.weighted(below, half))
 
 
 @_pinball.defjvp

@@ -60,8 +60,9 @@ def absolute_percentage_error(
 
 @jax.custom_jvp
 def _percentage(part: Array, target: Array, eps: Real) -> Array:
-    # Not 100 * part: the product may overflow where the result does not.
-    return part / jnp.maximum(jnp.abs(target), eps) * 100
+    # 100 times the part may overflow where the result does not, and the quotient alone may be flushed to 0.
+    is_small = part < 1
+    return part * jnp.where(is_small, 100, 1) / jnp.maximum(jnp.abs(target), eps) * jnp.where(is_small, 1, 100)
 
 
 @_percentage.defjvp

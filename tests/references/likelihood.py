@@ -80,10 +80,11 @@ def tweedie_nll(x, y, *, power=1.5, log_input=True):
 
 def generalized_kl_div(x, y, *, log_target=False):
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        x, y = np.longdouble(x), np.longdouble(y)  # where p and q are close to each other, the terms cancel
         q, p = np.exp(x), np.exp(y) if log_target else y
         log_p = y if log_target else np.log(np.where(y == 0, 1, y))
         losses = p * (log_p - x) + q - p
-        return with_ones(np.where(np.isinf(p), np.where(x == y, 0, np.inf), losses))
+        return with_ones(np.where(np.isinf(p), np.where(x == y, 0, np.inf), losses).astype(np.float64))
 
 
 def draw_counts(generator, shape):
