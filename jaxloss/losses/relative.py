@@ -14,7 +14,7 @@ from jaxloss import _special as special
 from jaxloss import kinks
 from jaxloss._arrays import Real
 from jaxloss._decorator.lift import loss
-from jaxloss.options import ReductionOptions
+from jaxloss.options import ReductionOptions, is_given
 
 
 @loss("(),()->()", domains={"eps": "(0, inf)", "kink_width": "[0, inf)"})
@@ -60,9 +60,12 @@ def absolute_percentage_error(
 
 @jax.custom_jvp
 def _percentage(part: Array, target: Array, eps: Real) -> Array:
-    # 100 times the part may overflow where the result does not, and the quotient alone may be flushed to 0.
+    whole = jnp.maximum(jnp.abs(target), eps)
+    if not is_given(eps):
+        return part / whole * 100  # not 100 times the part, which may overflow where the result does not
+    # Nor the quotient alone, which an eps above 1 may flush to 0.
     is_small = part < 1
-    return part * jnp.where(is_small, 100, 1) / jnp.maximum(jnp.abs(target), eps) * jnp.where(is_small, 1, 100)
+    return part * jnp.where(is_small, 100, 1) / whole * jnp.where(is_small, 1, 100)
 
 
 @_percentage.defjvp
