@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Unpack
 
 import jax
@@ -55,28 +56,28 @@ def absolute_percentage_error(
       [50. 50.]
     """
     target = numerics.finite(jnp.asarray(target))  # the quotient of two infinities is not a number
-    return _percentage(kinks.abs(prediction - target, kink_width), target, eps)
+    return _percentage(is_given(eps), kinks.abs(prediction - target, kink_width), target, eps)
 
 
-@jax.custom_jvp
-def _percentage(part: Array, target: Array, eps: Real) -> Array:
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _percentage(eps_is_given: bool, part: Array, target: Array, eps: Real) -> Array:
     whole = jnp.maximum(jnp.abs(target), eps)
-    if not is_given(eps):
+    if not eps_is_given:
         return part / whole * 100  # not 100 times the part, which may overflow where the result does not
-    # Nor the quotient alone, which an eps above 1 may flush to 0.
+    # Nor the quotient alone, which may be flushed to 0.
     is_small = part < 1
     return part * jnp.where(is_small, 100, 1) / whole * jnp.where(is_small, 1, 100)
 
 
 @_percentage.defjvp
-def _percentage_jvp(primals, tangents):
+def _percentage_jvp(eps_is_given, primals, tangents):
     part, target, eps = primals
     whole, is_large = jnp.maximum(jnp.abs(target), eps), jnp.abs(target) > eps
     share = numerics.finite(positive.quotient(numerics.finite(part), whole) * 100)
     by_whole = -positive.quotient(share, whole)
     by_target, by_eps = jnp.where(is_large, jnp.sign(target) * by_whole, 0), jnp.where(is_large, 0, by_whole)
     change = numerics.finite(100 / whole) * tangents[0] + by_target * tangents[1] + by_eps * tangents[2]
-    return _percentage(part, target, eps), change
+    return _percentage(eps_is_given, part, target, eps), change
 
 
 @loss("(),()->()", domains={"prediction": "(-1, inf)", "target": "(-1, inf)"})
