@@ -74,7 +74,7 @@ def test_values_in_masked_samples_have_no_effect(row, variant, poison):
     chex.assert_trees_all_close(poisoned, clean, rtol=1e-6, atol=1e-7)
 
 
-@each_row
+@each_declaration
 @each_half
 def test_half_precision_computes_in_float32(row, dtype):
     """Eagerly, so that JAX also looks for NaN in values that the forward pass saves for the backward pass."""
