@@ -155,6 +155,46 @@ def cosine_distance(x: Vector, y: Vector) -> Array:
     return _cosine_and_distance(*_same_shape("vectors.cosine_distance", x, y))[1]
 
 
+def normalize(x: Vector) -> Array:
+    r"""The vector of length 1 with the same direction; a zero vector stays zero, with gradient 0.
+
+    $$\frac{x}{\|x\|_2}$$
+
+    Args:
+      x: floating `(..., d)`.
+
+    Returns:
+      The unit vectors along the last axis: `(..., d)`.
+
+    Raises:
+      TypeError: `x` is not floating.
+      ValueError: `x` has no entries.
+
+    Reference:
+      As `norm`.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxloss import vectors
+      >>> print(vectors.normalize(jnp.array([[3e-30, 4e-30], [0.0, 0.0]])))
+      [[0.6 0.8]
+       [0.  0. ]]
+    """
+    return _normalize(as_vectors("vectors.normalize", "x", x))
+
+
+@jax.custom_jvp
+def _normalize(x: Array) -> Array:
+    return _direction(x)[0]
+
+
+@_normalize.defjvp
+def _normalize_jvp(primals, tangents):
+    direction, per_length, scale = _direction(primals[0])
+    # Divide by length and scale in turn, as for the cosine.
+    return direction, _perpendicular(tangents[0], direction) * per_length / scale
+
+
 def _same_shape(function: str, x: Vector, y: Vector) -> tuple[Array, Array]:
     x, y = as_vectors(function, "x", x), as_vectors(function, "y", y)
     if x.shape != y.shape:

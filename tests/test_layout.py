@@ -16,6 +16,8 @@ LAYERS = (
     ("_demo", "plot"),
     ("__init__",),
     ("losses",),
+    ("_distances", "_hard_pairs"),
+    ("_sets",),
     ("_large_output", "_decorator", "_accumulation"),
     ("options",),
     ("reductions", "imbalance", "_balanced_sampler"),

@@ -238,9 +238,10 @@ class Call:
             if name == "where" or (declaration.sees_batch and name in declaration.parameters):
                 continue
             if declaration.sees_batch:
-                harmless[name] = mask.fill(value, 1 if name in declaration.own else -1 if name in self.indices else 0)
+                number = 1 if name in declaration.own else -1 if name in self.indices else 0
+                harmless[name] = mask.fill(value, core, output, number)
             elif output[0] in core:
-                harmless[name] = mask.fill_items(value, core, output[0])
+                harmless[name] = mask.fill(value, core, output, 0)
             else:
                 harmless[name] = mask.of_set().cut(value)
         return harmless
@@ -274,7 +275,9 @@ class Call:
         for name, axes in (("valid", self.cores.get("valid", ())), ("where", self.pattern.output)):
             if name in options:
                 flags = exists.get(axes[0]) if name == "valid" else mask.harmless
-                options[name] = jnp.ones(self.matched.core_sizes[axes[0]], bool) if flags is None else flags
+                if flags is None and not declaration.sees_batch:
+                    flags = jnp.ones(self.matched.core_sizes[axes[0]], bool)
+                options[name] = flags
         if self.classes is not None:
             arguments = [dataclasses.replace(self.classes, valid=values.get("valid")), *arguments]
         return declaration.kernel(*arguments, **options)
@@ -289,10 +292,9 @@ class Call:
             for axis, flags in exists.items():
                 for there in masks.along(flags, core, axis):
                     holds = holds | ~there
-            if counted is not None and self.declaration.sees_batch and name not in self.declaration.parameters:
-                holds = holds | ~jnp.expand_dims(counted, range(counted.ndim, value.ndim))
+            if counted is not None and self.declaration.sees_batch and name in self.declaration.parameters:
+                holds = holds | ~jnp.any(counted)
             elif counted is not None:
-                items = [there for axis in self.pattern.output for there in masks.along(counted, core, axis)]
-                for there in items or [jnp.any(counted)]:
+                for there in masks.of_samples(counted, core, self.pattern.output, value.ndim):
                     holds = holds | ~there
             _data_checks.require_all(self.name, name, value, domain, holds)

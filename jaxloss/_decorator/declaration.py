@@ -136,8 +136,6 @@ class Declaration:
         for argument in self.indices.keys() & self.inputs if "ignore_index" in self.own else ():
             if any(pattern.cores[self.inputs.index(argument)] not in ((), output) for pattern in self.patterns[:1]):
                 self._fail(f"has ignore_index, but a sample has several indices in {argument}")
-        if self.sees_batch and (output or "valid" in self.own):
-            self._fail("sees the batch, and so takes neither sets nor valid")
         if {*self.labels} & {*self.indices}:
             self._fail(f"has {min({*self.labels} & {*self.indices})} as labels and as indices")
         if self.split and self.split not in axes:

@@ -25,12 +25,12 @@ class Declared(TypedDict, total=False):
     indices: Mapping[str, str] | None
     domains: Mapping[str, str] | None
     parameters: Mapping[str, str] | None
+    labels: Sequence[str] | None
     static: Sequence[str]
 
 
 class SampleDeclared(Declared, total=False):
     per_sample: Mapping[str, str] | None
-    labels: Sequence[str] | None
 
 
 class BatchDeclared(Declared, total=False):
@@ -202,7 +202,8 @@ def batch_loss(*notations: str, split: str | None = None, **declared: Unpack[Bat
 
     Its arrays keep all batch axes, and numeric options have them too. Masked samples are 0 (1 in options, -1 in class
     indices). `parameters`, which may be arguments here, are passed unchanged. Floating arguments keep the dtype that
-    the caller gave them. `structures` are arguments that are pytrees: see `Declaration`.
+    the caller gave them. `where` and `valid` are None if nothing is masked or missing. `structures` are arguments that
+    are pytrees: see `Declaration`.
     """
     return _decorator(notations, split=split, sees_batch=True, **declared)
 

@@ -86,16 +86,12 @@ class Mask:
             return value
         return jnp.where(self.counted, value, lax.stop_gradient(value))
 
-    def fill(self, value: Array, number: int) -> Array:
-        """The value, which begins with the axes of the mask, with this number in samples that are not harmless."""
-        if self.harmless is None:
-            return value
-        harmless = jnp.expand_dims(self.harmless, range(self.harmless.ndim, value.ndim))
-        return jnp.where(harmless, value, jnp.asarray(number, value.dtype))
-
-    def fill_items(self, value: Array, core: Core, axis: str) -> Array:
-        """The value with 0 in items that are not harmless, along each of its core axes that is the axis of items."""
-        return value if self.harmless is None else zero_unless(self.harmless, value, core, axis)
+    def fill(self, value: Array, core: Core, output: Core, number: int) -> Array:
+        """The value, its core axes last, with this number in samples that are not harmless; see `of_samples`."""
+        if self.harmless is not None:
+            for there in of_samples(self.harmless, core, output, value.ndim):
+                value = jnp.where(there, value, jnp.asarray(number, value.dtype))
+        return value
 
     def weigh(self, losses: Array, normalisers: Array | None, weights: Array | None) -> Samples:
         """Weighted losses and their normalisers: 0 for a masked sample, NaN for one that is not usable."""
@@ -117,7 +113,7 @@ class Mask:
         """The same for a whole batch, or only the sum if `is_summed`. `ones` has one number per sample."""
         if not is_summed:
             return self.weigh(batch.losses(), batch.normalisers, weights)
-        loss_sum = batch.weighted_sum(self.fill(ones if weights is None else weights, 0))
+        loss_sum = batch.weighted_sum(self.fill(ones if weights is None else weights, (), (), 0))
         if self.usable is not None:
             bad = ~self.usable if self.counted is None else self.counted & ~self.usable
             # Added, so that other samples keep their gradients.
@@ -144,11 +140,28 @@ def existing_entries(
     return exists
 
 
+def of_samples(flags: Array, core: Core, output: Core, rank: int) -> Iterator[Array]:
+    """Yields the flags of samples reshaped to broadcast with a value of this rank, whose core axes are last.
+
+    A set has one flag per item: once for each core axis of the value that is the axis of items. A value that belongs to
+    the set as a whole has the flag of any item.
+    """
+    if output and output[0] in core:
+        yield from along(flags, core, output[0])
+    else:
+        flags = jnp.any(flags, axis=-1) if output else flags
+        yield jnp.expand_dims(flags, range(flags.ndim, rank))
+
+
 def along(flags: Array, core: Core, axis: str) -> Iterator[Array]:
-    """Yields the flags once for each core axis with this name, reshaped to broadcast along it."""
+    """Yields the flags once for each core axis with this name, reshaped to broadcast along it.
+
+    Flags may have batch axes before the axis.
+    """
+    batch = flags.ndim - 1
     for i, each in enumerate(core):
         if each == axis:
-            yield jnp.expand_dims(flags, range(i + 1 - len(core), 0))
+            yield jnp.expand_dims(flags, (*range(batch, batch + i), *range(i + 1 - len(core), 0)))
 
 
 def zero_unless(flags: Array, value: Array, core: Core, axis: str) -> Array:

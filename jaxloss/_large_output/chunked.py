@@ -80,7 +80,7 @@ def _losses_of_layer(row: Row, tiling: Tiling, layer: Layer) -> Array:
             del start
             hidden, units, own = part
             *_, logits = chain.factors(hidden, units)
-            return carry, _losses_of_logits(row, logits, layer.shared, _widened(own))
+            return carry, _losses_of_logits(row, logits, {}, _widened(own), layer.shared)
 
         carry, losses = in_parts(part_step, carry, block, tiling.parts_of(block[0].shape[1]))
         return carry, losses if inside is None else _zero_unless(inside, losses)
@@ -153,20 +153,19 @@ def _losses_and_gradients(row: Row, tilings: Tilings, layer: Layer, weights: Arr
 def _losses_and_gradients_of_layer(
     row: Row, tiling: Tiling, layer: Layer, weights: Array
 ) -> tuple[Array, Layer, Array]:
-    own = {**layer.own, **layer.split}
-    floats = {name: value for name, value in own.items() if jnp.issubdtype(value.dtype, jnp.floating)}
-    others = {name: value for name, value in own.items() if name not in floats}
+    floats, others = _floats_and_others({**layer.own, **layer.split})
+    shared_floats, shared_others = _floats_and_others(layer.shared)
     chain, (groups, blocks) = Chain.of(layer.hidden, layer.kernels, wide=tiling.wide), _division(layer, tiling)
     n_sums = groups.n_sums
     n_rows = groups.count // n_sums * blocks.size
     n_parts = tiling.parts_of(n_rows)
-    shared = jax.tree.map(lambda array: jnp.broadcast_to(array, (n_sums, *array.shape)), layer.shared)
+    shared = {name: jnp.broadcast_to(array, (n_sums, *array.shape)) for name, array in shared_floats.items()}
 
     def part_step(carry: Any, start: Array | int, part: Any) -> Any:
         hidden, units, floats, others, weights = part
 
         def block_sum(logits: Array, shared: Arrays, floats: Arrays, weights: Array) -> tuple[Array, Array]:
-            losses = _losses_of_logits(row, logits, shared, {**floats, **others}, per_sum=True)
+            losses = _losses_of_logits(row, logits, shared, {**floats, **others}, shared_others)
             # Not `weighted`, whose guard for forward mode would keep the losses in memory together with the gradients.
             return jnp.sum(numerics.product(weights, numerics.finite(losses))), losses
 
@@ -198,7 +197,7 @@ def _losses_and_gradients_of_layer(
 
     step = _recomputed(step) if tiling.scanned else step
     kernel = chain.kernels[-1]
-    shared_sums = jax.tree.map(lambda array: wide_zeros_like(array, n_sums), layer.shared)
+    shared_sums = {name: wide_zeros_like(array, n_sums) for name, array in shared_floats.items()}
     # With an axis of length 1, XLA:CPU would not use the memory of the result for the sums.
     kernel_sums = tuple(wide_zeros_like(each, *[n_sums] * (n_sums > 1)) for each in layer.kernels)
     # The cotangents of the logits of a chunk. Kept from chunk to chunk, so that they need not be set to 0 in each.
@@ -218,12 +217,13 @@ def _losses_and_gradients_of_layer(
         peeled=tiling.peeled,
         scanned=tiling.scanned,
     )
+    by_shared = {name: numerics.finite(jnp.sum(each, axis=0)) for name, each in shared_sums.items()}
     gradients = dataclasses.replace(
         layer,
         hidden=by_hidden,
         kernels=chain.gradients(kernel_sums),
-        shared=jax.tree.map(lambda each: numerics.finite(jnp.sum(each, axis=0)), shared_sums),
-        own={name: by_floats.get(name) for name in layer.own},  # integers have gradient None
+        shared={name: by_shared.get(name) for name in layer.shared},  # integers have gradient None
+        own={name: by_floats.get(name) for name in layer.own},
         split={name: by_floats[name] for name in layer.split},
         span=None,
     )
@@ -249,13 +249,22 @@ def _zero_unless(inside: Array, rows: Array) -> Array:
     return jnp.where(jnp.expand_dims(inside, range(1, rows.ndim - 1)), rows, 0)
 
 
+def _floats_and_others(arrays: Arrays) -> tuple[Arrays, Arrays]:
+    floats = {name: value for name, value in arrays.items() if jnp.issubdtype(value.dtype, jnp.floating)}
+    return floats, {name: value for name, value in arrays.items() if name not in floats}
+
+
 def _widened(arrays: Arrays) -> Arrays:
     """Soft targets in float32 or wider, of a chunk at a time: those of all rows would be as large as the logits."""
-    is_floating = {name: jnp.issubdtype(array.dtype, jnp.floating) for name, array in arrays.items()}
-    return {name: each.astype(compute_dtype([each])) if is_floating[name] else each for name, each in arrays.items()}
+    floats, others = _floats_and_others(arrays)
+    return {name: each.astype(compute_dtype([each])) for name, each in floats.items()} | others
 
 
-def _losses_of_logits(row: Row, logits: Array, shared: Arrays, own: Arrays, *, per_sum: bool = False) -> Array:
-    """The losses of logits `(partial sums, rows, classes)`. With `per_sum`, shared arrays have that first axis too."""
-    rows = jax.vmap(row, in_axes=(0, None, 0))
-    return jax.vmap(rows, in_axes=(0, 0 if per_sum else None, 0))(logits, shared, own)
+def _losses_of_logits(row: Row, logits: Array, by_sum: Arrays, own: Arrays, shared: Arrays) -> Array:
+    """The losses of logits `(partial sums, rows, classes)`, with arrays per partial sum, per row, and for all rows."""
+
+    def of_row(logits: Array, by_sum: Arrays, own: Arrays) -> Array:
+        return row(logits, {**by_sum, **shared}, own)
+
+    rows = jax.vmap(of_row, in_axes=(0, None, 0))
+    return jax.vmap(rows, in_axes=(0, 0, 0))(logits, by_sum, own)

@@ -29,6 +29,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -37,6 +38,7 @@ from jax.core import max_dim, min_dim
 
 _CPU_LOGITS, _COLUMNS = 2**21, 4096
 _ROWS, _LEAST_LOGITS, _MOST_LOGITS = 2048, 2**24, 2**29
+_SIMILARITIES = 7 * 2**20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,6 +99,18 @@ class Tilings:
         cpu = min(max(_CPU_LOGITS // n_classes, 64), 128)
         other = Tiling(min(_ROWS, max(_MOST_LOGITS // n_classes, 128)))
         return Tilings(cpu=Tiling(cpu, columns=_COLUMNS, wide=True), tpu=other, other=other)
+
+    @staticmethod
+    def of_set(candidates: Array, chunk_size: int | None) -> Tilings:
+        """The tilings of sets with candidates `(..., m, d)`, whose loops run beside each other.
+
+        There are as many columns as rows, and few features. So the temporaries are to be a small part of the
+        similarities of a whole set, and an accelerator has no more rows in a chunk than make its products efficient.
+        """
+        m = max_dim(math.prod(candidates.shape[:-1]), 1)
+        on_cpu, elsewhere = max_dim(_CPU_LOGITS // m, 128), max_dim(_SIMILARITIES // m, 512)
+        tiling = Tiling(chunk_size or elsewhere, per_device=chunk_size is None, peeled=True)
+        return Tilings(cpu=Tiling(chunk_size or on_cpu, columns=_COLUMNS), tpu=tiling, other=tiling)
 
     def per_platform(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """`function(tiling, *arguments)`, with the tiling of the platform that the program is lowered for."""

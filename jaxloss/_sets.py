@@ -1,0 +1,259 @@
+"""Losses of sets: a formula over the similarities of one item, the anchor, with all candidates.
+
+The similarities are products of vectors, as the logits of an output layer are: an anchor is a row, and the candidates
+are the columns of the kernel. So the loops are those of `_large_output.chunked`. The similarities of a chunk of anchors
+are in memory at a time, and the gradients are computed together with the losses.
+
+Items may be split over devices. Then each device has its own items as anchors, and gathers the candidates of all.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import types
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from jaxloss import vectors
+from jaxloss._arrays import Boolean, Vector, compute_dtype, product_dtype
+from jaxloss._decorator.batching import BatchLoss
+from jaxloss._large_output import chunked as chunks
+from jaxloss._large_output.tiling import Tilings
+from jaxloss._sharding import AxisName, equally_varying, require_mapped
+from jaxloss.options import is_given
+
+Numbers = Mapping[str, Any]
+Formula = Callable[["Row", Numbers], Array]
+"""Maps a row and the numeric options to the loss of the anchor."""
+
+Similarity = Callable[[Array, chunks.Arrays, chunks.Arrays], Array]
+"""Maps products, arrays of the candidates and arrays of the anchor to similarities."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One anchor and all candidates.
+
+    Args:
+      similarities: `(m,)`, of the anchor with each candidate.
+      index: the candidate that is the anchor itself, or the other half of its pair; None if there is none.
+      exists: `(m,)`, which candidates are not masked; None if none is.
+      has_label: `(m,)`, which candidates have the label of the anchor; None without labels.
+    """
+
+    similarities: Array
+    index: Array | None
+    exists: Array | None
+    has_label: Array | None = None
+
+    @property
+    def own(self) -> Array:
+        """Whether each candidate is that of the index."""
+        assert self.index is not None
+        return jnp.arange(self.similarities.shape[0], dtype=self.index.dtype) == self.index
+
+    @property
+    def others(self) -> Array:
+        """The candidates other than that of the index."""
+        others = jnp.ones(self.similarities.shape, bool) if self.index is None else ~self.own
+        return others if self.exists is None else self.exists & others
+
+    @property
+    def positives(self) -> Array:
+        """The others that have the label of the anchor."""
+        assert self.has_label is not None
+        return self.others & self.has_label
+
+    @property
+    def negatives(self) -> Array:
+        """The candidates that have another label."""
+        assert self.has_label is not None
+        return ~self.has_label if self.exists is None else self.exists & ~self.has_label
+
+
+@dataclasses.dataclass(frozen=True)
+class Candidates:
+    """What anchors are compared with, on all devices if items are split over them.
+
+    Args:
+      vectors: `(..., m, d)`.
+      exists: `(..., m)`, which are not masked; None if none is.
+      labels: `(..., m)`; None without labels.
+      first: the index of the first one that belongs to this device.
+    """
+
+    vectors: Array
+    exists: Array | None
+    labels: Array | None
+    first: Array | int
+
+    @staticmethod
+    def of(
+        function: str, x: Array, where: Boolean | None, labels: Vector | None = None, axis_name: AxisName | None = None
+    ) -> Candidates:
+        """Gathers the items of all devices; raises a ValueError if the mesh axis does not exist."""
+        exists = None if where is None else jnp.asarray(where)
+        labels = None if labels is None else jnp.asarray(labels)
+        if axis_name is None:
+            return Candidates(x, exists, labels, 0)
+        require_mapped(function, axis_name, "items are")
+
+        def gathered(array: Array | None, axis: int) -> Any:
+            return None if array is None else lax.all_gather(array, axis_name, axis=array.ndim + axis, tiled=True)
+
+        first = lax.axis_index(axis_name) * x.shape[-2]
+        return Candidates(gathered(x, -2), gathered(exists, -1), gathered(labels, -1), first)
+
+
+def losses_of_rows(
+    formula: Formula,
+    anchors: Array,
+    candidates: Candidates,
+    labels: Vector | None = None,
+    *,
+    chunk_size: int | None,
+    is_among_candidates: bool = True,
+    similarity: Similarity | None = None,
+    of_candidates: chunks.Arrays = types.MappingProxyType({}),
+    of_anchors: chunks.Arrays = types.MappingProxyType({}),
+    **numbers: Any,
+) -> BatchLoss:
+    """The loss of each anchor `(..., n, d)`, by default one of the candidates, or half of a pair with one.
+
+    With `similarity`, it is computed from the products and from named arrays of the candidates and the anchor.
+    """
+    given = {name: value for name, value in numbers.items() if is_given(value)}
+    shared = {**given, "exists": candidates.exists, "labels": candidates.labels, **of_candidates}
+    index = None
+    if is_among_candidates:
+        own_index = candidates.first + jnp.arange(anchors.shape[-2], dtype=jnp.int32)
+        index = jnp.broadcast_to(own_index, anchors.shape[:-1])
+    own = {"index": index, "label": labels, **of_anchors}
+    dtype = product_dtype([anchors, candidates.vectors])
+    layer = chunks.Layer(
+        anchors.astype(dtype),
+        (jnp.swapaxes(candidates.vectors, -1, -2).astype(dtype),),
+        shared={name: value for name, value in shared.items() if value is not None},
+        own={name: jnp.asarray(value) for name, value in own.items() if value is not None},
+    )
+    batch_shape = anchors.shape[:-2]
+    defaults = {name: value for name, value in numbers.items() if name not in given}
+    row = functools.partial(_loss_of_row, formula, similarity, defaults)
+    tilings = Tilings.of_set(candidates.vectors, chunk_size)
+
+    def of_each(function: Callable[..., Array], *arrays: Array) -> Array:
+        function = functools.partial(function, row, tilings)
+        for _ in batch_shape:
+            function = jax.vmap(function)
+        return function(layer, *arrays)
+
+    return BatchLoss(
+        losses=lambda: of_each(chunks.losses),
+        weighted_sum=lambda weights: jnp.sum(of_each(chunks.weighted_sum, weights)),
+    )
+
+
+def _loss_of_row(
+    formula: Formula,
+    similarity: Similarity | None,
+    defaults: Numbers,
+    products: Array,
+    shared: chunks.Arrays,
+    own: chunks.Arrays,
+) -> Array:
+    has_label = shared["labels"] == own["label"] if "label" in own else None
+    similarities = products if similarity is None else similarity(products, shared, own)
+    return formula(Row(similarities, own.get("index"), shared.get("exists"), has_label), {**defaults, **shared})
+
+
+def count_labels(labels: Array, candidates: Candidates) -> Array:
+    """How many candidates have each of these labels, `(..., n)`."""
+    assert candidates.labels is not None
+    all_labels, exists = candidates.labels, candidates.exists
+    function = _count_in_set
+    for _ in labels.shape[:-1]:
+        function = jax.vmap(function)
+    return function(labels, all_labels, jnp.ones(all_labels.shape, bool) if exists is None else exists)
+
+
+def _count_in_set(labels: Array, all_labels: Array, exists: Array) -> Array:
+    def by_sorting(labels: Array, all_labels: Array, exists: Array) -> Array:
+        all_labels, exists = lax.sort((all_labels, exists), num_keys=1)
+        before = jnp.concatenate([jnp.zeros_like(labels[:1], jnp.int32), jnp.cumsum(exists, dtype=jnp.int32)])
+        first, last = (jnp.searchsorted(all_labels, labels, side=side) for side in ("left", "right"))
+        return before[last] - before[first]
+
+    def by_comparing(labels: Array, all_labels: Array, exists: Array) -> Array:
+        return jnp.sum((labels[:, None] == all_labels[None]) & exists[None], axis=1, dtype=jnp.int32)
+
+    # A comparison of all with all is one kernel, but XLA:CPU writes it to memory: 264 MiB for 8192 items (jax 0.10).
+    arrays = equally_varying((labels, all_labels, exists))
+    return lax.platform_dependent(*arrays, cpu=by_sorting, default=by_comparing)
+
+
+def prepared(x: Vector, normalize: bool) -> Array:
+    """The vectors, of length 1 in float32 or wider if they are to be normalised."""
+    x = jnp.asarray(x)
+    return vectors.normalize(x.astype(compute_dtype([x]))) if normalize else x
+
+
+def mean_of(one: BatchLoss, other: BatchLoss) -> BatchLoss:
+    """The mean of two losses of each item."""
+    return BatchLoss(
+        losses=lambda: (one.losses() + other.losses()) / 2,
+        weighted_sum=lambda weights: one.weighted_sum(weights / 2) + other.weighted_sum(weights / 2),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelledItems:
+    """Items that are anchors and candidates of each other.
+
+    Args:
+      anchors: `(..., n, d)`, the items of this device.
+      labels: `(..., n)`.
+      candidates: the items of all devices.
+    """
+
+    anchors: Array
+    labels: Array
+    candidates: Candidates
+
+    @staticmethod
+    def of(
+        function: str, x: Vector, labels: Vector, where: Boolean | None, normalize: bool, axis_name: AxisName | None
+    ) -> LabelledItems:
+        anchors, labels = prepared(x, normalize), jnp.asarray(labels)
+        return LabelledItems(anchors, labels, Candidates.of(function, anchors, where, labels, axis_name))
+
+    @functools.cached_property
+    def _n_same(self) -> Array:
+        return count_labels(self.labels, self.candidates)
+
+    @property
+    def n_positives(self) -> Array:
+        """The other candidates with the label of each item."""
+        return self._n_same - 1
+
+    @property
+    def n_negatives(self) -> Array:
+        """The candidates with another label than each item."""
+        exists, m = self.candidates.exists, self.candidates.vectors.shape[-2]
+        total = m if exists is None else jnp.sum(exists, axis=-1, keepdims=True, dtype=jnp.int32)
+        return total - self._n_same
+
+    def losses(
+        self, formula: Formula, normalisers: Array | None, chunk_size: int | None, **options: Any
+    ) -> BatchLoss:
+        """The loss of each item, for the options of `losses_of_rows`."""
+        losses = losses_of_rows(
+            formula, self.anchors, self.candidates, self.labels, chunk_size=chunk_size, **options
+        )
+        if normalisers is None:
+            return losses
+        return dataclasses.replace(losses, normalisers=normalisers.astype(compute_dtype([self.anchors])))
