@@ -2,6 +2,7 @@
 
 from jaxloss import imbalance as imbalance
 from jaxloss import kinks as kinks
+from jaxloss import miners as miners
 from jaxloss import vectors as vectors
 from jaxloss._accumulation import accumulated as accumulated
 from jaxloss._data_checks import data_checks as data_checks
@@ -20,6 +21,10 @@ from jaxloss.losses.classification import binary_cross_entropy as binary_cross_e
 from jaxloss.losses.classification import binary_cross_entropy_with_logits as binary_cross_entropy_with_logits
 from jaxloss.losses.classification import cross_entropy as cross_entropy
 from jaxloss.losses.classification import nll_loss as nll_loss
+from jaxloss.losses.contrastive import info_nce_loss as info_nce_loss
+from jaxloss.losses.contrastive import ntxent_loss as ntxent_loss
+from jaxloss.losses.contrastive import siglip_loss as siglip_loss
+from jaxloss.losses.contrastive import supcon_loss as supcon_loss
 from jaxloss.losses.counts import negative_binomial_nll_loss as negative_binomial_nll_loss
 from jaxloss.losses.divergences import generalized_kl_div as generalized_kl_div
 from jaxloss.losses.embedding import cosine_embedding_loss as cosine_embedding_loss
@@ -43,9 +48,12 @@ from jaxloss.losses.margin import margin_ranking_loss as margin_ranking_loss
 from jaxloss.losses.margin import multi_margin_loss as multi_margin_loss
 from jaxloss.losses.margin import soft_margin_loss as soft_margin_loss
 from jaxloss.losses.margin import target_score as target_score
+from jaxloss.losses.mining import batch_hard_triplet_loss as batch_hard_triplet_loss
+from jaxloss.losses.mining import semi_hard_triplet_loss as semi_hard_triplet_loss
 from jaxloss.losses.multilabel import multilabel_margin_loss as multilabel_margin_loss
 from jaxloss.losses.multilabel import multilabel_soft_margin_loss as multilabel_soft_margin_loss
 from jaxloss.losses.ordinal import coral_loss as coral_loss
+from jaxloss.losses.proxy import proxy_anchor_loss as proxy_anchor_loss
 from jaxloss.losses.quantiles import expectile_loss as expectile_loss
 from jaxloss.losses.quantiles import quantile_loss as quantile_loss
 from jaxloss.losses.rates import gamma_nll_loss as gamma_nll_loss
@@ -66,6 +74,8 @@ from jaxloss.losses.segmentation import jaccard_loss as jaccard_loss
 from jaxloss.losses.segmentation import lovasz_hinge_loss as lovasz_hinge_loss
 from jaxloss.losses.segmentation import lovasz_softmax_loss as lovasz_softmax_loss
 from jaxloss.losses.segmentation import tversky_loss as tversky_loss
+from jaxloss.losses.similarity import circle_loss as circle_loss
+from jaxloss.losses.similarity import multi_similarity_loss as multi_similarity_loss
 from jaxloss.losses.simplex import fenchel_young_loss as fenchel_young_loss
 from jaxloss.losses.simplex import multiclass_sparsemax_loss as multiclass_sparsemax_loss
 from jaxloss.losses.simplex import sparsemax_loss as sparsemax_loss

@@ -71,22 +71,25 @@ def _excess(distances: Array, margin: Array, positives: Array, negatives: Array)
 
     Also which of them are positives and negatives, and their old places.
     """
-    places = jnp.arange(distances.shape[0], dtype=jnp.int32)
+    m = distances.shape[0]
     keys = jnp.where(positives | negatives, distances, jnp.inf)
     # Among equal distances, negatives come first, because a negative must be strictly farther.
-    keys, is_positive, is_negative, order = lax.sort((keys, positives, negatives, places), num_keys=2)
+    kinds = jnp.where(negatives, 0, jnp.where(positives, 1, 2))
+    keys, places = lax.sort((keys, kinds * m + jnp.arange(m, dtype=jnp.int32)), num_keys=2)
+    is_negative, is_positive = places < m, (places >= m) & (places < 2 * m)
     next_negative = lax.cummin(jnp.where(is_negative, keys, jnp.inf), reverse=True)
     farthest = jnp.max(jnp.where(is_negative, keys, -jnp.inf))
     chosen = jnp.where(next_negative < jnp.inf, next_negative, farthest)
     counts = is_positive & (farthest > -jnp.inf)
-    return jnp.where(counts, keys, 0) - jnp.where(counts, chosen, 0) + margin, counts, is_negative, order
+    excess = jnp.where(counts, keys, 0) - jnp.where(counts, chosen, 0) + margin
+    return excess, counts, is_negative, places % m
 
 
 def unit_of(x: Array) -> Array:
     """A power of two near the largest entry of each set `(..., n, d)`, in which squares do not overflow."""
     largest = jnp.max(jnp.abs(x), axis=(-2, -1), initial=0)
-    # Bounded, so that what is divided by the unit does not overflow.
-    return jnp.maximum(scaling.power_of_two_near(largest), 2.0**-60)
+    # Bounded, so that neither a margin divided by the unit overflows nor a weight multiplied by it.
+    return jnp.clip(scaling.power_of_two_near(largest), 2.0**-60, 2.0**100)
 
 
 def losses_of_rows(

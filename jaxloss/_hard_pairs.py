@@ -10,7 +10,7 @@ from jax import Array, lax
 from jaxloss import _scaling as scaling
 from jaxloss._large_output.loops import Blocks, over_blocks, put_at
 from jaxloss._large_output.tiling import Tiling, Tilings
-from jaxloss._sets import Candidates, Row
+from jaxloss._sets import Candidates
 from jaxloss._sharding import equally_varying, vary_over, varying_axes
 
 

@@ -25,6 +25,7 @@ from jaxloss._decorator.batching import BatchLoss
 from jaxloss._large_output import chunked as chunks
 from jaxloss._large_output.tiling import Tilings
 from jaxloss._sharding import AxisName, equally_varying, require_mapped
+from jaxloss._sizes import is_symbolic
 from jaxloss.options import is_given
 
 Numbers = Mapping[str, Any]
@@ -193,6 +194,8 @@ def _count_in_set(labels: Array, all_labels: Array, exists: Array) -> Array:
 
     # A comparison of all with all is one kernel, but XLA:CPU writes it to memory: 264 MiB for 8192 items (jax 0.10).
     arrays = equally_varying((labels, all_labels, exists))
+    if is_symbolic(all_labels.shape[0]):  # `searchsorted` takes a number
+        return by_comparing(*arrays)
     return lax.platform_dependent(*arrays, cpu=by_sorting, default=by_comparing)
 
 
@@ -247,13 +250,9 @@ class LabelledItems:
         total = m if exists is None else jnp.sum(exists, axis=-1, keepdims=True, dtype=jnp.int32)
         return total - self._n_same
 
-    def losses(
-        self, formula: Formula, normalisers: Array | None, chunk_size: int | None, **options: Any
-    ) -> BatchLoss:
+    def losses(self, formula: Formula, normalisers: Array | None, chunk_size: int | None, **options: Any) -> BatchLoss:
         """The loss of each item, for the options of `losses_of_rows`."""
-        losses = losses_of_rows(
-            formula, self.anchors, self.candidates, self.labels, chunk_size=chunk_size, **options
-        )
+        losses = losses_of_rows(formula, self.anchors, self.candidates, self.labels, chunk_size=chunk_size, **options)
         if normalisers is None:
             return losses
         return dataclasses.replace(losses, normalisers=normalisers.astype(compute_dtype([self.anchors])))

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from jaxloss import _directions as directions
 from jaxloss import _numerics as numerics
 from jaxloss import _scaling as scaling
 from jaxloss import kinks
@@ -124,7 +125,7 @@ def cosine_similarity(x: Vector, y: Vector) -> Array:
       >>> print(vectors.cosine_similarity(jnp.array([3e-30, 4e-30]), jnp.array([4e30, 3e30])).round(4))
       0.96
     """
-    return _cosine_and_distance(*_same_shape("vectors.cosine_similarity", x, y))[0]
+    return directions.cosine_and_distance(*_same_shape("vectors.cosine_similarity", x, y))[0]
 
 
 def cosine_distance(x: Vector, y: Vector) -> Array:
@@ -152,7 +153,7 @@ def cosine_distance(x: Vector, y: Vector) -> Array:
       >>> print(vectors.cosine_distance(jnp.array([1.0, 0.0]), jnp.array([1.0, 1e-5])))
       4.9999997e-11
     """
-    return _cosine_and_distance(*_same_shape("vectors.cosine_distance", x, y))[1]
+    return directions.cosine_and_distance(*_same_shape("vectors.cosine_distance", x, y))[1]
 
 
 def normalize(x: Vector) -> Array:
@@ -180,19 +181,7 @@ def normalize(x: Vector) -> Array:
       [[0.6 0.8]
        [0.  0. ]]
     """
-    return _normalize(as_vectors("vectors.normalize", "x", x))
-
-
-@jax.custom_jvp
-def _normalize(x: Array) -> Array:
-    return _direction(x)[0]
-
-
-@_normalize.defjvp
-def _normalize_jvp(primals, tangents):
-    direction, per_length, scale = _direction(primals[0])
-    # Divide by length and scale in turn, as for the cosine.
-    return direction, _perpendicular(tangents[0], direction) * per_length / scale
+    return directions.normalize(as_vectors("vectors.normalize", "x", x))
 
 
 def _same_shape(function: str, x: Vector, y: Vector) -> tuple[Array, Array]:
@@ -286,46 +275,3 @@ def _signed_power(x: Array, width: Array, p: float) -> Array:
     # The derivative of the power at 0 may be infinite.
     steep = jnp.where(inside, 1, jnp.abs(x)) ** (p - 1)
     return jnp.where(inside, cubic, jnp.sign(x) * steep)
-
-
-def _direction(x: Array) -> tuple[Array, Array, Array]:
-    """Returns (x / length, scale / length, scale); the first two are 0 if x is."""
-    # Parallel vectors become equal when divided by their largest entries.
-    scaled, scale = scaling.scale_by_largest(x, power_of_two=False)
-    total, is_zero = scaling.sum_of_powers(scaled, 2.0)
-    per_length = jnp.where(is_zero, 0, 1 / jnp.sqrt(total))
-    return scaled * per_length, per_length, scale
-
-
-@jax.custom_jvp
-def _cosine_and_distance(x: Array, y: Array) -> tuple[Array, Array]:
-    (x, x_per_length, _), (y, y_per_length, _) = _direction(x), _direction(y)
-    # Rounding may make the product of two unit vectors larger than 1.
-    cosine = jnp.clip(jnp.sum(x * y, axis=-1), -1, 1)
-    # Not 1 - cosine, which rounds to 0 or 6e-8 for all small angles.
-    distance = numerics.at_most(jnp.sum((x - y) * (x - y), axis=-1) / 2, 2.0)
-    return cosine, jnp.where(_either_is_zero(x_per_length, y_per_length), 1, distance)
-
-
-@_cosine_and_distance.defjvp
-def _cosine_and_distance_jvp(primals, tangents):
-    (x, x_per_length, x_scale), (y, y_per_length, y_scale) = map(_direction, primals)
-    cosine, distance = _cosine_and_distance(*primals)
-    # Subtracting a multiple of the direction does not change the perpendicular part. For nearly parallel vectors, it
-    # keeps the digits.
-    sign = jnp.where(cosine < 0, -1, 1)[..., None]
-    # Divide by length and scale in turn: in second derivatives, the squared length of a short vector would underflow.
-    by_x = _perpendicular(y - sign * x, x) * x_per_length / x_scale
-    by_y = _perpendicular(x - sign * y, y) * y_per_length / y_scale
-    change = jnp.sum(by_x * tangents[0] + by_y * tangents[1], axis=-1)
-    change = jnp.where(_either_is_zero(x_per_length, y_per_length), 0, change)
-    return (cosine, distance), (change, -change)
-
-
-def _either_is_zero(x: Array, y: Array) -> Array:
-    return jnp.squeeze((x == 0) | (y == 0), -1)
-
-
-def _perpendicular(x: Array, direction: Array) -> Array:
-    """The part of x that is perpendicular to a direction."""
-    return x - jnp.sum(x * direction, axis=-1, keepdims=True) * direction

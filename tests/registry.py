@@ -18,6 +18,7 @@ from tests.rows import (
     regression,
     scores,
     segmentation,
+    sets,
     simplex,
 )
 
@@ -36,6 +37,9 @@ REGISTRY = (
     *segmentation.ROWS,
     *boxes.ROWS,
 )
+
+# Losses of sets, which have tests of their own in `test_registry_sets.py`.
+SETS = sets.ROWS
 
 
 def kind_of_declaration(row: Row) -> Hashable:

@@ -190,3 +190,41 @@ def outside(domain: str) -> tuple[float, ...]:
         return tuple(x for x in range(low - 1, high + 2) if x not in bounds)
     on_ends = [end for end, bracket in ((low, domain[0]), (high, domain[-1])) if bracket in "()"]
     return (*on_ends, *(beyond for beyond in (low - 1, high + 1) if math.isfinite(beyond)))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class SetRow:
+    """A loss of sets, in which each item has a loss of its own, and what its tests need to know.
+
+    Args:
+      function: the loss.
+      draw: maps (generator, shape) to arrays of sets, with the items along the last axis of the shape.
+      reference: maps (arrays of one set, which items count, options) to the losses and normalisers of its items.
+      held: the same for a loss with parts that are cut off from differentiation; it takes the first array in them too.
+      options: sets of options that compile to different programs, the default first.
+      numbers: names of the options that are traced numbers.
+      forward_mode: whether it can be differentiated in forward mode.
+    """
+
+    function: Callable[..., Any]
+    _: dataclasses.KW_ONLY
+    draw: Callable[[np.random.Generator, tuple[int, ...]], Arrays]
+    reference: Callable[..., tuple[np.ndarray, np.ndarray]]
+    held: Callable[..., tuple[np.ndarray, None]] | None = None
+    options: tuple[Mapping[str, Any], ...] = ({},)
+    numbers: tuple[str, ...] = ()
+    forward_mode: bool = False
+
+    @property
+    def name(self) -> str:
+        return self.function.__name__
+
+    @property
+    def has_labels(self) -> bool:
+        return "labels" in declaration_of(self.function).inputs
+
+    def expected(self, first, second, where, **options):
+        """The losses and normalisers of a batch of sets."""
+        places = list(np.ndindex(*where.shape[:-1]))
+        results = [self.reference(first[at], second[at], where[at], **options) for at in places]
+        return tuple(np.reshape(part, where.shape) for part in zip(*results, strict=True))

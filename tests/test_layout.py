@@ -16,13 +16,15 @@ LAYERS = (
     ("_demo", "plot"),
     ("__init__",),
     ("losses",),
-    ("_distances", "_hard_pairs"),
+    ("_distances", "miners"),
+    ("_hard_pairs",),
     ("_sets",),
     ("_large_output", "_decorator", "_accumulation"),
     ("options",),
     ("reductions", "imbalance", "_balanced_sampler"),
     ("_ensembles",),
     ("vectors", "_box_geometry"),
+    ("_directions",),
     ("_scaling",),
     ("kinks",),
     ("_general_robust", "_likelihoods", "_divergence"),
@@ -80,7 +82,7 @@ def test_files_have_at_most_300_lines():
 
 
 def test_the_package_exports_only_its_public_modules():
-    modules = {"imbalance", "kinks", "losses", "options", "reductions", "vectors", "plot"}
+    modules = {"imbalance", "kinks", "losses", "miners", "options", "reductions", "vectors", "plot"}
     shown = {name for name in dir(jaxloss) if not name.startswith("_")}
     named = {name for name in shown if callable(getattr(jaxloss, name))}
     assert shown - named <= modules

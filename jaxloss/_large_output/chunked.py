@@ -257,7 +257,7 @@ def _floats_and_others(arrays: Arrays) -> tuple[Arrays, Arrays]:
 def _widened(arrays: Arrays) -> Arrays:
     """Soft targets in float32 or wider, of a chunk at a time: those of all rows would be as large as the logits."""
     floats, others = _floats_and_others(arrays)
-    return {name: each.astype(compute_dtype([each])) for name, each in floats.items()} | others
+    return {**{name: each.astype(compute_dtype([each])) for name, each in floats.items()}, **others}
 
 
 def _losses_of_logits(row: Row, logits: Array, by_sum: Arrays, own: Arrays, shared: Arrays) -> Array:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Unpack
 
 import jax.numpy as jnp
-from jax import Array, lax
+from jax import Array
 
 from jaxloss import _logistic as logistic
 from jaxloss import _numerics as numerics
@@ -36,6 +36,46 @@ def info_nce_loss(
     where: Boolean | None = None,
     **options: Unpack[SetOptions],
 ) -> BatchLoss:
+    r"""Cross-entropy of the pair of each query among all keys; if symmetric, CLIP's loss.
+
+    $$l_i = -\log \frac{e^{s_{ii} / \tau}}{\sum_j e^{s_{ij} / \tau}}, \qquad s_{ij} = q_i \cdot k_j$$
+
+    With `symmetric`, the mean of that and of the same with queries and keys exchanged. Similarities are computed in
+    chunks of queries, together with their gradients, so that no array has N² entries.
+
+    Args:
+      queries: floating `(..., N, D)`: $q$.
+      keys: floating, the same shape: $k$. The pair of a query is the key with the same index.
+      temperature: above 0: $\tau$. A number, or an array with one value per set.
+      symmetric: whether the loss of item i is the mean over the two directions.
+      normalize: whether vectors are first brought to length 1, so that similarities are cosines. A zero vector then has
+        similarity 0 and gradient 0.
+      chunk_size: the maximum number of anchors whose similarities are in memory at a time, a Python number of at least
+        1. None means at least 128, and as many as have 2²¹ similarities, on a CPU; elsewhere at least 512, and 7 · 2²⁰.
+      axis_name: inside `shard_map`, the mesh axis (or axes) over which the items are split. The items of this device
+        are anchors, and the items of all devices are candidates. The totals of the devices add up to that of all.
+      where: boolean `(..., N)`: which items count. A masked item is neither an anchor nor a candidate.
+      options: `weights`, `reduction`: see `jaxloss.SetOptions`. Weights multiply the loss of an item as an anchor.
+
+    Returns:
+      The reduced loss, a scalar; with `reduction="none"`, one loss per item. Products are in float32 or wider; without
+      `normalize`, they are in the dtype of the vectors, and their sums in float32 or wider.
+
+    Raises:
+      ValueError: shapes do not fit, an option is out of its range, or no axis is called `axis_name`.
+      TypeError: `queries` or `keys` is not floating, or the loss is differentiated in forward mode
+        (`jax.jvp`, `jax.jacfwd`). Its gradient may be, as for a Hessian.
+
+    Reference:
+      van den Oord et al., Representation learning with contrastive predictive coding, 2018, equation 4; Radford et al.,
+      Learning transferable visual models from natural language supervision, ICML 2021, figure 3 (symmetric).
+
+    Example:
+      >>> import jax.numpy as jnp, jaxloss
+      >>> queries, keys = jnp.array([[1.0, 0.0], [0.0, 2.0]]), jnp.array([[3.0, 0.0], [4.0, 3.0]])
+      >>> print(jaxloss.info_nce_loss(queries, keys, temperature=0.5, reduction="none").round(4))
+      [0.513  0.2633]
+    """
     queries, keys = sets.prepared(queries, normalize), sets.prepared(keys, normalize)
 
     def towards(anchors: Array, others: Array) -> BatchLoss:
@@ -46,6 +86,7 @@ def info_nce_loss(
 
 
 def _info_nce(row: sets.Row, numbers: sets.Numbers) -> Array:
+    assert row.index is not None
     m = row.similarities.shape[0]
     # The anchor's own pair counts even if it is masked, so that every loss is finite.
     classes = ClassAxis(m, None, m, None if row.exists is None else row.exists | row.own)
@@ -65,6 +106,46 @@ def siglip_loss(
     where: Boolean | None = None,
     **options: Unpack[SetOptions],
 ) -> BatchLoss:
+    r"""Logistic loss of every pair of a query and a key: is it a pair of the set?
+
+    $$l_i = \sum_j \log\bigl(1 + e^{-z_{ij} (a\, s_{ij} + b)}\bigr), \qquad s_{ij} = q_i \cdot k_j, \qquad
+    z_{ij} = \begin{cases} 1 & i = j \\ -1 & i \neq j \end{cases}$$
+
+    Each pair is a problem of its own, without a softmax over the set. The mean over queries is the loss of the paper.
+
+    Args:
+      queries: floating `(..., N, D)`: $q$.
+      keys: floating, the same shape: $k$. The pair of a query is the key with the same index.
+      scale: $a$, usually a parameter that is learned as the exponential of another. A number, or an array with one
+        value per set.
+      bias: $b$, usually learned too. It starts low, because almost all pairs are negative.
+      normalize: whether vectors are first brought to length 1, so that similarities are cosines. A zero vector then has
+        similarity 0 and gradient 0.
+      chunk_size: the maximum number of anchors whose similarities are in memory at a time, a Python number of at least
+        1. None means at least 128, and as many as have 2²¹ similarities, on a CPU; elsewhere at least 512, and 7 · 2²⁰.
+      axis_name: inside `shard_map`, the mesh axis (or axes) over which the items are split. The items of this device
+        are anchors, and the items of all devices are candidates. The totals of the devices add up to that of all.
+      where: boolean `(..., N)`: which items count. A masked item is neither an anchor nor a candidate.
+      options: `weights`, `reduction`: see `jaxloss.SetOptions`. Weights multiply the loss of an item as an anchor.
+
+    Returns:
+      The reduced loss, a scalar; with `reduction="none"`, one loss per item. Products are in float32 or wider; without
+      `normalize`, they are in the dtype of the vectors, and their sums in float32 or wider.
+
+    Raises:
+      ValueError: shapes do not fit, an option is out of its range, or no axis is called `axis_name`.
+      TypeError: `queries` or `keys` is not floating, or the loss is differentiated in forward mode
+        (`jax.jvp`, `jax.jacfwd`). Its gradient may be, as for a Hessian.
+
+    Reference:
+      Zhai et al., Sigmoid loss for language image pre-training, ICCV 2023, equation 2.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxloss
+      >>> queries, keys = jnp.array([[1.0, 0.0], [0.0, 2.0]]), jnp.array([[3.0, 0.0], [4.0, 3.0]])
+      >>> print(jaxloss.siglip_loss(queries, keys, bias=-5.0, reduction="none").round(4))
+      [3.0553 0.32  ]
+    """
     queries, keys = sets.prepared(queries, normalize), sets.prepared(keys, normalize)
     candidates = sets.Candidates.of("siglip_loss", keys, where, axis_name=axis_name)
     return sets.losses_of_rows(_siglip, queries, candidates, chunk_size=chunk_size, scale=scale, bias=bias)
@@ -88,6 +169,47 @@ def ntxent_loss(
     where: Boolean | None = None,
     **options: Unpack[SetOptions],
 ) -> BatchLoss:
+    r"""Normalised temperature-scaled cross-entropy: each positive of an item against all of its negatives (SimCLR).
+
+    $$l_i = \sum_{p \in P_i} -\log \frac{e^{s_{ip} / \tau}}{e^{s_{ip} / \tau} + \sum_{n \in N_i} e^{s_{in} / \tau}},
+    \qquad s_{ij} = x_i \cdot x_j, \qquad n_i = |P_i|$$
+
+    The positives $P_i$ are the other items with the label of item i, and the negatives $N_i$ are those with another.
+    The normaliser is the number of positives, so that a mean runs over positive pairs. The labels of two views of N
+    images are `jnp.tile(jnp.arange(N), 2)`.
+
+    Args:
+      embeddings: floating `(..., N, D)`: $x$, one for each item of a set.
+      labels: integer `(..., N)`, of any value. They are compared with each other and nothing else.
+      temperature: above 0: $\tau$. A number, or an array with one value per set.
+      normalize: whether vectors are first brought to length 1, so that similarities are cosines. A zero vector then has
+        similarity 0 and gradient 0.
+      chunk_size: the maximum number of anchors whose similarities are in memory at a time, a Python number of at least
+        1. None means at least 128, and as many as have 2²¹ similarities, on a CPU; elsewhere at least 512, and 7 · 2²⁰.
+      axis_name: inside `shard_map`, the mesh axis (or axes) over which the items are split. The items of this device
+        are anchors, and the items of all devices are candidates. The totals of the devices add up to that of all.
+      where: boolean `(..., N)`: which items count. A masked item is neither an anchor nor a candidate.
+      options: `weights`, `reduction`: see `jaxloss.SetOptions`. Weights multiply the loss of an item as an anchor.
+
+    Returns:
+      The reduced loss, a scalar; with `reduction="none"`, one loss per item. Products are in float32 or wider; without
+      `normalize`, they are in the dtype of the vectors, and their sums in float32 or wider.
+
+    Raises:
+      ValueError: shapes do not fit, an option is out of its range, or no axis is called `axis_name`.
+      TypeError: `embeddings` is not floating, `labels` is not integer, or the loss is differentiated in forward mode
+        (`jax.jvp`, `jax.jacfwd`). Its gradient may be, as for a Hessian.
+
+    Reference:
+      Chen et al., A simple framework for contrastive learning of visual representations, ICML 2020, equation 1; with
+      several positives, as in pytorch-metric-learning's `NTXentLoss`.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxloss
+      >>> embeddings = jnp.array([[1.0, 0.0], [4.0, 3.0], [0.0, 1.0], [3.0, 4.0]])
+      >>> print(jaxloss.ntxent_loss(embeddings, jnp.array([0, 0, 1, 1]), temperature=0.5, reduction="none").round(4))
+      [0.4049 1.1488 0.4049 1.1488]
+    """
     items = sets.LabelledItems.of("ntxent_loss", embeddings, labels, where, normalize, axis_name)
     return items.losses(_ntxent, items.n_positives, chunk_size, temperature=temperature)
 
@@ -110,6 +232,45 @@ def supcon_loss(
     where: Boolean | None = None,
     **options: Unpack[SetOptions],
 ) -> BatchLoss:
+    r"""Supervised contrastive loss: each positive of an item against all other items.
+
+    $$l_i = -\frac{1}{|P_i|} \sum_{p \in P_i} \log \frac{e^{s_{ip} / \tau}}{\sum_{j \neq i} e^{s_{ij} / \tau}},
+    \qquad s_{ij} = x_i \cdot x_j$$
+
+    The positives $P_i$ are the other items with the label of item i. An item without positives has $l = 0$ and $n = 0$:
+    it does not count in a mean.
+
+    Args:
+      embeddings: floating `(..., N, D)`: $x$, one for each item of a set.
+      labels: integer `(..., N)`, of any value. They are compared with each other and nothing else.
+      temperature: above 0: $\tau$. A number, or an array with one value per set.
+      normalize: whether vectors are first brought to length 1, so that similarities are cosines. A zero vector then has
+        similarity 0 and gradient 0.
+      chunk_size: the maximum number of anchors whose similarities are in memory at a time, a Python number of at least
+        1. None means at least 128, and as many as have 2²¹ similarities, on a CPU; elsewhere at least 512, and 7 · 2²⁰.
+      axis_name: inside `shard_map`, the mesh axis (or axes) over which the items are split. The items of this device
+        are anchors, and the items of all devices are candidates. The totals of the devices add up to that of all.
+      where: boolean `(..., N)`: which items count. A masked item is neither an anchor nor a candidate.
+      options: `weights`, `reduction`: see `jaxloss.SetOptions`. Weights multiply the loss of an item as an anchor.
+
+    Returns:
+      The reduced loss, a scalar; with `reduction="none"`, one loss per item. Products are in float32 or wider; without
+      `normalize`, they are in the dtype of the vectors, and their sums in float32 or wider.
+
+    Raises:
+      ValueError: shapes do not fit, an option is out of its range, or no axis is called `axis_name`.
+      TypeError: `embeddings` is not floating, `labels` is not integer, or the loss is differentiated in forward mode
+        (`jax.jvp`, `jax.jacfwd`). Its gradient may be, as for a Hessian.
+
+    Reference:
+      Khosla et al., Supervised contrastive learning, NeurIPS 2020, equation 2.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxloss
+      >>> embeddings = jnp.array([[1.0, 0.0], [4.0, 3.0], [0.0, 1.0], [3.0, 4.0]])
+      >>> print(jaxloss.supcon_loss(embeddings, jnp.array([0, 0, 1, 2]), temperature=0.5, reduction="none").round(4))
+      [0.6412 1.2723 0.     0.    ]
+    """
     items = sets.LabelledItems.of("supcon_loss", embeddings, labels, where, normalize, axis_name)
     return items.losses(_supcon, items.n_positives > 0, chunk_size, temperature=temperature)
 
@@ -123,61 +284,3 @@ def _supcon(row: sets.Row, numbers: sets.Numbers) -> Array:
 
 def _logits(row: sets.Row, numbers: sets.Numbers) -> Array:
     return numerics.finite(row.similarities / numbers["temperature"])
-
-
-@batch_loss(
-    "(n,d),(n)->(n)",
-    domains={"alpha": "(0, inf)", "beta": "(0, inf)", "chunk_size": "[1, inf)"},
-    static=_STATIC,
-)
-def multi_similarity_loss(
-    embeddings: Vector,
-    labels: Vector,
-    *,
-    alpha: Real = 2.0,
-    beta: Real = 50.0,
-    base: Real = 0.5,
-    normalize: bool = True,
-    chunk_size: int | None = None,
-    axis_name: AxisName | None = None,
-    where: Boolean | None = None,
-    **options: Unpack[SetOptions],
-) -> BatchLoss:
-    items = sets.LabelledItems.of("multi_similarity_loss", embeddings, labels, where, normalize, axis_name)
-    return items.losses(_multi_similarity, None, chunk_size, alpha=alpha, beta=beta, base=base)
-
-
-def _multi_similarity(row: sets.Row, numbers: sets.Numbers) -> Array:
-    def part(scale: Real, among: Array) -> Array:
-        return logistic.softplus(special.log_sum_exp(numerics.finite(scale * excess), among))
-
-    alpha, beta, excess = numbers["alpha"], numbers["beta"], row.similarities - numbers["base"]
-    return part(-alpha, row.positives) / alpha + part(beta, row.negatives) / beta
-
-
-@batch_loss("(n,d),(n)->(n)", domains={"gamma": "(0, inf)", "chunk_size": "[1, inf)"}, static=_STATIC)
-def circle_loss(
-    embeddings: Vector,
-    labels: Vector,
-    *,
-    margin: Real = 0.4,
-    gamma: Real = 80.0,
-    normalize: bool = True,
-    chunk_size: int | None = None,
-    axis_name: AxisName | None = None,
-    where: Boolean | None = None,
-    **options: Unpack[SetOptions],
-) -> BatchLoss:
-    items = sets.LabelledItems.of("circle_loss", embeddings, labels, where, normalize, axis_name)
-    counts = (items.n_positives > 0) & (items.n_negatives > 0)
-    return items.losses(_circle, counts, chunk_size, margin=margin, gamma=gamma)
-
-
-def _circle(row: sets.Row, numbers: sets.Numbers) -> Array:
-    s, m, gamma = row.similarities, numbers["margin"], numbers["gamma"]
-    # The paces are constants. The logits of both halves of the circle are -gamma pace (s - 1 + m) and gamma pace (s - m).
-    is_positive = row.has_label
-    pace = lax.stop_gradient(jnp.maximum(jnp.where(is_positive, 1 + m - s, s + m), 0))
-    logits = numerics.finite(gamma * pace * jnp.where(is_positive, 1 - m - s, s - m))
-    total = special.log_sum_exp(logits, row.positives) + special.log_sum_exp(logits, row.negatives)
-    return logistic.softplus(total)

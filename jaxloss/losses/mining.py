@@ -37,6 +37,44 @@ def batch_hard_triplet_loss(
     where: Boolean | None = None,
     **options: Unpack[SetOptions],
 ) -> tuple[Array, Array]:
+    r"""Triplet loss of each item, its farthest positive and its nearest negative.
+
+    $$l_i = \max\Bigl(0,\, \max_{p \in P_i} \|x_i - x_p\| - \min_{n \in N_i} \|x_i - x_n\| + m\Bigr)$$
+
+    With `soft`, it is $\log(1 + e^\Delta)$ of the same difference $\Delta$. The positives $P_i$ are the other items
+    with the label of item i, and the negatives $N_i$ are those with another. An item without one of them has $l = 0$ and
+    $n = 0$: it does not count in a mean. The triplets are those of `jaxloss.miners.batch_hard`.
+
+    Args:
+      embeddings: floating `(..., N, D)`: $x$, one for each item of a set.
+      labels: integer `(..., N)`, of any value. They are compared with each other and nothing else.
+      margin: $m$. A number, or an array with one value per set. Without effect if soft.
+      soft: whether the soft margin replaces the hinge.
+      kink_width: half-width of the ramp that the derivative follows at the kinks of the loss and of the distance, at
+        least 0. None means one machine epsilon. See `jaxloss.kinks`.
+      chunk_size: the maximum number of anchors whose similarities are in memory at a time, a Python number of at least
+        1. None means at least 128, and as many as have 2²¹ similarities, on a CPU; elsewhere at least 512, and 7 · 2²⁰.
+      axis_name: inside `shard_map`, the mesh axis (or axes) over which the items are split. The items of this device
+        are anchors, and the items of all devices are candidates. The totals of the devices add up to that of all.
+      where: boolean `(..., N)`: which items count. A masked item is neither an anchor nor a candidate.
+      options: `weights`, `reduction`: see `jaxloss.SetOptions`. Weights multiply the loss of an item as an anchor.
+
+    Returns:
+      The reduced loss, a scalar; with `reduction="none"`, one loss per item.
+
+    Raises:
+      ValueError: shapes do not fit, an option is out of its range, or no axis is called `axis_name`.
+      TypeError: `embeddings` is not floating, `labels` is not integer.
+
+    Reference:
+      Hermans et al., In defense of the triplet loss for person re-identification, 2017, equation 5.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxloss
+      >>> embeddings, labels = jnp.array([[0.0], [1.0], [3.0], [7.0]]), jnp.array([0, 0, 1, 1])
+      >>> print(jaxloss.batch_hard_triplet_loss(embeddings, labels, reduction="none"))
+      [0. 0. 3. 0.]
+    """
     embeddings = jnp.asarray(embeddings)
     candidates = sets.Candidates.of("batch_hard_triplet_loss", embeddings, where, labels, axis_name)
     pairs = hard_pairs.hardest_pairs(embeddings, jnp.asarray(labels), candidates, chunk_size)
@@ -66,6 +104,45 @@ def semi_hard_triplet_loss(
     where: Boolean | None = None,
     **options: Unpack[SetOptions],
 ) -> BatchLoss:
+    r"""Triplet loss of each item and positive, with the nearest negative that is farther than the positive.
+
+    $$l_i = \sum_{p \in P_i} \max(0,\, d_{ip} - d_{i\,n(p)} + m), \qquad
+    n(p) = \operatorname*{argmin}_{n \in N_i,\; d_{in} > d_{ip}} d_{in}, \qquad d_{ij} = \|x_i - x_j\|$$
+
+    If no negative is farther, n(p) is the farthest. The positives $P_i$ are the other items with the label of item i,
+    and the negatives $N_i$ are those with another. The normaliser is the number of positives, or 0 without negatives.
+
+    Args:
+      embeddings: floating `(..., N, D)`: $x$, one for each item of a set.
+      labels: integer `(..., N)`, of any value. They are compared with each other and nothing else.
+      margin: $m$. A number, or an array with one value per set.
+      kink_width: half-width of the ramp that the derivative follows at the kinks of the loss and of the distance, at
+        least 0. None means one machine epsilon. See `jaxloss.kinks`.
+      chunk_size: the maximum number of anchors whose similarities are in memory at a time, a Python number of at least
+        1. None means at least 128, and as many as have 2²¹ similarities, on a CPU; elsewhere at least 512, and 7 · 2²⁰.
+      axis_name: inside `shard_map`, the mesh axis (or axes) over which the items are split. The items of this device
+        are anchors, and the items of all devices are candidates. The totals of the devices add up to that of all.
+      where: boolean `(..., N)`: which items count. A masked item is neither an anchor nor a candidate.
+      options: `weights`, `reduction`: see `jaxloss.SetOptions`. Weights multiply the loss of an item as an anchor.
+
+    Returns:
+      The reduced loss, a scalar; with `reduction="none"`, one loss per item. Products are in float32 or wider.
+
+    Raises:
+      ValueError: shapes do not fit, an option is out of its range, or no axis is called `axis_name`.
+      TypeError: `embeddings` is not floating, `labels` is not integer, or the loss is differentiated in forward mode
+        (`jax.jvp`, `jax.jacfwd`). Its gradient may be, as for a Hessian.
+
+    Reference:
+      Schroff et al., FaceNet: a unified embedding for face recognition and clustering, CVPR 2015, section 3.2, which
+      squares the distances; in this form in TensorFlow Addons' `TripletSemiHardLoss`.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxloss
+      >>> embeddings, labels = jnp.array([[0.0], [1.0], [3.0], [7.0]]), jnp.array([0, 0, 1, 1])
+      >>> print(jaxloss.semi_hard_triplet_loss(embeddings, labels, reduction="none"))
+      [0. 0. 2. 0.]
+    """
     embeddings = jnp.asarray(embeddings)
     embeddings = embeddings.astype(compute_dtype([embeddings]))
     items = sets.LabelledItems.of("semi_hard_triplet_loss", embeddings, labels, where, False, axis_name)

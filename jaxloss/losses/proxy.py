@@ -38,6 +38,48 @@ def proxy_anchor_loss(
     axis_name: AxisName | None = None,
     **options: Unpack[ReductionOptions],
 ) -> BatchLoss:
+    r"""Loss of a set of embeddings and learned proxies, one for each class, which are the anchors.
+
+    $$l = \frac{1}{|C^+|} \sum_{c \in C^+} \log\Bigl(1 + \sum_{i:\, y_i = c} e^{-\alpha (s_{ci} - m)}\Bigr)
+    + \frac1C \sum_c \log\Bigl(1 + \sum_{i:\, y_i \neq c} e^{\alpha (s_{ci} + m)}\Bigr), \qquad s_{ci} = p_c \cdot x_i$$
+
+    $C^+$ are the classes of the items of the set. Similarities are computed in chunks of proxies, together with their
+    gradients.
+
+    Args:
+      embeddings: floating `(..., N, D)`: $x$, the items of a set.
+      proxies: floating `(C, D)`: $p$, parameters of the loss.
+      target: integer `(..., N)`, the class of each item, in [0, C): $y$.
+      margin: $m$. A number, or an array with one value per set.
+      alpha: above 0: $\alpha$, the steepness.
+      valid: boolean `(..., N)`: which items exist, in a set with padding. None means all.
+      normalize: whether vectors are first brought to length 1, so that similarities are cosines. A zero vector then has
+        similarity 0 and gradient 0.
+      chunk_size: the maximum number of proxies whose similarities are in memory at a time, a Python number of at least
+        1. None means at least 128, and as many as have 2²¹ similarities, on a CPU; elsewhere at least 512, and 7 · 2²⁰.
+      axis_name: inside `shard_map`, the mesh axis (or axes) over which the items are split, while each device has all
+        proxies. A device computes the terms of a part of the proxies, for the items of all devices. The totals of the
+        devices add up to that of all.
+      options: `weights`, `where`, `reduction`: see `jaxloss.ReductionOptions`. A sample is a set.
+
+    Returns:
+      The reduced loss, a scalar; with `reduction="none"`, one loss per set. NaN for a set with a class out of range. A
+      set without items has loss and normaliser 0.
+
+    Raises:
+      ValueError: shapes do not fit, an option is out of its range, or no axis is called `axis_name`.
+      TypeError: `embeddings` or `proxies` is not floating, `target` is not integer, or the loss is differentiated in
+        forward mode (`jax.jvp`, `jax.jacfwd`). Its gradient may be, as for a Hessian.
+
+    Reference:
+      Kim et al., Proxy anchor loss for deep metric learning, CVPR 2020, equation 4.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxloss
+      >>> embeddings, proxies = jnp.array([[1.0, 0.0], [3.0, 4.0]]), jnp.array([[4.0, 3.0], [0.0, 1.0], [-1.0, 0.0]])
+      >>> print(f"{jaxloss.proxy_anchor_loss(embeddings, proxies, jnp.array([0, 1]), alpha=2.0):.4f}")
+      1.3151
+    """
     x, anchors, target = sets.prepared(embeddings, normalize), sets.prepared(proxies, normalize), jnp.asarray(target)
     items = sets.Candidates.of("proxy_anchor_loss", x, valid, target, axis_name)
     batch_shape, c, devices = x.shape[:-2], anchors.shape[0], 1
