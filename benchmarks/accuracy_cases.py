@@ -55,6 +55,30 @@ class Case:
         return loss(*arrays, **self.options, reduction="none")
 
 
+def of_set(loss: str) -> Callable[..., Any]:
+    """The sum over the items of each set, of which the formula is one."""
+
+    def summed(*arrays: Any, reduction: str, **options: Any) -> Any:
+        return getattr(jaxloss, loss)(*arrays, **options, reduction=reduction).sum(axis=-1)
+
+    return summed
+
+
+def two_views(numbers: Numbers, n: int) -> Arrays:
+    """Sets of three queries and keys of two dimensions."""
+    x = numbers.real(n, 3, 2)
+    return x, numbers.near(x)
+
+
+def labelled_items(numbers: Numbers, n: int) -> Arrays:
+    """Sets of four embeddings with two labels."""
+    return numbers.real(n, 4, 2), numbers.generator.permuted(np.tile([0, 0, 1, 1], (n, 1)), axis=1)
+
+
+def with_proxies(numbers: Numbers, n: int) -> Arrays:
+    return numbers.real(n, 3, 2), numbers.real(2, 2), numbers.generator.integers(0, 2, size=(n, 3))
+
+
 def pair(numbers: Numbers, n: int) -> Arrays:
     x = numbers.real(n)
     return x, numbers.near(x)
@@ -596,4 +620,30 @@ CASES = (
             ("complete_box_iou_loss", ()),  # its gradient is not the derivative of its value
         )
     ),
+    *(
+        Case(loss, two_views, options, differentiated=(0, 1), ours=of_set(loss), variant=variant)
+        for loss, options, variant in (
+            ("info_nce_loss", {}, ""),
+            ("info_nce_loss", {"symmetric": True}, "symmetric"),
+            ("siglip_loss", {}, ""),
+        )
+    ),
+    *(
+        Case(loss, labelled_items, ours=of_set(loss))
+        for loss in ("ntxent_loss", "supcon_loss", "multi_similarity_loss")
+    ),
+    Case(
+        "circle_loss", labelled_items, differentiated=(), ours=of_set("circle_loss")
+    ),  # as for `complete_box_iou_loss`
+    Case("batch_hard_triplet_loss", labelled_items, SHARP, {}, same_scale=(0,), ours=of_set("batch_hard_triplet_loss")),
+    Case(
+        "semi_hard_triplet_loss",
+        labelled_items,
+        SHARP,
+        {},
+        (),  # its gradient is a product of matrices, whose rounding errors are those of the largest embedding
+        same_scale=(0,),
+        ours=of_set("semi_hard_triplet_loss"),
+    ),
+    Case("proxy_anchor_loss", with_proxies, shared=(1,)),
 )

@@ -5,6 +5,7 @@ that no formula needs a trick against overflow or cancellation. Each kink report
 """
 
 import contextlib
+import functools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -390,3 +391,113 @@ def complete_box_iou_loss(a: Vector, b: Vector, eps: float = 1e-7) -> Number:
     first, second = (mp.atan2(x[2] - x[0], x[3] - x[1]) for x in (a, b))
     v = 4 / mp.pi**2 * (second - first) ** 2
     return distance_box_iou_loss(a, b, eps) + v * v / (box_iou_loss(a, b, eps) + v + mp.mpf(eps))
+
+
+# Losses of sets: the sum over the items.
+
+
+def unit(x: Vector) -> Vector:
+    length = norm(x, 2)
+    return [entry / length if length else entry for entry in x]
+
+
+def cosines(first: Matrix, second: Matrix) -> Matrix:
+    rows, columns = [unit(x) for x in first], [unit(x) for x in second]
+    return [[mp.fsum(u * v for u, v in zip(row, column, strict=True)) for column in columns] for row in rows]
+
+
+def distances(x: Matrix) -> Matrix:
+    return [[norm([u - v for u, v in zip(one, other, strict=True)], 2) for other in x] for one in x]
+
+
+def with_labels(values: Matrix, labels: Sequence[int]) -> Iterator[tuple[Vector, Vector]]:
+    """The values of each item with its positives, and with its negatives."""
+    places = range(len(labels))
+    for i in places:
+        positives = [values[i][j] for j in places if j != i and labels[j] == labels[i]]
+        yield positives, [values[i][j] for j in places if labels[j] != labels[i]]
+
+
+def log_sum_exp_or_none(x: Vector) -> Number:
+    return log_sum_exp(x) if x else -mp.inf
+
+
+def info_nce_loss(queries: Matrix, keys: Matrix, temperature: float = 0.07, symmetric: bool = False) -> Number:
+    logits = [[s / temperature for s in row] for row in cosines(queries, keys)]
+    total = mp.fsum(log_sum_exp(row) - row[i] for i, row in enumerate(logits))
+    if not symmetric:
+        return total
+    columns = list(zip(*logits, strict=True))
+    return (total + mp.fsum(log_sum_exp(column) - column[i] for i, column in enumerate(columns))) / 2
+
+
+def siglip_loss(queries: Matrix, keys: Matrix, scale: float = 10.0, bias: float = -10.0) -> Number:
+    logits = [[scale * s + bias for s in row] for row in cosines(queries, keys)]
+    return mp.fsum(softplus(-z if i == j else z) for i, row in enumerate(logits) for j, z in enumerate(row))
+
+
+def ntxent_loss(x: Matrix, labels: Sequence[int], temperature: float = 0.07) -> Number:
+    return mp.fsum(
+        softplus(log_sum_exp_or_none([s / temperature for s in negatives]) - s / temperature)
+        for positives, negatives in with_labels(cosines(x, x), labels)
+        for s in positives
+    )
+
+
+def supcon_loss(x: Matrix, labels: Sequence[int], temperature: float = 0.07) -> Number:
+    return mp.fsum(
+        (log_sum_exp([t / temperature for t in positives + negatives]) - s / temperature) / len(positives)
+        for positives, negatives in with_labels(cosines(x, x), labels)
+        for s in positives
+    )
+
+
+def multi_similarity_loss(
+    x: Matrix, labels: Sequence[int], alpha: float = 2.0, beta: float = 50.0, base: float = 0.5
+) -> Number:
+    def part(values: Vector, steepness: float) -> Number:
+        return softplus(log_sum_exp_or_none([steepness * (s - base) for s in values])) / abs(steepness)
+
+    pairs = with_labels(cosines(x, x), labels)
+    return mp.fsum(part(positives, -alpha) + part(negatives, beta) for positives, negatives in pairs)
+
+
+def circle_loss(x: Matrix, labels: Sequence[int], margin: float = 0.4, gamma: float = 80.0) -> Number:
+    def of_item(positives: Vector, negatives: Vector) -> Number:
+        pull = [-gamma * positive_part(1 + margin - s) * (s - 1 + margin) for s in positives]
+        push = [gamma * positive_part(s + margin) * (s - margin) for s in negatives]
+        return softplus(log_sum_exp(pull) + log_sum_exp(push)) if pull and push else mp.zero
+
+    return mp.fsum(of_item(*pair) for pair in with_labels(cosines(x, x), labels))
+
+
+def batch_hard_triplet_loss(x: Matrix, labels: Sequence[int], margin: float = 1.0, soft: bool = False) -> Number:
+    def of_item(positives: Vector, negatives: Vector) -> Number:
+        if not (positives and negatives):
+            return mp.zero
+        gap = functools.reduce(maximum, positives) - functools.reduce(minimum, negatives)
+        return softplus(gap) if soft else positive_part(gap + margin)
+
+    return mp.fsum(of_item(*pair) for pair in with_labels(distances(x), labels))
+
+
+def semi_hard_triplet_loss(x: Matrix, labels: Sequence[int], margin: float = 1.0) -> Number:
+    def of_pair(d: Number, negatives: Vector) -> Number:
+        farther = [positive_part(n - d) + d for n in negatives if n > d]
+        return positive_part(d - min(farther, default=max(negatives)) + margin) if negatives else mp.zero
+
+    return mp.fsum(
+        of_pair(d, negatives) for positives, negatives in with_labels(distances(x), labels) for d in positives
+    )
+
+
+def proxy_anchor_loss(
+    x: Matrix, proxies: Matrix, target: Sequence[int], margin: float = 0.1, alpha: float = 32.0
+) -> Number:
+    pulls, pushes = [], []
+    for c, row in enumerate(cosines(proxies, x)):
+        pull = [-alpha * (s - margin) for s, y in zip(row, target, strict=True) if y == c]
+        pulls += [softplus(log_sum_exp(pull))] if pull else []
+        push = [alpha * (s + margin) for s, y in zip(row, target, strict=True) if y != c]
+        pushes.append(softplus(log_sum_exp_or_none(push)))
+    return mp.fsum(pulls) / len(pulls) + mp.fsum(pushes) / len(pushes)

@@ -11,14 +11,15 @@ from jaxloss import _scaling as scaling
 @jax.custom_jvp
 def normalize(x: Array) -> Array:
     """The vector divided by its length; 0 with gradient 0 for a zero vector."""
-    return _direction(x)[0]
+    scaled, _, total, _ = scaling.norm_and_parts(x, 2.0)
+    return scaled / jnp.sqrt(total)
 
 
 @normalize.defjvp
 def _normalize_jvp(primals, tangents):
     direction, per_length, scale = _direction(primals[0])
-    # Divide by length and scale in turn, as for the cosine.
-    return direction, _perpendicular(tangents[0], direction) * per_length / scale
+    # In this order, a gradient is perpendicular before the division by a short length, which may overflow.
+    return direction, _perpendicular(tangents[0] * per_length / scale, direction)
 
 
 @jax.custom_jvp

@@ -20,7 +20,7 @@ from benchmarks.accuracy_cases import CASES
 from jaxloss import imbalance
 from tests import mutants
 from tests.record_reference import PATH
-from tests.registry import REGISTRY
+from tests.registry import REGISTRY, SETS
 
 ROOT = pathlib.Path(__file__).parent.parent
 # The losses of torch.nn.functional in PyTorch 2.13.
@@ -96,7 +96,7 @@ def places(name):
     exported = {f"jaxloss/__init__.py does not export {name}": hasattr(jaxloss, name)}
     if name not in LOSSES:
         return exported
-    rows = [row for row in REGISTRY if row.name == name]
+    rows = [row for row in (*REGISTRY, *SETS) if row.name == name]
     path, page = DECLARED[name].__module__.replace(".", "/") + ".py", REFERENCE.get(name)
     mutated = {re.split(r"[./]", module)[-1] for module in mutants.MODULES}
     plotted = "".join(line for cell in GALLERIES if cell["cell_type"] == "code" for line in cell["source"])
@@ -118,7 +118,7 @@ def places(name):
         }
     else:
         message = f"tests/rows/: the rows of {name} need in_torch=False, as PyTorch lacks it"
-        found |= {message: not any(row.in_torch for row in rows)}
+        found |= {message: not any(row.in_torch for row in rows if row in REGISTRY)}
     if hasattr(optax.losses, name):
         found |= {
             f"docs/from_optax.md has no row for {name}": name in ROWS_OF_OPTAX,

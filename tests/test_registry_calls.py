@@ -87,7 +87,7 @@ def test_batch_axes_broadcast_at_equal_rank(row, shape, thin):
     everywhere = np.broadcast_shapes(shape, thin)
     full, thick, thinned = (draw(row, batch) for batch in (everywhere, shape, thin))
     first = full[:1] if is_prediction(row) else thick[:1]
-    rest = [full[i] if row.indexed[i] and is_prediction(row) else thinned[i] for i in range(1, len(full))]
+    rest = [full[i] if row.indexed[i] else thinned[i] for i in range(1, len(full))]
     arrays = (*first, *rest)
     broadcast = row.batched(lambda a: a, arrays)
     broadcast = [

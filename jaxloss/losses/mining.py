@@ -42,8 +42,8 @@ def batch_hard_triplet_loss(
     $$l_i = \max\Bigl(0,\, \max_{p \in P_i} \|x_i - x_p\| - \min_{n \in N_i} \|x_i - x_n\| + m\Bigr)$$
 
     With `soft`, it is $\log(1 + e^\Delta)$ of the same difference $\Delta$. The positives $P_i$ are the other items
-    with the label of item i, and the negatives $N_i$ are those with another. An item without one of them has $l = 0$ and
-    $n = 0$: it does not count in a mean. The triplets are those of `jaxloss.miners.batch_hard`.
+    with the label of item i, and the negatives $N_i$ are those with another. An item without one of them has $l = 0$
+    and $n = 0$: it does not count in a mean. The triplets are those of `jaxloss.miners.batch_hard`.
 
     Args:
       embeddings: floating `(..., N, D)`: $x$, one for each item of a set.
@@ -111,6 +111,9 @@ def semi_hard_triplet_loss(
 
     If no negative is farther, n(p) is the farthest. The positives $P_i$ are the other items with the label of item i,
     and the negatives $N_i$ are those with another. The normaliser is the number of positives, or 0 without negatives.
+
+    Distances are exact also for close embeddings. Gradients are products of matrices, so their rounding errors are
+    those of the largest embedding.
 
     Args:
       embeddings: floating `(..., N, D)`: $x$, one for each item of a set.

@@ -11,10 +11,10 @@ from jaxloss import _logistic as logistic
 from jaxloss import _numerics as numerics
 from jaxloss import _sets as sets
 from jaxloss import _special as special
-from jaxloss._arrays import Boolean, Real, Vector
+from jaxloss._arrays import Boolean, Real, Vector, compute_dtype
 from jaxloss._decorator.batching import BatchLoss
 from jaxloss._decorator.lift import batch_loss
-from jaxloss._sharding import AxisName
+from jaxloss._sharding import AxisName, vary_over, varying_axes
 from jaxloss.options import ReductionOptions
 
 
@@ -82,7 +82,7 @@ def proxy_anchor_loss(
     """
     x, anchors, target = sets.prepared(embeddings, normalize), sets.prepared(proxies, normalize), jnp.asarray(target)
     items = sets.Candidates.of("proxy_anchor_loss", x, valid, target, axis_name)
-    batch_shape, c, devices = x.shape[:-2], anchors.shape[0], 1
+    batch_shape, c, devices, dtype = x.shape[:-2], anchors.shape[0], 1, compute_dtype([x])
     label = jnp.arange(c, dtype=target.dtype)
     n_used = jnp.sum(sets.count_labels(jnp.broadcast_to(label, (*batch_shape, c)), items) > 0, axis=-1)
     if axis_name is not None:
@@ -91,6 +91,8 @@ def proxy_anchor_loss(
         size = -(-c // devices)
         label = lax.axis_index(axis_name) * size + jnp.arange(size, dtype=target.dtype)
         anchors = anchors.at[label].get(mode="fill", fill_value=0)
+    # Varying over devices before they are repeated, so that devices send one gradient of the proxies.
+    anchors = vary_over(anchors, varying_axes(x))
     anchors = jnp.broadcast_to(anchors, (*batch_shape, *anchors.shape))
     rows = sets.losses_of_rows(
         _proxy_anchor,
@@ -99,17 +101,17 @@ def proxy_anchor_loss(
         jnp.broadcast_to(label, anchors.shape[:-1]),
         chunk_size=chunk_size,
         is_among_candidates=False,
-        of_candidates={"share": (1 / jnp.maximum(n_used, 1)).astype(x.dtype)},
+        of_candidates={"share": (1 / jnp.maximum(n_used, 1)).astype(dtype)},
         margin=margin,
         alpha=alpha,
         n_proxies=c,
     )
-    is_proxy = (label < c).astype(x.dtype)
+    is_proxy = jnp.broadcast_to(label < c, anchors.shape[:-1]).astype(dtype)
     any_item = jnp.ones(batch_shape, bool) if items.exists is None else jnp.any(items.exists, axis=-1)
     return BatchLoss(
         losses=lambda: jnp.sum(rows.losses() * is_proxy, axis=-1),
         weighted_sum=lambda weights: rows.weighted_sum(weights[..., None] * is_proxy),
-        normalisers=any_item.astype(x.dtype) / devices,
+        normalisers=any_item.astype(dtype) / devices,
     )
 
 

@@ -100,3 +100,11 @@ def adaptive_layer(a: np.ndarray, b: np.ndarray, options) -> Arrays:
 def vector_pair(a: np.ndarray, b: np.ndarray, options) -> Arrays:
     """Pairs of vectors that have one of their two nonzero entries in common, and signs."""
     return rows(a, b), np.roll(rows(b, a), 1, axis=-1), limited(a, "{-1, 1}")
+
+
+def set_with_proxies(a: np.ndarray, b: np.ndarray, options) -> Arrays:
+    """Sets of two embeddings, proxies, and targets."""
+    zero = np.zeros_like(a)
+    embeddings = np.stack([np.stack([a, b, zero], axis=-1), np.stack([zero, -a, b], axis=-1)], axis=-2)
+    proxies = np.array([[1.0, 0.0, 0.0], [0.0, 3.0, 4.0], [0.0, 0.0, 0.0], [-1.0, 1.0, 1.0], [0.5, 0.0, 2.0]], a.dtype)
+    return embeddings, proxies, np.stack([classes(a), classes(a)[::-1]], axis=-1)

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from tests.references import N_CLASSES
+
 
 def unit(x):
     length = np.linalg.norm(x, axis=-1, keepdims=True)
@@ -133,7 +135,8 @@ def held_circle(embeddings, labels, where, *, held, margin=0.4, gamma=80.0, norm
 
 def draw_proxies(generator, shape):
     """Embeddings of sets, proxies, and targets."""
-    return generator.normal(size=(*shape, 5, 3)), generator.normal(size=(4, 3)), generator.integers(0, 4, (*shape, 5))
+    target = generator.integers(0, N_CLASSES, size=(*shape, 4))
+    return generator.normal(size=(*shape, 4, 3)), generator.normal(size=(N_CLASSES, 3)), target
 
 
 def proxy_anchor(embeddings, proxies, target, *, margin=0.1, alpha=32.0, normalize=True, valid=None, chunk_size=None):

@@ -3,7 +3,7 @@
 import math
 
 import jaxloss
-from tests.references import embedding, extremes
+from tests.references import embedding, extremes, sets
 from tests.row import Row
 
 ROWS = (
@@ -39,5 +39,17 @@ ROWS = (
         extremes=extremes.vector_pair,
         convex=False,
         scale=1.0,
+    ),
+    Row(
+        jaxloss.proxy_anchor_loss,
+        draw=sets.draw_proxies,
+        reference=sets.proxy_anchor,
+        options=({"alpha": 4.0}, {}, {"normalize": False, "chunk_size": 3}),
+        numbers=("margin", "alpha"),
+        extremes=extremes.set_with_proxies,
+        convex=False,
+        forward_mode=False,
+        in_torch=False,
+        scale=100.0,
     ),
 )
