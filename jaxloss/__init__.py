@@ -22,9 +22,7 @@ from jaxloss.losses.classification import binary_cross_entropy_with_logits as bi
 from jaxloss.losses.classification import cross_entropy as cross_entropy
 from jaxloss.losses.classification import nll_loss as nll_loss
 from jaxloss.losses.contrastive import info_nce_loss as info_nce_loss
-from jaxloss.losses.contrastive import ntxent_loss as ntxent_loss
 from jaxloss.losses.contrastive import siglip_loss as siglip_loss
-from jaxloss.losses.contrastive import supcon_loss as supcon_loss
 from jaxloss.losses.counts import negative_binomial_nll_loss as negative_binomial_nll_loss
 from jaxloss.losses.divergences import generalized_kl_div as generalized_kl_div
 from jaxloss.losses.embedding import cosine_embedding_loss as cosine_embedding_loss
@@ -37,6 +35,8 @@ from jaxloss.losses.hinge import multiclass_hinge_loss as multiclass_hinge_loss
 from jaxloss.losses.hinge import multiclass_perceptron_loss as multiclass_perceptron_loss
 from jaxloss.losses.hinge import perceptron_loss as perceptron_loss
 from jaxloss.losses.hinge import squared_hinge_loss as squared_hinge_loss
+from jaxloss.losses.labelled_contrastive import ntxent_loss as ntxent_loss
+from jaxloss.losses.labelled_contrastive import supcon_loss as supcon_loss
 from jaxloss.losses.large_output import adaptive_log_softmax_with_loss as adaptive_log_softmax_with_loss
 from jaxloss.losses.large_output import linear_cross_entropy as linear_cross_entropy
 from jaxloss.losses.likelihood import gaussian_nll_loss as gaussian_nll_loss

@@ -13,6 +13,7 @@ from jaxloss import _scaling as scaling
 from jaxloss import _sets as sets
 from jaxloss import kinks
 from jaxloss._decorator.batching import BatchLoss
+from jaxloss._labelled_items import LabelledItems
 
 
 @jax.custom_jvp
@@ -93,7 +94,12 @@ def unit_of(x: Array) -> Array:
 
 
 def losses_of_rows(
-    formula: sets.Formula, items: sets.LabelledItems, unit: Array, width: Array, chunk_size: int | None, **numbers: Any
+    formula: sets.Formula,
+    items: LabelledItems,
+    unit: Array,
+    width: Array,
+    chunk_size: int | None,
+    numbers: sets.Numbers,
 ) -> BatchLoss:
     """`LabelledItems.losses` of a formula of distances in this unit. The number "width" is in the unit, too."""
     per_set = unit[..., None, None]
@@ -104,7 +110,8 @@ def losses_of_rows(
     return scaled.losses(
         formula,
         None,
-        chunk_size,
+        chunk_size=chunk_size,
+        numbers=numbers,
         similarity=_of_products,
         of_candidates={
             "points": lax.stop_gradient(candidates),
@@ -113,7 +120,6 @@ def losses_of_rows(
             "width": jnp.broadcast_to(width, unit.shape) / unit,
         },
         of_anchors={"point": lax.stop_gradient(anchors), "square": jnp.sum(anchors * anchors, axis=-1)},
-        **numbers,
     )
 
 

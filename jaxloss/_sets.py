@@ -19,14 +19,19 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from jaxloss import _numerics as numerics
 from jaxloss import vectors
 from jaxloss._arrays import Boolean, Vector, compute_dtype, product_dtype
 from jaxloss._decorator.batching import BatchLoss
 from jaxloss._large_output import chunked as chunks
 from jaxloss._large_output.tiling import Tilings
-from jaxloss._sharding import AxisName, equally_varying, require_mapped
-from jaxloss._sizes import is_symbolic
+from jaxloss._ring import Fold
+from jaxloss._ring import around_ring as ring
+from jaxloss._sharding import AxisName, require_mapped
 from jaxloss.options import is_given
+
+_MOST_GATHERED = 2**30
+"""The bytes of all candidates from which on they are passed around a ring instead of gathered."""
 
 Numbers = Mapping[str, Any]
 Formula = Callable[["Row", Numbers], Array]
@@ -117,12 +122,12 @@ def losses_of_rows(
     candidates: Candidates,
     labels: Vector | None = None,
     *,
+    numbers: Numbers,
     chunk_size: int | None,
     is_among_candidates: bool = True,
     similarity: Similarity | None = None,
     of_candidates: chunks.Arrays = types.MappingProxyType({}),
     of_anchors: chunks.Arrays = types.MappingProxyType({}),
-    **numbers: Any,
 ) -> BatchLoss:
     """The loss of each anchor `(..., n, d)`, by default one of the candidates, or half of a pair with one.
 
@@ -172,31 +177,42 @@ def _loss_of_row(
     return formula(Row(similarities, own.get("index"), shared.get("exists"), has_label), {**defaults, **shared})
 
 
-def count_labels(labels: Array, candidates: Candidates) -> Array:
-    """How many candidates have each of these labels, `(..., n)`."""
-    assert candidates.labels is not None
-    all_labels, exists = candidates.labels, candidates.exists
-    function = _count_in_set
-    for _ in labels.shape[:-1]:
-        function = jax.vmap(function)
-    return function(labels, all_labels, jnp.ones(all_labels.shape, bool) if exists is None else exists)
+def around_ring(
+    formula: Formula,
+    fold: Fold,
+    anchors: Array,
+    others: Array,
+    where: Boolean | None,
+    axis_name: AxisName | None,
+    *,
+    numbers: Numbers,
+    chunk_size: int | None,
+) -> Array:
+    """A number for each anchor, combined from those of the candidates of one device after another."""
+    assert axis_name is not None
+    given = {name: value for name, value in numbers.items() if is_given(value)}
+
+    def of_block(kept: Any, others: Array, exists: Array | None, first: Array) -> Array:
+        anchors, given = kept
+        candidates = Candidates(others, exists, None, first)
+        both = {**numbers, **given}
+        return losses_of_rows(formula, anchors, candidates, numbers=both, chunk_size=chunk_size).losses()
+
+    exists = None if where is None else jnp.asarray(where)
+    return ring(of_block, fold, axis_name, (anchors, given), others, exists, others.shape[-2])
 
 
-def _count_in_set(labels: Array, all_labels: Array, exists: Array) -> Array:
-    def by_sorting(labels: Array, all_labels: Array, exists: Array) -> Array:
-        all_labels, exists = lax.sort((all_labels, exists), num_keys=1)
-        before = jnp.concatenate([jnp.zeros_like(labels[:1], jnp.int32), jnp.cumsum(exists, dtype=jnp.int32)])
-        first, last = (jnp.searchsorted(all_labels, labels, side=side) for side in ("left", "right"))
-        return before[last] - before[first]
+def is_passed_around(function: str, x: Array, axis_name: AxisName | None) -> bool:
+    """Whether the vectors of all devices are too large to be gathered on each."""
+    if axis_name is None:
+        return False
+    require_mapped(function, axis_name, "items are")
+    return x.size * x.dtype.itemsize * lax.axis_size(axis_name) > _MOST_GATHERED
 
-    def by_comparing(labels: Array, all_labels: Array, exists: Array) -> Array:
-        return jnp.sum((labels[:, None] == all_labels[None]) & exists[None], axis=1, dtype=jnp.int32)
 
-    # A comparison of all with all is one kernel, but XLA:CPU writes it to memory: 264 MiB for 8192 items (jax 0.10).
-    arrays = equally_varying((labels, all_labels, exists))
-    if is_symbolic(all_labels.shape[0]):  # `searchsorted` takes a number
-        return by_comparing(*arrays)
-    return lax.platform_dependent(*arrays, cpu=by_sorting, default=by_comparing)
+def from_losses(losses: Array) -> BatchLoss:
+    """A `BatchLoss` of losses that do not gain from being weighted before they are computed."""
+    return BatchLoss(lambda: losses, lambda weights: jnp.sum(numerics.weighted(weights, losses)))
 
 
 def prepared(x: Vector, normalize: bool) -> Array:
@@ -211,48 +227,3 @@ def mean_of(one: BatchLoss, other: BatchLoss) -> BatchLoss:
         losses=lambda: (one.losses() + other.losses()) / 2,
         weighted_sum=lambda weights: one.weighted_sum(weights / 2) + other.weighted_sum(weights / 2),
     )
-
-
-@dataclasses.dataclass(frozen=True)
-class LabelledItems:
-    """Items that are anchors and candidates of each other.
-
-    Args:
-      anchors: `(..., n, d)`, the items of this device.
-      labels: `(..., n)`.
-      candidates: the items of all devices.
-    """
-
-    anchors: Array
-    labels: Array
-    candidates: Candidates
-
-    @staticmethod
-    def of(
-        function: str, x: Vector, labels: Vector, where: Boolean | None, normalize: bool, axis_name: AxisName | None
-    ) -> LabelledItems:
-        anchors, labels = prepared(x, normalize), jnp.asarray(labels)
-        return LabelledItems(anchors, labels, Candidates.of(function, anchors, where, labels, axis_name))
-
-    @functools.cached_property
-    def _n_same(self) -> Array:
-        return count_labels(self.labels, self.candidates)
-
-    @property
-    def n_positives(self) -> Array:
-        """The other candidates with the label of each item."""
-        return self._n_same - 1
-
-    @property
-    def n_negatives(self) -> Array:
-        """The candidates with another label than each item."""
-        exists, m = self.candidates.exists, self.candidates.vectors.shape[-2]
-        total = m if exists is None else jnp.sum(exists, axis=-1, keepdims=True, dtype=jnp.int32)
-        return total - self._n_same
-
-    def losses(self, formula: Formula, normalisers: Array | None, chunk_size: int | None, **options: Any) -> BatchLoss:
-        """The loss of each item, for the options of `losses_of_rows`."""
-        losses = losses_of_rows(formula, self.anchors, self.candidates, self.labels, chunk_size=chunk_size, **options)
-        if normalisers is None:
-            return losses
-        return dataclasses.replace(losses, normalisers=normalisers.astype(compute_dtype([self.anchors])))

@@ -24,7 +24,7 @@ from benchmarks.results import Note, Results, Row, moved
 
 ROOT = pathlib.Path(__file__).parent.parent
 # The loss of a confident prediction is log(1 + small), and the 1 leaves few digits, here as in every peer. Summing the
-# other classes separately took 4 to 65 % more time. The last multiplies a rounded cosine by 10 and takes an exponential.
+# other classes separately took 4 to 65 % more time. The last takes the exponential of a rounded cosine times 10.
 WITHOUT_DIGITS = ("cross_entropy, confident", "linear_cross_entropy", "adaptive_log_softmax_with_loss", "siglip_loss")
 
 

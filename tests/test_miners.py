@@ -44,7 +44,8 @@ def test_batch_hard_chooses_as_loops_do(scale, shift):
 @pytest.mark.nans
 def test_what_is_masked_is_not_chosen():
     poisoned = np.where(WHERE[..., None], X, np.nan)
-    for got, expected in zip(miners.batch_hard(poisoned, LABELS, where=WHERE), miners.batch_hard(X, LABELS, where=WHERE)):
+    pairs, clean = (miners.batch_hard(x, LABELS, where=WHERE) for x in (poisoned, X))
+    for got, expected in zip(pairs, clean, strict=True):
         np.testing.assert_array_equal(got, expected)
     jitted = jax.jit(miners.batch_hard)(X[0], jnp.asarray(LABELS[0]))
     np.testing.assert_array_equal(jitted.positive, miners.batch_hard(X[0], LABELS[0]).positive)
@@ -62,15 +63,15 @@ def test_pair_masks():
 
 
 def test_errors_name_the_argument():
-    with pytest.raises(TypeError, match="miners.batch_hard: embeddings has dtype int32 but takes floating numbers"):
+    with pytest.raises(TypeError, match=r"miners\.batch_hard: embeddings has dtype int32 but takes floating numbers"):
         miners.batch_hard(LABELS.astype(np.int32), LABELS)
-    with pytest.raises(TypeError, match="miners.batch_hard: labels has dtype float32 but takes integer labels"):
+    with pytest.raises(TypeError, match=r"miners\.batch_hard: labels has dtype float32 but takes integer labels"):
         miners.batch_hard(X, X[..., 0])
-    with pytest.raises(ValueError, match=r"miners.batch_hard: labels has shape \(9,\) but one label per row"):
+    with pytest.raises(ValueError, match=r"miners\.batch_hard: labels has shape \(9,\) but one label per row"):
         miners.batch_hard(X, LABELS[0])
-    with pytest.raises(ValueError, match=r"miners.pair_masks: where has shape \(3, 8\) but labels has shape \(3, 9\)"):
+    with pytest.raises(ValueError, match=r"miners\.pair_masks: where has shape \(3, 8\) but labels has shape \(3, 9\)"):
         miners.pair_masks(LABELS, where=WHERE[:, :8])
-    with pytest.raises(TypeError, match="miners.pair_masks: where has dtype float32 but takes booleans"):
+    with pytest.raises(TypeError, match=r"miners\.pair_masks: where has dtype float32 but takes booleans"):
         miners.pair_masks(LABELS, where=np.ones((3, 9), np.float32))
-    with pytest.raises(ValueError, match=r"miners.pair_masks: labels has shape \(\)"):
+    with pytest.raises(ValueError, match=r"miners\.pair_masks: labels has shape \(\)"):
         miners.pair_masks(3)

@@ -10,6 +10,7 @@ from jax import Array
 
 from jaxloss import _distances as distances
 from jaxloss import _hard_pairs as hard_pairs
+from jaxloss import _labelled_items as labelled
 from jaxloss import _logistic as logistic
 from jaxloss import _numerics as numerics
 from jaxloss import _sets as sets
@@ -148,10 +149,10 @@ def semi_hard_triplet_loss(
     """
     embeddings = jnp.asarray(embeddings)
     embeddings = embeddings.astype(compute_dtype([embeddings]))
-    items = sets.LabelledItems.of("semi_hard_triplet_loss", embeddings, labels, where, False, axis_name)
+    items = labelled.LabelledItems.of("semi_hard_triplet_loss", embeddings, labels, where, False, axis_name)
     width = kinks.resolve_width("semi_hard_triplet_loss", embeddings, kink_width)
     unit = distances.unit_of(items.candidates.vectors)
-    losses = distances.losses_of_rows(_semi_hard, items, unit, width, chunk_size, margin=margin)
+    losses = distances.losses_of_rows(_semi_hard, items, unit, width, chunk_size=chunk_size, numbers={"margin": margin})
     counts = jnp.where(items.n_negatives > 0, items.n_positives, 0).astype(embeddings.dtype)
     return dataclasses.replace(losses, normalisers=counts)
 

@@ -7,6 +7,7 @@ from typing import Unpack
 import jax.numpy as jnp
 from jax import Array, lax
 
+from jaxloss import _labelled_items as labelled
 from jaxloss import _logistic as logistic
 from jaxloss import _numerics as numerics
 from jaxloss import _sets as sets
@@ -80,16 +81,20 @@ def proxy_anchor_loss(
       >>> print(f"{jaxloss.proxy_anchor_loss(embeddings, proxies, jnp.array([0, 1]), alpha=2.0):.4f}")
       1.3151
     """
-    x, anchors, target = sets.prepared(embeddings, normalize), sets.prepared(proxies, normalize), jnp.asarray(target)
+    x, anchors, target = (
+        sets.prepared(embeddings, normalize),
+        sets.prepared(proxies, normalize),
+        jnp.asarray(target).astype(jnp.int32),
+    )
     items = sets.Candidates.of("proxy_anchor_loss", x, valid, target, axis_name)
     batch_shape, c, devices, dtype = x.shape[:-2], anchors.shape[0], 1, compute_dtype([x])
-    label = jnp.arange(c, dtype=target.dtype)
-    n_used = jnp.sum(sets.count_labels(jnp.broadcast_to(label, (*batch_shape, c)), items) > 0, axis=-1)
+    label = jnp.arange(c, dtype=jnp.int32)
+    n_used = jnp.sum(labelled.count_labels(jnp.broadcast_to(label, (*batch_shape, c)), items) > 0, axis=-1)
     if axis_name is not None:
         # Each device has the terms of a part of the proxies, for the items of all.
         devices = lax.axis_size(axis_name)
         size = -(-c // devices)
-        label = lax.axis_index(axis_name) * size + jnp.arange(size, dtype=target.dtype)
+        label = lax.axis_index(axis_name) * size + jnp.arange(size, dtype=jnp.int32)
         anchors = anchors.at[label].get(mode="fill", fill_value=0)
     # Varying over devices before they are repeated, so that devices send one gradient of the proxies.
     anchors = vary_over(anchors, varying_axes(x))
@@ -102,9 +107,7 @@ def proxy_anchor_loss(
         chunk_size=chunk_size,
         is_among_candidates=False,
         of_candidates={"share": (1 / jnp.maximum(n_used, 1)).astype(dtype)},
-        margin=margin,
-        alpha=alpha,
-        n_proxies=c,
+        numbers={"margin": margin, "alpha": alpha, "n_proxies": c},
     )
     is_proxy = jnp.broadcast_to(label < c, anchors.shape[:-1]).astype(dtype)
     any_item = jnp.ones(batch_shape, bool) if items.exists is None else jnp.any(items.exists, axis=-1)

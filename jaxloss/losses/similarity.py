@@ -7,6 +7,7 @@ from typing import Unpack
 import jax.numpy as jnp
 from jax import Array, lax
 
+from jaxloss import _labelled_items as labelled
 from jaxloss import _logistic as logistic
 from jaxloss import _numerics as numerics
 from jaxloss import _sets as sets
@@ -79,8 +80,10 @@ def multi_similarity_loss(
       >>> print(jaxloss.multi_similarity_loss(embeddings, jnp.array([0, 0, 1, 1]), reduction="none").round(4))
       [0.3202 0.6782 0.3202 0.6782]
     """
-    items = sets.LabelledItems.of("multi_similarity_loss", embeddings, labels, where, normalize, axis_name)
-    return items.losses(_multi_similarity, None, chunk_size, alpha=alpha, beta=beta, base=base)
+    items = labelled.LabelledItems.of("multi_similarity_loss", embeddings, labels, where, normalize, axis_name)
+    return items.losses(
+        _multi_similarity, None, chunk_size=chunk_size, numbers={"alpha": alpha, "beta": beta, "base": base}
+    )
 
 
 def _multi_similarity(row: sets.Row, numbers: sets.Numbers) -> Array:
@@ -145,9 +148,9 @@ def circle_loss(
       >>> print(jaxloss.circle_loss(embeddings, jnp.array([0, 0, 1, 1]), gamma=2.0, reduction="none").round(4))
       [0.8663 1.6386 0.8663 1.6386]
     """
-    items = sets.LabelledItems.of("circle_loss", embeddings, labels, where, normalize, axis_name)
+    items = labelled.LabelledItems.of("circle_loss", embeddings, labels, where, normalize, axis_name)
     counts = (items.n_positives > 0) & (items.n_negatives > 0)
-    return items.losses(_circle, counts, chunk_size, margin=margin, gamma=gamma)
+    return items.losses(_circle, counts, chunk_size=chunk_size, numbers={"margin": margin, "gamma": gamma})
 
 
 def _circle(row: sets.Row, numbers: sets.Numbers) -> Array:
