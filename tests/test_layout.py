@@ -23,7 +23,7 @@ LAYERS = (
     ("vectors", "_box_geometry"),
     ("_scaling",),
     ("kinks",),
-    ("_general_robust", "_likelihoods", "_divergence"),
+    ("_general_robust", "_likelihoods", "_divergence", "_ordered"),
     ("_special", "_positive", "_stirling", "_kept_gradient"),
     ("_numerics", "_compensated", "_logistic", "_class_axis", "_lookup", "_label_lists", "_data_checks"),
     ("_sharding", "_errors"),
