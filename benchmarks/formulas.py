@@ -326,6 +326,15 @@ def cosine_embedding_loss(x: Vector, z: Vector, y: Number, margin: float = 0) ->
     return 1 - cosine if y == 1 else positive_part(cosine - margin)
 
 
+def ranking_softmax_loss(x: Vector, y: Vector) -> Number:
+    return -mp.fsum(grade * log_p for grade, log_p in zip(y, log_softmax(x), strict=True))
+
+
+def listmle_loss(x: Vector, y: Vector) -> Number:
+    ordered = [x[i] for i in sorted(range(len(x)), key=lambda i: -y[i])]
+    return -mp.fsum(log_softmax(ordered[i:])[0] for i in range(len(x))) if any(y) else mp.mpf(0)
+
+
 def tversky_loss(p: Vector, t: Vector, alpha: float = 0.5, beta: float = 0.5, smooth: float = 1) -> Number:
     found = mp.fsum(u * v for u, v in zip(p, t, strict=True))
     false = alpha * mp.fsum(u * (1 - v) for u, v in zip(p, t, strict=True))

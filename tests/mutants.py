@@ -63,6 +63,8 @@ CHOSEN = {
     "_ensembles": ("test_scores", "crps or energy_score"),
     "_divergence": ("test_likelihood", "generalized_kl"),
     "_likelihoods": ("test_likelihood", "gamma or tweedie or negative_binomial"),
+    "losses.ranking": ("test_ranking", "ranking_softmax or listmle"),
+    "_ordered": ("test_ranking", "listmle"),
     "losses.counts": ("test_likelihood", "negative_binomial"),
     "losses.quantiles": ("test_regression", "quantile or expectile"),
     "losses.relative": ("test_regression", "percentage or squared_logarithmic"),
