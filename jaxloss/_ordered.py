@@ -11,7 +11,7 @@ from jaxloss import _logistic as logistic
 
 @jax.custom_jvp
 def surprise(scores: Array, keys: Array) -> Array:
-    """Minus the log-likelihood that items are in the rising order of their keys. What is not an item has the key inf."""
+    """Minus the log-likelihood that items are in rising order of their keys. What is not an item has the key inf."""
     keys, scores = lax.sort((keys, lax.stop_gradient(scores)), num_keys=1)
     return _in_order(scores, keys < jnp.inf)
 
