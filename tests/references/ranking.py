@@ -10,7 +10,7 @@ def draw_list(generator, shape):
     scores = generator.normal(size=(*shape, N_CLASSES))
     grades = generator.integers(0, 3, size=(*shape, N_CLASSES))
     grades[..., 0] = 1
-    return scores, generator.permuted(grades, axis=-1).astype(float)
+    return scores, generator.permuted(grades, axis=-1)
 
 
 def has_relevant(y):
