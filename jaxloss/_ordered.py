@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxloss import _logistic as logistic
+from jaxloss._sizes import is_symbolic
 
 
 @jax.custom_jvp
@@ -31,6 +32,19 @@ def _in_order(scores: Array, exists: Array) -> Array:
     """Each item against all that come after it: the terms are positive, so none cancels."""
     # Not minus infinity, with which second derivatives are NaN.
     lowest = jnp.full(1, float(jnp.finfo(scores.dtype).min) / 4, scores.dtype)
-    of_rest = lax.cumlogsumexp(jnp.maximum(scores, lowest), reverse=True)
+    of_rest = _log_sums_of_rest(jnp.maximum(scores, lowest), lowest[0])
     surprises = logistic.softplus(jnp.concatenate([of_rest[1:], lowest]) - scores)
     return jnp.sum(jnp.where(exists, surprises, 0))
+
+
+def _log_sums_of_rest(scores: Array, lowest: Array) -> Array:
+    """log Σ exp of each score and of all that come after it."""
+    if not is_symbolic(scores.shape[0]):
+        return lax.cumlogsumexp(scores, reverse=True)
+
+    # `cumlogsumexp` is a tree of additions, whose depth depends on a size that is not known here.
+    def add(log_sum: Array, score: Array) -> tuple[Array, Array]:
+        log_sum = jnp.logaddexp(log_sum, score)
+        return log_sum, log_sum
+
+    return lax.scan(add, lowest, scores, reverse=True)[1]

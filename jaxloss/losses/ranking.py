@@ -10,7 +10,9 @@ from jax import Array, lax
 from jaxloss import _numerics as numerics
 from jaxloss import _ordered as ordered
 from jaxloss._arrays import Boolean, Real, Vector
+from jaxloss._data_checks import nan_unless
 from jaxloss._decorator.lift import loss
+from jaxloss._kept_gradient import keep_gradient
 from jaxloss.options import AxisOptions
 
 
@@ -53,10 +55,15 @@ def ranking_softmax_loss(
       >>> print(f"{jaxloss.ranking_softmax_loss(scores, target):.4f}")
       0.4076
     """
-    shifted = _shifted(scores, valid)
-    log_probabilities = shifted - jnp.log(jnp.sum(jnp.exp(shifted)))
-    masses = target if item_weights is None else target * item_weights
-    return -jnp.sum(numerics.weighted(masses, log_probabilities)), _has_relevant(target)
+
+    def total(shifted: Array, target: Vector, item_weights: Real | None) -> Array:
+        masses = jnp.asarray(target if item_weights is None else numerics.finite(target * item_weights))
+        # The gradient of the sum of the exponentials is the sum of the masses, which may overflow.
+        log_probabilities = shifted - jnp.log(jnp.sum(numerics.exp_apart(shifted)))
+        return -jnp.sum(numerics.weighted(masses, log_probabilities))
+
+    gradient_kept = keep_gradient(total, _shifted(scores, valid), target, item_weights, recompute=True)
+    return gradient_kept, _has_relevant(target)
 
 
 @loss("(k),(k)->()", domains={"target": "[0, inf)"})
@@ -93,7 +100,8 @@ def listmle_loss(
       0.7209 3.7209
     """
     counts = _has_relevant(target)
-    return counts * ordered.surprise(_shifted(scores, valid), jnp.where(jnp.asarray(valid), -target, jnp.inf)), counts
+    surprise = ordered.surprise(_shifted(scores, valid), jnp.where(jnp.asarray(valid), -target, jnp.inf))
+    return nan_unless(~jnp.any(jnp.isnan(target)), counts * surprise), counts
 
 
 def _shifted(scores: Vector, valid: Boolean | None) -> Array:
