@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Unpack
 
 import jax.numpy as jnp
 from jax import Array, lax
 
+from jaxloss import _dcg as dcg
+from jaxloss import _logistic as logistic
 from jaxloss import _numerics as numerics
 from jaxloss import _ordered as ordered
+from jaxloss import kinks
 from jaxloss._arrays import Boolean, Real, Vector
 from jaxloss._data_checks import nan_unless
 from jaxloss._decorator.lift import loss
 from jaxloss._kept_gradient import keep_gradient
+from jaxloss._pairs import Pairs, total
 from jaxloss.options import AxisOptions
 
 
@@ -102,6 +107,65 @@ def listmle_loss(
     counts = _has_relevant(target)
     surprise = ordered.surprise(_shifted(scores, valid), jnp.where(jnp.asarray(valid), -target, jnp.inf))
     return nan_unless(~jnp.any(jnp.isnan(target)), counts * surprise), counts
+
+
+@loss("(k),(k)->()", static=("pair_weights",))
+def pairwise_logistic_loss(
+    scores: Vector,
+    target: Vector,
+    *,
+    pair_weights: Callable[[Array, Array], Array] | None = None,
+    valid: Boolean | None = None,
+    **options: Unpack[AxisOptions],
+) -> tuple[Array, Array]:
+    """TODO"""
+    pairs = Pairs("pairwise_logistic_loss", _logistic, pair_weights)
+    return _of_pairs(pairs, scores, target, valid)
+
+
+@loss("(k),(k)->()", domains={"kink_width": "[0, inf)"}, static=("pair_weights",))
+def pairwise_hinge_loss(
+    scores: Vector,
+    target: Vector,
+    *,
+    margin: Real = 1.0,
+    pair_weights: Callable[[Array, Array], Array] | None = None,
+    kink_width: Real | None = None,
+    valid: Boolean | None = None,
+    **options: Unpack[AxisOptions],
+) -> tuple[Array, Array]:
+    """TODO"""
+    width = kinks.resolve_width("pairwise_hinge_loss", scores, kink_width)
+    pairs = Pairs("pairwise_hinge_loss", _hinge, pair_weights)
+    return _of_pairs(pairs, scores, target, valid, jnp.asarray(margin, scores.dtype), width)
+
+
+def differences(x): return x[..., :, None] - x[..., None, :]
+
+
+def ndcg_pair_weights(scores: Vector, target: Vector) -> Array:
+    """TODO"""
+    scores, gains = jnp.asarray(scores), dcg.gains(jnp.asarray(target))
+    falling, (rounded, _) = -jnp.sort(-gains), dcg.discounts(gains.shape[-1], gains.dtype)
+    ideal = jnp.sum(falling * rounded, axis=-1)[..., None, None]
+    gain, discount = differences(gains), sum(map(differences, dcg.discounts_of(scores)))
+    return jnp.where(ideal > 0, jnp.abs(gain * discount) / jnp.where(ideal > 0, ideal, 1), 0)
+
+
+def _logistic(ahead: Array) -> Array:
+    return logistic.softplus(-ahead)
+
+
+def _hinge(ahead: Array, margin: Array, kink_width: Array) -> Array:
+    return kinks.positive_part(margin - ahead, kink_width)
+
+
+def _of_pairs(
+    pairs: Pairs, scores: Vector, target: Vector, valid: Boolean | None, *parameters: Array
+) -> tuple[Array, Array]:
+    loss, weight = total(pairs, jnp.asarray(scores), jnp.asarray(target), jnp.asarray(valid), *parameters)
+    # An item without a pair is in no sum.
+    return nan_unless(~jnp.any(jnp.isnan(scores) | jnp.isnan(target)), loss), weight
 
 
 def _shifted(scores: Vector, valid: Boolean | None) -> Array:

@@ -22,6 +22,7 @@ def logsumexp(x):
 
 
 def ranking_softmax(x, y):
+    x = x - x.max(-1, keepdims=True)  # or a logarithm is lost beside large scores
     log_p = x - logsumexp(x)[..., None]
     return -np.where(y == 0, 0, y * log_p).sum(-1), has_relevant(y)
 

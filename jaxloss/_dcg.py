@@ -1,0 +1,39 @@
+"""The gains and the discounts of discounted cumulative gain."""
+
+import math
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+
+from jaxloss._sizes import is_symbolic
+
+_LARGEST_EXPONENT = 64
+
+
+def gains(target: Array) -> Array:
+    """2^y - 1 of each item, all of them divided by one power of 2 where the largest would overflow."""
+    excess = jnp.maximum(jnp.max(target, axis=-1, keepdims=True) - _LARGEST_EXPONENT, 0)
+    divided = jnp.exp2(target - excess) - jnp.exp2(-excess)
+    return jnp.where(excess > 0, divided, jnp.expm1(math.log(2) * target))
+
+
+def discounts(size: int, dtype: Any) -> tuple[Array, Array]:
+    """1 / log2(1 + r) for the ranks r from 1 on, and what it was rounded off, so that differences keep their digits."""
+    if is_symbolic(size):
+        rounded = 1 / jnp.log2(2 + jnp.arange(size, dtype=dtype))
+        return rounded, jnp.zeros_like(rounded)
+    exact = 1 / np.log2(np.arange(size) + 2.0)
+    rounded = exact.astype(dtype)
+    return jnp.asarray(rounded), jnp.asarray((exact - rounded).astype(dtype))
+
+
+def discounts_of(scores: Array) -> tuple[Array, Array]:
+    """The discounts of items ranked by falling score; items with the same score are ranked in the order given."""
+    places = lax.broadcasted_iota(jnp.int32, scores.shape, scores.ndim - 1)
+    _, order = lax.sort((-scores, places), num_keys=1)
+    by_rank = (jnp.broadcast_to(each, scores.shape) for each in discounts(scores.shape[-1], scores.dtype))
+    # Sorting by the old places puts the discounts where their items are, without a scatter.
+    _, rounded, rest = lax.sort((order, *by_rank), num_keys=1)
+    return rounded, rest
