@@ -14,6 +14,7 @@ from jax import Array, lax
 from jaxloss import _numerics as numerics
 from jaxloss._errors import as_array, require_pairwise
 from jaxloss._few_at_once import by_items, by_lists, divided, joined
+from jaxloss._sharding import equally_varying, vary_over, varying_axes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +48,7 @@ def total(pairs: Pairs, scores: Array, target: Array, exists: Array, *parameters
     """The sum of the weighted losses of the pairs of a list, and the sum of their weights."""
     if pairs.weights is not None:
         require_pairwise(pairs.function, "pair_weights", pairs.weights, "the scores and the target of a list")
-    return _total(pairs, scores, target, exists, *parameters)
+    return _total(pairs, *equally_varying((scores, target, exists, *parameters)))
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
@@ -86,11 +87,12 @@ def _sums(
 ) -> tuple[Array, Array]:
     items = scores, target, exists
 
-    def step(carry: None, some: tuple[Array, ...]) -> tuple[None, tuple[Array, Array]]:
-        return carry, _of_some(pairs, scores, parameters, some[0], some, items)
+    def step(weight: Array, some: tuple[Array, ...]) -> tuple[Array, Array]:
+        loss, added = _of_some(pairs, scores, parameters, some[0], some, items)
+        return weight + added, loss
 
-    _, (losses, weights) = _over_items(step, None, pairs, at_once, items)
-    return jnp.sum(losses), jnp.sum(weights)
+    weight, losses = _over_items(step, jnp.zeros((), scores.dtype), pairs, at_once, items)
+    return jnp.sum(losses), weight
 
 
 def _with_slopes(
@@ -100,15 +102,15 @@ def _with_slopes(
 
     # The derivative keeps the gradient, not what each pair computes.
     @functools.partial(jax.checkpoint, prevent_cse=False)
-    def step(slopes: Any, some: tuple[Array, ...]) -> tuple[Any, Any]:
+    def step(sums: Any, some: tuple[Array, ...]) -> tuple[Any, tuple[Array, Array]]:
         loss = functools.partial(_of_some, pairs, some=some, items=items)
-        sums, (*others, own) = jax.value_and_grad(loss, (0, 1, 2), has_aux=True)(scores, parameters, some[0])
-        return jax.tree.map(jnp.add, slopes, tuple(others)), (sums, own)
+        (loss, weight), (*slopes, own) = jax.value_and_grad(loss, (0, 1, 2), has_aux=True)(scores, parameters, some[0])
+        return jax.tree.map(jnp.add, sums, (weight, *slopes)), (loss, own)
 
-    zeros = jax.tree.map(jnp.zeros_like, (scores, parameters))
-    (slopes, others), ((losses, weights), own) = _over_items(step, zeros, pairs, at_once, items)
+    zeros = jax.tree.map(jnp.zeros_like, (scores[0], scores, parameters))
+    (weight, slopes, others), (losses, own) = _over_items(step, zeros, pairs, at_once, items)
     own = own if at_once is None else joined(own, scores.shape[0])
-    return jnp.sum(losses), jnp.sum(weights), slopes + own, *others
+    return jnp.sum(losses), weight, slopes + own, *others
 
 
 def _over_items(
@@ -117,6 +119,7 @@ def _over_items(
     """A loop over items, so many of them at once; None means all, with the weights of their pairs."""
     if at_once is None:
         return step(carry, (*items, pairs.weights_of(*items)))
+    carry = jax.tree.map(functools.partial(vary_over, axes=varying_axes(items)), carry)
     return lax.scan(step, carry, divided(items, at_once))
 
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+import jaxloss
 from tests.references import N_CLASSES
 
 
@@ -32,3 +33,40 @@ def listmle(x, y):
     ordered = np.take_along_axis(x, order, -1)
     losses = sum(logsumexp(ordered[..., i:]) - ordered[..., i] for i in range(x.shape[-1]))
     return has_relevant(y) * losses, has_relevant(y)
+
+
+def pairwise(x, y, loss, pair_weights=None):
+    """The sum of the loss over pairs, and the sum of the weights of the pairs."""
+    is_pair = y[..., :, None] > y[..., None, :]
+    weights = np.where(is_pair, 1.0 if pair_weights is None else REFERENCES[pair_weights](x, y), 0)
+    losses = loss(np.where(is_pair, x[..., :, None] - x[..., None, :], 0))
+    return np.where(weights == 0, 0, weights * losses).sum((-2, -1)), weights.sum((-2, -1))
+
+
+def pairwise_logistic(x, y, *, pair_weights=None):
+    return pairwise(x, y, lambda ahead: np.logaddexp(0, -ahead), pair_weights)
+
+
+def pairwise_hinge(x, y, *, margin=1.0, kink_width=None, pair_weights=None):
+    margin = np.expand_dims(margin, (-2, -1))
+    return pairwise(x, y, lambda ahead: np.maximum(margin - ahead, 0), pair_weights)
+
+
+def by_grade(x, y):
+    """Weights of pairs that differ from those of the same pairs in the other order, and of which some are 0."""
+    return y[:, None] - 1 + 0 * x[None]
+
+
+def ndcg_weights(x, y):
+    ranks = 1 + np.argsort(np.argsort(-x, axis=-1, kind="stable"), axis=-1)
+    falling = -np.sort(-y, axis=-1)
+    ideal = ((2.0**falling - 1) / np.log2(2 + np.arange(y.shape[-1]))).sum(-1)[..., None, None]
+    gains, discounts = 2.0**y, 1 / np.log2(1 + ranks)
+    changes = (abs(each[..., :, None] - each[..., None, :]) for each in (gains, discounts))
+    return np.prod(list(changes), axis=0) / np.where(ideal > 0, ideal, 1)
+
+
+REFERENCES = {
+    jaxloss.ndcg_pair_weights: ndcg_weights,
+    by_grade: lambda x, y: np.broadcast_to(y[..., :, None] - 1.0, (*y.shape, y.shape[-1])),
+}
