@@ -335,6 +335,14 @@ def listmle_loss(x: Vector, y: Vector) -> Number:
     return -mp.fsum(log_softmax(ordered[i:])[0] for i in range(len(x))) if any(y) else mp.mpf(0)
 
 
+def pairwise_logistic_loss(x: Vector, y: Vector) -> Number:
+    return mp.fsum(softplus(x[j] - x[i]) for i, j in np.ndindex(len(x), len(x)) if y[i] > y[j])
+
+
+def pairwise_hinge_loss(x: Vector, y: Vector, margin: float = 1) -> Number:
+    return mp.fsum(positive_part(margin - x[i] + x[j]) for i, j in np.ndindex(len(x), len(x)) if y[i] > y[j])
+
+
 def tversky_loss(p: Vector, t: Vector, alpha: float = 0.5, beta: float = 0.5, smooth: float = 1) -> Number:
     found = mp.fsum(u * v for u, v in zip(p, t, strict=True))
     false = alpha * mp.fsum(u * (1 - v) for u, v in zip(p, t, strict=True))

@@ -19,8 +19,27 @@ def gains(target: Array) -> Array:
     return jnp.where(excess > 0, divided, jnp.expm1(math.log(2) * target))
 
 
-def discounts(size: int, dtype: Any) -> tuple[Array, Array]:
-    """1 / log2(1 + r) for the ranks r from 1 on, and what it was rounded off, so that differences keep their digits."""
+def highest(gains: Array) -> Array:
+    """The discounted cumulative gain of the best order."""
+    discounts, _ = _discounts_by_rank(gains.shape[-1], gains.dtype)
+    return jnp.sum(-jnp.sort(-gains, axis=-1) * discounts, axis=-1)
+
+
+def discounts(scores: Array) -> tuple[Array, Array]:
+    """1 / log2(1 + r) for the rank r of each item by falling score, and what that was rounded off.
+
+    Without the second, the difference of two late ranks would lose its digits. Items with the same score are ranked in
+    the order given.
+    """
+    places = lax.broadcasted_iota(jnp.int32, scores.shape, scores.ndim - 1)
+    _, order = lax.sort((-scores, places), num_keys=1)
+    by_rank = (jnp.broadcast_to(each, scores.shape) for each in _discounts_by_rank(scores.shape[-1], scores.dtype))
+    # Sorting by the old places puts the discounts where their items are, without a scatter.
+    _, rounded, rest = lax.sort((order, *by_rank), num_keys=1)
+    return rounded, rest
+
+
+def _discounts_by_rank(size: int, dtype: Any) -> tuple[Array, Array]:
     if is_symbolic(size):
         rounded = 1 / jnp.log2(2 + jnp.arange(size, dtype=dtype))
         return rounded, jnp.zeros_like(rounded)
@@ -29,11 +48,6 @@ def discounts(size: int, dtype: Any) -> tuple[Array, Array]:
     return jnp.asarray(rounded), jnp.asarray((exact - rounded).astype(dtype))
 
 
-def discounts_of(scores: Array) -> tuple[Array, Array]:
-    """The discounts of items ranked by falling score; items with the same score are ranked in the order given."""
-    places = lax.broadcasted_iota(jnp.int32, scores.shape, scores.ndim - 1)
-    _, order = lax.sort((-scores, places), num_keys=1)
-    by_rank = (jnp.broadcast_to(each, scores.shape) for each in discounts(scores.shape[-1], scores.dtype))
-    # Sorting by the old places puts the discounts where their items are, without a scatter.
-    _, rounded, rest = lax.sort((order, *by_rank), num_keys=1)
-    return rounded, rest
+def differences(x: Array) -> Array:
+    """The difference of each entry from each other one, `(..., k, k)`."""
+    return x[..., :, None] - x[..., None, :]

@@ -53,12 +53,13 @@ def by_lists(function: Callable[..., Any], *arrays: Array) -> Any:
     @of_lists.def_vmap
     def _(size: int, in_batched: Any, *lists: Array) -> Any:
         # A batch of batches is a longer batch.
-        batches = (
+        batches = [
             x if is_batched else jnp.broadcast_to(x, (size, *x.shape))
             for x, is_batched in zip(lists, in_batched, strict=True)
-        )
-        results = of_lists(*(x.reshape(size * x.shape[1], *x.shape[2:]) for x in batches))
-        split = jax.tree.map(lambda x: x.reshape(size, x.shape[0] // size, *x.shape[1:]), results)
+        ]
+        n = batches[0].shape[1]
+        results = of_lists(*(x.reshape(size * n, *x.shape[2:]) for x in batches))
+        split = jax.tree.map(lambda x: x.reshape(size, n, *x.shape[1:]), results)
         return split, jax.tree.map(lambda _: True, results)
 
     return jax.tree.map(lambda x: x[0], of_lists(*(x[None] for x in arrays)))

@@ -13,9 +13,10 @@ from jaxloss import _logistic as logistic
 from jaxloss import _numerics as numerics
 from jaxloss import _ordered as ordered
 from jaxloss import kinks
-from jaxloss._arrays import Boolean, Real, Vector
+from jaxloss._arrays import Boolean, Real, Vector, compute_dtype
 from jaxloss._data_checks import nan_unless
 from jaxloss._decorator.lift import loss
+from jaxloss._errors import as_real, as_vectors
 from jaxloss._kept_gradient import keep_gradient
 from jaxloss._pairs import Pairs, total
 from jaxloss.options import AxisOptions
@@ -118,7 +119,41 @@ def pairwise_logistic_loss(
     valid: Boolean | None = None,
     **options: Unpack[AxisOptions],
 ) -> tuple[Array, Array]:
-    """TODO"""
+    r"""Logistic loss of the pairs of a list: of each item with all that are less relevant.
+
+    $$l = \sum_{y_i > y_j} w_{ij} \log \bigl( 1 + e^{-(x_i - x_j)} \bigr), \qquad n = \sum_{y_i > y_j} w_{ij}$$
+
+    A mean is therefore the mean over all pairs. A list without pairs does not count in it.
+
+    Args:
+      scores: floating `(..., K)`: $x$, one for each item of a list.
+      target: real, the same shape: $y$, the relevance of each item, of which only the order counts.
+      pair_weights: maps the scores `(K,)` and the target `(K,)` of a list to $w$ `(K, K)`, such as
+        `jaxloss.ndcg_pair_weights`; 1 if not given. $w$ is a constant: no gradient goes through it. An item that is not
+        valid has score -inf and target 0 there. It is static: pass the same function object each time.
+      valid: boolean, `(..., K)` or `(K,)`: which items exist, in a list with padding. None means all.
+      options: `weights`, `where`, `reduction`, `axis`: see `jaxloss.AxisOptions`.
+
+    Returns:
+      The reduced loss, a scalar; with `reduction="none"`, the sum over the pairs of each list. The memory that a list
+      takes grows with K; with `pair_weights` with K^2, for a few lists at a time.
+
+    Raises:
+      ValueError: shapes do not fit, or what `pair_weights` returns does not have shape `(K, K)`.
+      TypeError: `scores` is not floating, or `pair_weights` does not map two arguments to real numbers.
+
+    Reference:
+      Burges et al., Learning to rank using gradient descent, ICML 2005, section 3 (RankNet); with `ndcg_pair_weights`,
+      Burges et al., Learning to rank with nonsmooth cost functions, NeurIPS 2006 (LambdaRank).
+
+    Example:
+      >>> import jax.numpy as jnp, jaxloss
+      >>> scores, target = jnp.array([2.0, 0.0, 1.0]), jnp.array([1, 0, 2])
+      >>> print(f"{jaxloss.pairwise_logistic_loss(scores, target):.4f}")
+      0.5845
+      >>> print(f"{jaxloss.pairwise_logistic_loss(scores, target, pair_weights=jaxloss.ndcg_pair_weights):.4f}")
+      0.7087
+    """
     pairs = Pairs("pairwise_logistic_loss", _logistic, pair_weights)
     return _of_pairs(pairs, scores, target, valid)
 
@@ -134,22 +169,87 @@ def pairwise_hinge_loss(
     valid: Boolean | None = None,
     **options: Unpack[AxisOptions],
 ) -> tuple[Array, Array]:
-    """TODO"""
+    r"""Hinge loss of the pairs of a list: of each item with all that are less relevant.
+
+    $$l = \sum_{y_i > y_j} w_{ij} \max \bigl( 0,\, m - (x_i - x_j) \bigr), \qquad n = \sum_{y_i > y_j} w_{ij}$$
+
+    A mean is therefore the mean over all pairs. A list without pairs does not count in it.
+
+    Args:
+      scores: floating `(..., K)`: $x$, one for each item of a list.
+      target: real, the same shape: $y$, the relevance of each item, of which only the order counts.
+      margin: $m$, by how much a more relevant item should be ahead. A number, or an array with one value per list.
+      pair_weights: maps the scores `(K,)` and the target `(K,)` of a list to $w$ `(K, K)`, such as
+        `jaxloss.ndcg_pair_weights`; 1 if not given. $w$ is a constant: no gradient goes through it. An item that is not
+        valid has score -inf and target 0 there. It is static: pass the same function object each time.
+      kink_width: half-width of the ramp that the derivative follows at the kinks, at least 0. None means one machine
+        epsilon. See `jaxloss.kinks`.
+      valid: boolean, `(..., K)` or `(K,)`: which items exist, in a list with padding. None means all.
+      options: `weights`, `where`, `reduction`, `axis`: see `jaxloss.AxisOptions`.
+
+    Returns:
+      The reduced loss, a scalar; with `reduction="none"`, the sum over the pairs of each list. The memory that a list
+      takes grows with K; with `pair_weights` with K^2, for a few lists at a time.
+
+    Raises:
+      ValueError: shapes do not fit, `kink_width` is negative, or what `pair_weights` returns does not have shape
+        `(K, K)`.
+      TypeError: `scores` is not floating, or `pair_weights` does not map two arguments to real numbers.
+
+    Reference:
+      Herbrich et al., Large margin rank boundaries for ordinal regression, 2000; Joachims, Optimizing search engines
+      using clickthrough data, KDD 2002 (RankSVM).
+
+    Example:
+      >>> import jax.numpy as jnp, jaxloss
+      >>> scores, target = jnp.array([2.0, 0.0, 1.0]), jnp.array([1, 0, 2])
+      >>> print(f"{jaxloss.pairwise_hinge_loss(scores, target):.4f}")
+      0.6667
+    """
     width = kinks.resolve_width("pairwise_hinge_loss", scores, kink_width)
     pairs = Pairs("pairwise_hinge_loss", _hinge, pair_weights)
     return _of_pairs(pairs, scores, target, valid, jnp.asarray(margin, scores.dtype), width)
 
 
-def differences(x): return x[..., :, None] - x[..., None, :]
-
-
 def ndcg_pair_weights(scores: Vector, target: Vector) -> Array:
-    """TODO"""
-    scores, gains = jnp.asarray(scores), dcg.gains(jnp.asarray(target))
-    falling, (rounded, _) = -jnp.sort(-gains), dcg.discounts(gains.shape[-1], gains.dtype)
-    ideal = jnp.sum(falling * rounded, axis=-1)[..., None, None]
-    gain, discount = differences(gains), sum(map(differences, dcg.discounts_of(scores)))
-    return jnp.where(ideal > 0, jnp.abs(gain * discount) / jnp.where(ideal > 0, ideal, 1), 0)
+    r"""How much NDCG changes if two items of a list exchange their ranks: weights of pairs for LambdaRank.
+
+    $$w_{ij} = \frac{\lvert 2^{y_i} - 2^{y_j} \rvert}{D}
+    \left\lvert \frac{1}{\log_2(1 + r_i)} - \frac{1}{\log_2(1 + r_j)} \right\rvert$$
+
+    where $r$ is the rank by falling score, from 1, and $D$ the DCG of the best order, the sum of
+    $(2^{y_i} - 1) / \log_2(1 + r_i)$. Items with the same score are ranked in the order given.
+
+    Args:
+      scores: floating `(..., K)`, one for each item of a list.
+      target: real, at least 0, the same shape: $y$, the relevance of each item.
+
+    Returns:
+      $w$ `(..., K, K)`; 0 for a list without a relevant item.
+
+    Raises:
+      ValueError: `scores` and `target` do not have the same shape, or have no items.
+      TypeError: `scores` is not floating.
+
+    Reference:
+      Burges, From RankNet to LambdaRank to LambdaMART: an overview, 2010, section 4.
+
+    Example:
+      >>> import jax.numpy as jnp, jaxloss
+      >>> weights = jaxloss.ndcg_pair_weights(jnp.array([2.0, 0.0, 1.0]), jnp.array([1, 0, 2]))
+      >>> print(f"{weights[0, 1]:.4f} {weights[0, 2]:.4f} {weights[1, 2]:.4f}")
+      0.1377 0.2033 0.1082
+    """
+    function = "ndcg_pair_weights"
+    scores = as_vectors(function, "scores", scores)
+    scores = scores.astype(compute_dtype([scores]))
+    target = as_real(function, "target", target, scores.dtype)
+    if target.shape != scores.shape:
+        raise ValueError(f"{function}: target has shape {target.shape} but takes shape {scores.shape}, as scores")
+    gains = dcg.gains(target)
+    ideal = dcg.highest(gains)[..., None, None]
+    changes = dcg.differences(gains) * sum(map(dcg.differences, dcg.discounts(scores)))
+    return jnp.where(ideal > 0, jnp.abs(changes) / jnp.where(ideal > 0, ideal, 1), 0)
 
 
 def _logistic(ahead: Array) -> Array:

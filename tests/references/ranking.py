@@ -1,9 +1,10 @@
 """Losses of lists."""
 
+import jax.numpy as jnp
 import numpy as np
 
 import jaxloss
-from tests.references import N_CLASSES
+from tests.references import N_CLASSES, extremes
 
 
 def draw_list(generator, shape):
@@ -38,7 +39,7 @@ def listmle(x, y):
 def pairwise(x, y, loss, pair_weights=None):
     """The sum of the loss over pairs, and the sum of the weights of the pairs."""
     is_pair = y[..., :, None] > y[..., None, :]
-    weights = np.where(is_pair, 1.0 if pair_weights is None else REFERENCES[pair_weights](x, y), 0)
+    weights = np.where(is_pair, REFERENCES[pair_weights](x, y) if pair_weights else 1, 0)
     losses = loss(np.where(is_pair, x[..., :, None] - x[..., None, :], 0))
     return np.where(weights == 0, 0, weights * losses).sum((-2, -1)), weights.sum((-2, -1))
 
@@ -52,21 +53,27 @@ def pairwise_hinge(x, y, *, margin=1.0, kink_width=None, pair_weights=None):
     return pairwise(x, y, lambda ahead: np.maximum(margin - ahead, 0), pair_weights)
 
 
-def by_grade(x, y):
-    """Weights of pairs that differ from those of the same pairs in the other order, and of which some are 0."""
-    return y[:, None] - 1 + 0 * x[None]
+def of_high_grades(x, y):
+    """Which pairs count: those with an item of a grade above 1. The other order of a pair has another weight."""
+    return jnp.broadcast_to(y[:, None] > 1, x.shape * 2)
 
 
 def ndcg_weights(x, y):
     ranks = 1 + np.argsort(np.argsort(-x, axis=-1, kind="stable"), axis=-1)
-    falling = -np.sort(-y, axis=-1)
-    ideal = ((2.0**falling - 1) / np.log2(2 + np.arange(y.shape[-1]))).sum(-1)[..., None, None]
-    gains, discounts = 2.0**y, 1 / np.log2(1 + ranks)
+    # Divided by the power of 2 of the largest, or it overflows.
+    largest = np.maximum(y.max(-1, keepdims=True), 0)
+    gains, discounts = 2.0 ** (y - largest) - 2.0**-largest, 1 / np.log2(1 + ranks)
+    falling = -np.sort(-gains, axis=-1)
+    ideal = (falling / np.log2(2 + np.arange(y.shape[-1]))).sum(-1)[..., None, None]
     changes = (abs(each[..., :, None] - each[..., None, :]) for each in (gains, discounts))
     return np.prod(list(changes), axis=0) / np.where(ideal > 0, ideal, 1)
 
 
+def extreme_grades(a, b, options):
+    return extremes.rows(a, b), abs(extremes.rows(b, a))
+
+
 REFERENCES = {
     jaxloss.ndcg_pair_weights: ndcg_weights,
-    by_grade: lambda x, y: np.broadcast_to(y[..., :, None] - 1.0, (*y.shape, y.shape[-1])),
+    of_high_grades: lambda x, y: 0.0 + (y[..., :, None] > 1),
 }

@@ -4,7 +4,6 @@ import jaxloss
 from tests.references import ranking
 from tests.row import Row
 
-WEIGHED = ({}, {"pair_weights": jaxloss.ndcg_pair_weights}, {"pair_weights": ranking.by_grade})
 OF_SCORES = tuple(
     # With an infinite relevance, 0 times infinity is NaN; and the order of the scores is that of infinite ones.
     Row(
@@ -20,22 +19,38 @@ OF_SCORES = tuple(
     )
 )
 
+OF_PAIRS = {
+    jaxloss.pairwise_logistic_loss: {"reference": ranking.pairwise_logistic},
+    jaxloss.pairwise_hinge_loss: {
+        "reference": ranking.pairwise_hinge,
+        "numbers": ("margin",),
+        "kinked": {"margin": 0.0},
+    },
+}
 ROWS = (
     *OF_SCORES,
-    Row(
-        jaxloss.pairwise_logistic_loss,
-        draw=ranking.draw_list,
-        reference=ranking.pairwise_logistic,
-        options=WEIGHED,
-        in_torch=False,
+    *(
+        Row(
+            function,
+            draw=ranking.draw_list,
+            options=({}, {"pair_weights": ranking.of_high_grades}),
+            in_torch=False,
+            **given,
+        )
+        for function, given in OF_PAIRS.items()
     ),
-    Row(
-        jaxloss.pairwise_hinge_loss,
-        draw=ranking.draw_list,
-        reference=ranking.pairwise_hinge,
-        options=WEIGHED,
-        numbers=("margin",),
-        kinked={"margin": 0.0},
-        in_torch=False,
+    # Gains are infinite where a grade is, and negative where it is.
+    *(
+        Row(
+            function,
+            draw=ranking.draw_list,
+            options=({"pair_weights": jaxloss.ndcg_pair_weights},),
+            extremes=ranking.extreme_grades,
+            infinities={"target": ()},
+            convex=False,
+            in_torch=False,
+            **given,
+        )
+        for function, given in OF_PAIRS.items()
     ),
 )
