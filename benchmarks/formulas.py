@@ -335,12 +335,18 @@ def listmle_loss(x: Vector, y: Vector) -> Number:
     return -mp.fsum(log_softmax(ordered[i:])[0] for i in range(len(x))) if any(y) else mp.mpf(0)
 
 
+def pairs(x: Vector, y: Vector) -> Iterator[tuple[Number, Number]]:
+    """The scores of the more and of the less relevant item of each pair."""
+    for i, high in enumerate(x):
+        yield from ((high, low) for j, low in enumerate(x) if y[i] > y[j])
+
+
 def pairwise_logistic_loss(x: Vector, y: Vector) -> Number:
-    return mp.fsum(softplus(x[j] - x[i]) for i, j in np.ndindex(len(x), len(x)) if y[i] > y[j])
+    return mp.fsum(softplus(low - high) for high, low in pairs(x, y))
 
 
 def pairwise_hinge_loss(x: Vector, y: Vector, margin: float = 1) -> Number:
-    return mp.fsum(positive_part(margin - x[i] + x[j]) for i, j in np.ndindex(len(x), len(x)) if y[i] > y[j])
+    return mp.fsum(positive_part(margin - high + low) for high, low in pairs(x, y))
 
 
 def tversky_loss(p: Vector, t: Vector, alpha: float = 0.5, beta: float = 0.5, smooth: float = 1) -> Number:

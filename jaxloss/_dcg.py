@@ -1,7 +1,6 @@
 """The gains and the discounts of discounted cumulative gain."""
 
 import math
-from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -21,7 +20,7 @@ def gains(target: Array) -> Array:
 
 def highest(gains: Array) -> Array:
     """The discounted cumulative gain of the best order."""
-    discounts, _ = _discounts_by_rank(gains.shape[-1], gains.dtype)
+    discounts, _ = _discounts_by_rank(gains)
     return jnp.sum(-jnp.sort(-gains, axis=-1) * discounts, axis=-1)
 
 
@@ -33,19 +32,21 @@ def discounts(scores: Array) -> tuple[Array, Array]:
     """
     places = lax.broadcasted_iota(jnp.int32, scores.shape, scores.ndim - 1)
     _, order = lax.sort((-scores, places), num_keys=1)
-    by_rank = (jnp.broadcast_to(each, scores.shape) for each in _discounts_by_rank(scores.shape[-1], scores.dtype))
     # Sorting by the old places puts the discounts where their items are, without a scatter.
-    _, rounded, rest = lax.sort((order, *by_rank), num_keys=1)
+    _, rounded, rest = lax.sort((order, *_discounts_by_rank(scores)), num_keys=1)
     return rounded, rest
 
 
-def _discounts_by_rank(size: int, dtype: Any) -> tuple[Array, Array]:
+def _discounts_by_rank(like: Array) -> tuple[Array, Array]:
+    """The discounts of the ranks from 1 on, and what they were rounded off, each in an array like this one."""
+    size = like.shape[-1]
     if is_symbolic(size):
-        rounded = 1 / jnp.log2(2 + jnp.arange(size, dtype=dtype))
-        return rounded, jnp.zeros_like(rounded)
+        rounded = 1 / jnp.log2(2 + jnp.arange(size, dtype=like.dtype))
+        return jnp.broadcast_to(rounded, like.shape), jnp.zeros_like(like)
     exact = 1 / np.log2(np.arange(size) + 2.0)
-    rounded = exact.astype(dtype)
-    return jnp.asarray(rounded), jnp.asarray((exact - rounded).astype(dtype))
+    rounded = exact.astype(like.dtype)
+    rest = (exact - rounded).astype(like.dtype)
+    return jnp.broadcast_to(rounded, like.shape), jnp.broadcast_to(rest, like.shape)
 
 
 def differences(x: Array) -> Array:

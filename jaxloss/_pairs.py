@@ -134,9 +134,9 @@ def _of_some(
     """The sums over the pairs of which one of some items is the more relevant one."""
     (_, own_target, own_exist, *weights), (_, target, exists) = some, items
     is_pair = own_exist[:, None] & exists[None] & (own_target[:, None] > target[None])
-    if weights:
-        # Zero times an infinite loss is NaN.
-        is_pair = is_pair & (weights[0] != 0)
-    weight = jnp.where(is_pair, *weights or [jnp.ones((), scores.dtype)], 0)
+    given = weights[0] if weights else jnp.ones((), scores.dtype)
+    # Zero times an infinite loss is NaN.
+    is_pair = is_pair & (given != 0)
+    weight = jnp.where(is_pair, given, 0)
     ahead = jnp.where(is_pair, numerics.difference(own_scores[:, None], scores[None]), 0)
     return jnp.sum(weight * pairs.loss(ahead, *parameters)), jnp.sum(weight)
