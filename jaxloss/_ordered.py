@@ -22,7 +22,7 @@ def _surprise_jvp(primals, tangents):
     scores, keys = primals
     places = jnp.arange(keys.shape[0], dtype=jnp.int32)
     keys, scores, order = lax.sort((keys, scores, places), num_keys=1)
-    value, slopes = jax.value_and_grad(_in_order)(scores, keys < jnp.inf)
+    value, slopes = _in_order(scores, keys < jnp.inf), _slopes_in_order(scores, keys < jnp.inf)
     # Sorting by the old places puts the slopes back, without a scatter.
     _, slopes = lax.sort((order, slopes), num_keys=1)
     return value, jnp.sum(slopes * tangents[0])
@@ -30,21 +30,31 @@ def _surprise_jvp(primals, tangents):
 
 def _in_order(scores: Array, exists: Array) -> Array:
     """Each item against all that come after it: the terms are positive, so none cancels."""
+    _, rest = _log_sums_from(scores)
+    return jnp.sum(jnp.where(exists, logistic.softplus(rest - scores), 0))
+
+
+def _slopes_in_order(scores: Array, exists: Array) -> Array:
+    """The probability of each item in the places before its own, minus that of all others in its own."""
+    log_sums, rest = _log_sums_from(scores)
+    _, before = _log_sums_from(jnp.where(exists, -log_sums, -jnp.inf), reverse=False)
+    return jnp.where(exists, jnp.exp(jnp.where(exists, scores, 0) + before) - jax.nn.sigmoid(rest - scores), 0)
+
+
+def _log_sums_from(scores: Array, *, reverse: bool = True) -> tuple[Array, Array]:
+    """log Σ exp of each score and all after it, or before it, and the same without the score itself."""
     # Not minus infinity, with which second derivatives are NaN.
     lowest = jnp.full(1, float(jnp.finfo(scores.dtype).min) / 4, scores.dtype)
-    of_rest = _log_sums_of_rest(jnp.maximum(scores, lowest), lowest[0])
-    surprises = logistic.softplus(jnp.concatenate([of_rest[1:], lowest]) - scores)
-    return jnp.sum(jnp.where(exists, surprises, 0))
+    scores = jnp.maximum(scores, lowest)
+    if is_symbolic(scores.shape[0]):
+        # An associative scan is a tree, whose depth depends on a size that is not known here.
+        def add(log_sum: Array, score: Array) -> tuple[Array, Array]:
+            log_sum = jnp.logaddexp(log_sum, score)
+            return log_sum, log_sum
 
-
-def _log_sums_of_rest(scores: Array, lowest: Array) -> Array:
-    """log Σ exp of each score and of all that come after it."""
-    if not is_symbolic(scores.shape[0]):
-        return lax.cumlogsumexp(scores, reverse=True)
-
-    # `cumlogsumexp` is a tree of additions, whose depth depends on a size that is not known here.
-    def add(log_sum: Array, score: Array) -> tuple[Array, Array]:
-        log_sum = jnp.logaddexp(log_sum, score)
-        return log_sum, log_sum
-
-    return lax.scan(add, lowest, scores, reverse=True)[1]
+        log_sums = lax.scan(add, lowest[0], scores, reverse=reverse)[1]
+    else:
+        # `cumlogsumexp` is a window that moves on a TPU.
+        log_sums = lax.associative_scan(jnp.logaddexp, scores, reverse=reverse)
+    without = [log_sums[1:], lowest] if reverse else [lowest, log_sums[:-1]]
+    return log_sums, jnp.concatenate(without)
