@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxloss import _logistic as logistic
+from jaxloss._sharding import vary_over, varying_axes
 from jaxloss._sizes import is_symbolic
 
 
@@ -43,8 +47,7 @@ def _slopes_in_order(scores: Array, exists: Array) -> Array:
 
 def _log_sums_from(scores: Array, *, reverse: bool = True) -> tuple[Array, Array]:
     """log Σ exp of each score and all after it, or before it, and the same without the score itself."""
-    # Not minus infinity, with which second derivatives are NaN.
-    lowest = jnp.full(1, float(jnp.finfo(scores.dtype).min) / 4, scores.dtype)
+    lowest = _lowest(1, scores.dtype)
     scores = jnp.maximum(scores, lowest)
     if is_symbolic(scores.shape[0]):
         # An associative scan is a tree, whose depth depends on a size that is not known here.
@@ -52,9 +55,29 @@ def _log_sums_from(scores: Array, *, reverse: bool = True) -> tuple[Array, Array
             log_sum = jnp.logaddexp(log_sum, score)
             return log_sum, log_sum
 
-        log_sums = lax.scan(add, lowest[0], scores, reverse=reverse)[1]
+        log_sums = lax.scan(add, vary_over(lowest[0], varying_axes(scores)), scores, reverse=reverse)[1]
     else:
-        # `cumlogsumexp` is a window that moves on a TPU.
-        log_sums = lax.associative_scan(jnp.logaddexp, scores, reverse=reverse)
+        # Compiled for a TPU v5e, value and gradient of 1024 lists of 128 items take an estimated 9 µs by doubling, and
+        # 23 µs by `associative_scan`, whose steps are three times as many kernels (jax 0.10.2).
+        log_sums = lax.platform_dependent(
+            scores,
+            tpu=functools.partial(doubled, reverse=reverse),
+            default=functools.partial(lax.associative_scan, jnp.logaddexp, reverse=reverse),
+        )
     without = [log_sums[1:], lowest] if reverse else [lowest, log_sums[:-1]]
     return log_sums, jnp.concatenate(without)
+
+
+def doubled(scores: Array, *, reverse: bool) -> Array:
+    """log Σ exp of each score and all after it, or before it: of windows of 1, 2, 4 and more scores."""
+    window = 1
+    while window < scores.shape[0]:
+        ended = _lowest(window, scores.dtype)
+        beside = [scores[window:], ended] if reverse else [ended, scores[:-window]]
+        scores, window = jnp.logaddexp(scores, jnp.concatenate(beside)), 2 * window
+    return scores
+
+
+def _lowest(n: int, dtype: Any) -> Array:
+    # Not minus infinity, with which second derivatives are NaN.
+    return jnp.full(n, float(jnp.finfo(dtype).min) / 4, dtype)

@@ -9,7 +9,7 @@ import pytest
 from mpmath import mp
 
 import jaxloss
-from jaxloss import _few_at_once
+from jaxloss import _few_at_once, _ordered
 from tests.compiling import temporaries
 
 PAIRWISE = (jaxloss.pairwise_logistic_loss, jaxloss.pairwise_hinge_loss)
@@ -84,6 +84,14 @@ def test_listmle_of_scores_far_apart(scale):
     np.testing.assert_allclose(value, np.logaddexp(0, rest[1:] - wide[:-1]).sum(), rtol=1e-5)
     shares = [np.exp(wide[i] - rest[: i + 1]).sum() - 1 for i in range(300)]
     np.testing.assert_allclose(gradient[::-1], shares, rtol=1e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("size", [1, 2, 7, 300])
+def test_sums_by_doubling_are_the_sums_of_scores_up_to_each(size, reverse):
+    scores = jnp.asarray(30 * np.random.default_rng(0).normal(size=size), jnp.float32)
+    expected = jax.lax.cumlogsumexp(scores, reverse=reverse)
+    np.testing.assert_allclose(_ordered.doubled(scores, reverse=reverse), expected, rtol=1e-6)
 
 
 @pytest.mark.nans
