@@ -101,6 +101,10 @@ def probabilities_and_region(numbers: Numbers, n: int) -> Arrays:
     return numbers.probability(n, C), np.eye(C, dtype=int)[numbers.generator.integers(0, C, size=n)]
 
 
+def scores_and_grades(numbers: Numbers, n: int) -> Arrays:
+    return numbers.real(n, C), numbers.generator.integers(0, 3, size=(n, C))
+
+
 def boxes(numbers: Numbers, n: int) -> Arrays:
     box = np.sort(numbers.real(n, 2, 2), axis=1)
     return box.reshape(n, 4), np.sort(numbers.near(box), axis=1).reshape(n, 4)
@@ -608,6 +612,8 @@ CASES = (
         (0, 1),
         peers=torch_loss("cosine_embedding_loss", **MARGIN),
     ),
+    *(Case(loss, scores_and_grades) for loss in ("ranking_softmax_loss", "listmle_loss", "pairwise_logistic_loss")),
+    Case("pairwise_hinge_loss", scores_and_grades, SHARP, {}),
     *(Case(loss, soft_regions) for loss in ("tversky_loss", "dice_loss", "jaccard_loss")),
     Case("lovasz_hinge_loss", logits_and_region),
     Case("lovasz_softmax_loss", probabilities_and_region),

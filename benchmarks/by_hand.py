@@ -135,6 +135,11 @@ INDEXED = (
 BOXES = ("box_iou_loss", "generalized_box_iou_loss", "distance_box_iou_loss", "complete_box_iou_loss")
 
 
+def pairwise(x: Any, y: Any, loss: Callable[[Any], Any]) -> Any:
+    losses = loss(x[:, :, None] - x[:, None])
+    return jnp.sum(jnp.where(y[:, :, None] > y[:, None], losses, 0), axis=(-2, -1))
+
+
 def tversky(p: Any, t: Any, alpha: float) -> Any:
     found, either = jnp.sum(p * t, axis=-1), jnp.sum(p, axis=-1) + jnp.sum(t, axis=-1)
     return 1 - (found + 1) / (found + alpha * (either - 2 * found) + 1)
@@ -231,6 +236,8 @@ LINES: dict[str, Line] = {
     "multilabel_soft_margin_loss": lambda x, y: jnp.mean(sigmoid_cross_entropy(x, y), axis=-1),
     "triplet_margin_loss": triplet,
     "tversky_loss": lambda p, t: tversky(p, t, 0.5),
+    "pairwise_logistic_loss": lambda x, y: pairwise(x, y, lambda ahead: jax.nn.softplus(-ahead)),
+    "pairwise_hinge_loss": lambda x, y: pairwise(x, y, lambda ahead: jnp.maximum(1 - ahead, 0)),
     "dice_loss": lambda p, t: tversky(p, t, 0.5),
     "jaccard_loss": lambda p, t: tversky(p, t, 1.0),
     "box_iou_loss": lambda a, b: 1 - overlap(a, b)[0],
@@ -348,6 +355,9 @@ def arguments(name: str, n: int) -> tuple[Any, ...]:
         "triplet_margin_with_distance_loss": lambda: (normal(n, C), normal(n, C), normal(n, C)),
         "cosine_embedding_loss": lambda: (normal(n, C), normal(n, C), signs()),
         **dict.fromkeys(("tversky_loss", "dice_loss", "jaccard_loss"), lambda: (uniform(n, C), uniform(n, C))),
+        **dict.fromkeys(
+            ("pairwise_logistic_loss", "pairwise_hinge_loss"), lambda: (normal(n, C), jnp.round(3 * uniform(n, C)))
+        ),
         "lovasz_hinge_loss": lambda: (normal(n, C), jnp.minimum(classes(n, C), 1)),
         "lovasz_softmax_loss": lambda: (uniform(n, C), jnp.minimum(classes(n, C), 1)),
         **dict.fromkeys(BOXES, lambda: (box(), box())),

@@ -43,6 +43,8 @@ LARGER = ({"batch": 32_768, "d": 4096, "c": 128_256}, {"batch": 32_768, "d": 256
 OF_LOSS: Mapping[str, tuple[Sizes, ...]] = {
     # A target is a list of classes, and the line by hand compares each entry with each class.
     "multilabel_margin_loss": ({"batch": 65_536, "c": 20},),
+    # The line by hand has an array with an entry for each pair.
+    **dict.fromkeys(("pairwise_logistic_loss", "pairwise_hinge_loss"), ({"batch": 4096, "k": 1000},)),
     "adaptive_log_softmax_with_loss": ({"batch": 8192, "d": 1024, "c": 128_256},),
 }
 LENGTHS = {"c": 1000, "d": 256, "k": 128, "n": 2048}

@@ -327,6 +327,29 @@ def cosine_embedding_loss(x: Vector, z: Vector, y: Number, margin: float = 0) ->
     return 1 - cosine if y == 1 else positive_part(cosine - margin)
 
 
+def ranking_softmax_loss(x: Vector, y: Vector) -> Number:
+    return -mp.fsum(grade * log_p for grade, log_p in zip(y, log_softmax(x), strict=True))
+
+
+def listmle_loss(x: Vector, y: Vector) -> Number:
+    ordered = [x[i] for i in sorted(range(len(x)), key=lambda i: -y[i])]
+    return -mp.fsum(log_softmax(ordered[i:])[0] for i in range(len(x))) if any(y) else mp.mpf(0)
+
+
+def pairs(x: Vector, y: Vector) -> Iterator[tuple[Number, Number]]:
+    """The scores of the more and of the less relevant item of each pair."""
+    for i, high in enumerate(x):
+        yield from ((high, low) for j, low in enumerate(x) if y[i] > y[j])
+
+
+def pairwise_logistic_loss(x: Vector, y: Vector) -> Number:
+    return mp.fsum(softplus(low - high) for high, low in pairs(x, y))
+
+
+def pairwise_hinge_loss(x: Vector, y: Vector, margin: float = 1) -> Number:
+    return mp.fsum(positive_part(margin - high + low) for high, low in pairs(x, y))
+
+
 def tversky_loss(p: Vector, t: Vector, alpha: float = 0.5, beta: float = 0.5, smooth: float = 1) -> Number:
     found = mp.fsum(u * v for u, v in zip(p, t, strict=True))
     false = alpha * mp.fsum(u * (1 - v) for u, v in zip(p, t, strict=True))

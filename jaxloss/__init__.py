@@ -56,6 +56,11 @@ from jaxloss.losses.ordinal import coral_loss as coral_loss
 from jaxloss.losses.proxy import proxy_anchor_loss as proxy_anchor_loss
 from jaxloss.losses.quantiles import expectile_loss as expectile_loss
 from jaxloss.losses.quantiles import quantile_loss as quantile_loss
+from jaxloss.losses.ranking import listmle_loss as listmle_loss
+from jaxloss.losses.ranking import ndcg_pair_weights as ndcg_pair_weights
+from jaxloss.losses.ranking import pairwise_hinge_loss as pairwise_hinge_loss
+from jaxloss.losses.ranking import pairwise_logistic_loss as pairwise_logistic_loss
+from jaxloss.losses.ranking import ranking_softmax_loss as ranking_softmax_loss
 from jaxloss.losses.rates import gamma_nll_loss as gamma_nll_loss
 from jaxloss.losses.rates import tweedie_nll_loss as tweedie_nll_loss
 from jaxloss.losses.regression import huber_loss as huber_loss

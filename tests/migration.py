@@ -57,6 +57,12 @@ ARGUMENTS = {
     },
 }
 """Arguments by what they are: scores or predictions x, probabilities p and targets y."""
+LISTS = {
+    "x": X,
+    "y": np.maximum(np.round(abs(Y)), np.arange(4) == 1),  # grades from 0 to 3, with ties
+    "m": (X > -2) | (np.arange(4) == 1),
+    "i": abs(waves(4)),
+}
 OF_OPTAX = {
     "sigmoid_binary_cross_entropy": "soft labels",
     "softmax_cross_entropy_with_integer_labels": "indices",
@@ -75,6 +81,7 @@ OF_OPTAX = {
     "multiclass_perceptron_loss": "indices",
     "multiclass_hinge_loss": "indices",
     "triplet_margin_loss": "vectors",
+    "ranking_softmax_loss": "distributions",
     "binary_dice_loss": "labels",
     "dice_loss": "images",
     "multiclass_generalized_dice_loss": "images",

@@ -112,6 +112,14 @@ def triplet_margin_loss(anchors, positives, negatives, axis=-1, norm_degree=2, m
     return jaxloss.triplet_margin_loss(anchors, positives, negatives, reduction="none", **options)
 
 
+def ranking_softmax_loss(logits, labels, *, where=None, weights=None, reduce_fn=jnp.mean):
+    """Lists that have no item at all are left out of the mean; those without a relevant item are not."""
+    losses = jaxloss.ranking_softmax_loss(logits, labels, valid=where, item_weights=weights, reduction="none")
+    if reduce_fn is None:
+        return losses
+    return reduce_fn(losses, where=None if where is None else jnp.any(where, axis=-1))
+
+
 ADAPTERS = {
     **{name: functools.partial(of_prediction, loss) for name, loss in OF_PREDICTION.items()},
     **{name: functools.partial(loss, reduction="none") for name, loss in SAME_ARGUMENTS.items()},
@@ -129,4 +137,5 @@ ADAPTERS = {
     "binary_dice_loss": binary_dice_loss,
     "multiclass_generalized_dice_loss": multiclass_generalized_dice_loss,
     "triplet_margin_loss": triplet_margin_loss,
+    "ranking_softmax_loss": ranking_softmax_loss,
 }

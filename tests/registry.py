@@ -15,6 +15,7 @@ from tests.rows import (
     likelihood,
     margin,
     ordinal,
+    ranking,
     regression,
     scores,
     segmentation,
@@ -34,6 +35,7 @@ REGISTRY = (
     *simplex.ROWS,
     *ordinal.ROWS,
     *embedding.ROWS,
+    *ranking.ROWS,
     *segmentation.ROWS,
     *boxes.ROWS,
 )

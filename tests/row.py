@@ -135,8 +135,12 @@ class Row:
 
     @property
     def bad_data(self) -> dict[str, tuple[float, ...]]:
-        """Numbers outside the domain of each array that has one, by name."""
-        return {name: outside(self.domain(name)) for name in self.names if self.domain(name)}
+        """Numbers outside the domain of each array that has one, by name; finite ones if it holds integers."""
+        kinds = {name: array.dtype.kind for name, array in zip(self.names, self._sample, strict=True)}
+        found = {name: outside(self.domain(name)) for name in self.names if self.domain(name)}
+        return {
+            name: tuple(x for x in numbers if kinds[name] == "f" or math.isfinite(x)) for name, numbers in found.items()
+        }
 
     @property
     def bad_numbers(self) -> dict[str, tuple[float, ...]]:

@@ -32,6 +32,8 @@ SIZES = {
 def sizes(name, pattern):
     if name == "multilabel_margin_loss":  # a loop over the list counts as if each list had all classes
         return ({"batch": ROWS, "c": 64},)
+    if name.startswith("pairwise"):  # longer lists are a loop over some of their items at a time
+        return ({"batch": 2 * ROWS, "k": 128},)
     typical = realistic(name, pattern)[0]
     return (SIZES.get(axes_of(pattern)) or {**typical, "batch": min(typical["batch"], ROWS)},)
 

@@ -13,8 +13,8 @@ import optax.losses
 import pytest
 
 import jaxloss
-from tests import record_keras
-from tests.migration import OF_KERAS, OF_OPTAX, arguments, calls, named, value_of_ours
+from tests import record_keras, record_rax
+from tests.migration import LISTS, OF_KERAS, OF_OPTAX, arguments, calls, named, value_of_ours
 from tests.optax_adapters import ADAPTERS
 
 DOCS = pathlib.Path(__file__).parent.parent / "docs"
@@ -122,6 +122,26 @@ def test_the_documented_equivalent_of_a_keras_loss_matches_it(keras, call, ours)
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         expected = record_keras.value_of_keras(call)
     np.testing.assert_allclose(value_of_ours(ours, arguments(call, OF_KERAS)), expected, rtol=2e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize(("call", "ours"), calls(record_rax.PAGE), ids=lambda cell: cell[:40])
+def test_the_documented_equivalent_of_a_rax_loss_matches_the_recorded_value(call, ours):
+    recorded = json.loads(record_rax.PATH.read_text())["values"]
+    assert call in recorded, "run python -m tests.record_rax"
+    found = record_rax.value_and_gradient(lambda **given: value_of_ours(ours, given), **LISTS)
+    for got, expected in zip(found, recorded[call], strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-9, atol=1e-10)
+
+
+def test_the_example_of_packed_lists_runs():
+    text = (DOCS / record_rax.PAGE).read_text()
+    namespace = {}
+    exec(re.search(r"```python\n(.*?)```", text, re.DOTALL)[1], namespace)
+    scores, target, at = namespace["scores"], namespace["target"], namespace["segments"]
+    losses = [jaxloss.listmle_loss(scores[at == i], target[at == i]) for i in (0, 1)]
+    np.testing.assert_allclose(namespace["value"], np.mean(losses), rtol=1e-6)
+    gradients = [jax.grad(jaxloss.listmle_loss)(scores[at == i], target[at == i]) / 2 for i in (0, 1)]
+    np.testing.assert_allclose(namespace["gradient"], np.concatenate(gradients), rtol=1e-5, atol=1e-7)
 
 
 def test_the_tables_of_choosing_a_loss_are_those_that_were_measured():

@@ -145,7 +145,9 @@ def test_every_place_is_in_the_list_for_contributors():
 def public():
     """Every public function and class, by full name."""
     modules = {
-        name: value for name, value in vars(jaxloss).items() if name in ("kinks", "vectors", "imbalance", "plot")
+        name: value
+        for name, value in vars(jaxloss).items()
+        if name in ("kinks", "vectors", "imbalance", "miners", "plot")
     }
     found = {name: value for name, value in vars(jaxloss).items() if callable(value) and not name.startswith("_")}
     for name, module in modules.items():

@@ -1,5 +1,7 @@
 """For every row of the registry: a loss gives the same result however it is called or transformed. It compiles once."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,7 +18,7 @@ def test_transformations_do_not_change_the_result(row):
     expected = row.loss(*arrays, reduction="none")
     functions = (
         jax.vmap(lambda *a: row.loss(*a, reduction="none"), in_axes),
-        jax.vmap(jax.vmap(row.loss, in_axes), in_axes),
+        jax.vmap(jax.vmap(functools.partial(row.loss, reduction="none"), in_axes), in_axes),
         jax.checkpoint(lambda *a: row.loss(*a, reduction="none")),
         lambda *a: jax.lax.map(lambda i: row.loss(*row.batched(lambda x: x[i], a), reduction="none"), rows),
     )

@@ -91,7 +91,7 @@ def test_each_option_with_one_value_per_sample_matches_single_samples(row):
         many = row.number(option, np.resize(np.asarray(TEN, np.float32), SHAPE))
         together = row.loss(*arrays, **{option: many}, reduction="none")
         for i in itertools.product(range(SHAPE[0]), range(SHAPE[1])):
-            alone = row.loss(*row.batched(operator.itemgetter(i), arrays), **{option: float(many[i])})
+            alone = row.loss(*row.batched(operator.itemgetter(i), arrays), **{option: float(many[i])}, reduction="sum")
             np.testing.assert_allclose(together[i], alone, rtol=1e-6, atol=1e-7)
 
 
