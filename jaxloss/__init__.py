@@ -66,6 +66,8 @@ from jaxloss.losses.segmentation import jaccard_loss as jaccard_loss
 from jaxloss.losses.segmentation import lovasz_hinge_loss as lovasz_hinge_loss
 from jaxloss.losses.segmentation import lovasz_softmax_loss as lovasz_softmax_loss
 from jaxloss.losses.segmentation import tversky_loss as tversky_loss
+from jaxloss.losses.self_supervised import barlow_twins_loss as barlow_twins_loss
+from jaxloss.losses.self_supervised import vicreg_loss as vicreg_loss
 from jaxloss.losses.simplex import fenchel_young_loss as fenchel_young_loss
 from jaxloss.losses.simplex import multiclass_sparsemax_loss as multiclass_sparsemax_loss
 from jaxloss.losses.simplex import sparsemax_loss as sparsemax_loss

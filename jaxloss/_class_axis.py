@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 
-import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxloss._arrays import Vector
 from jaxloss._errors import require_number
 from jaxloss._lookup import at_class, sum_of_others
-from jaxloss._sharding import AxisName, mesh_axes
+from jaxloss._sharding import AxisName, require_split
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,13 +34,7 @@ class ClassAxis:
         """Raises a ValueError if the mesh axis does not exist or there are fewer columns than classes."""
         columns = length
         if axis_name is not None:
-            # Not the axis of a vmap: there, JAX does not know which values are the same everywhere, and would add up
-            # their gradients.
-            if not mesh_axes(axis_name) <= set(jax.sharding.get_abstract_mesh().manual_axes):
-                raise ValueError(
-                    f"{function}: axis_name is {axis_name!r} but shard_map maps over no such axis here; give it inside "
-                    "shard_map, where the class axis is split over that axis of the mesh"
-                )
+            require_split(function, axis_name, "the class axis is")
             columns = length * lax.axis_size(axis_name)
         if n_classes is None:
             return ClassAxis(length, axis_name, columns)

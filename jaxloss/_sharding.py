@@ -26,6 +26,17 @@ def mesh_axes(axis_name: AxisName | None) -> set[str]:
     return {axis_name} if isinstance(axis_name, str) else set(axis_name or ())
 
 
+def require_split(function: str, axis_name: AxisName | None, what: str) -> None:
+    """Raises a ValueError unless `shard_map` maps over the mesh axes, over which `what` is split."""
+    # Not the axis of a vmap: there, JAX does not know which values are the same everywhere, and would add up their
+    # gradients.
+    if not mesh_axes(axis_name) <= set(jax.sharding.get_abstract_mesh().manual_axes):
+        raise ValueError(
+            f"{function}: axis_name is {axis_name!r} but shard_map maps over no such axis here; give it inside "
+            f"shard_map, where {what} split over that axis of the mesh"
+        )
+
+
 def equally_varying(tree: Any) -> Any:
     """Makes every array vary over the axes that any of them varies over."""
     return jax.tree.map(functools.partial(vary_over, axes=varying_axes(tree)), tree)

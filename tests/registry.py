@@ -18,6 +18,7 @@ from tests.rows import (
     regression,
     scores,
     segmentation,
+    self_supervised,
     simplex,
 )
 
@@ -35,6 +36,7 @@ REGISTRY = (
     *embedding.ROWS,
     *segmentation.ROWS,
     *boxes.ROWS,
+    *self_supervised.ROWS,
 )
 
 

@@ -19,7 +19,7 @@ LAYERS = (
     ("_large_output", "_decorator", "_accumulation"),
     ("options",),
     ("reductions", "imbalance", "_balanced_sampler"),
-    ("_ensembles",),
+    ("_ensembles", "_moments"),
     ("vectors", "_box_geometry"),
     ("_scaling",),
     ("kinks",),
