@@ -9,6 +9,8 @@ from jaxloss._data_checks import require as require
 from jaxloss._decorator.lift import loss as loss
 from jaxloss._large_output.adaptive import AdaptiveSoftmax as AdaptiveSoftmax
 from jaxloss._large_output.cutoffs import adaptive_softmax_cutoffs as adaptive_softmax_cutoffs
+from jaxloss.losses.angular import arcface_loss as arcface_loss
+from jaxloss.losses.angular import cosface_loss as cosface_loss
 from jaxloss.losses.boxes import box_iou_loss as box_iou_loss
 from jaxloss.losses.boxes import complete_box_iou_loss as complete_box_iou_loss
 from jaxloss.losses.boxes import distance_box_iou_loss as distance_box_iou_loss

@@ -63,6 +63,13 @@ class ClassAxis:
         index, here = self._column(index)
         return sum_of_others(values, index if here is None else jnp.where(here, index, -1))
 
+    def others(self, index: Vector | int) -> Array:
+        """Which columns of this device are possible classes other than this one."""
+        index, _ = self._column(index)
+        is_other = jnp.arange(self.length, dtype=index.dtype) != index
+        exists = self.exists()
+        return is_other if exists is None else is_other & exists
+
     def maximum(self, x: Array) -> Array:
         return x if self.axis_name is None else lax.pmax(x, self.axis_name)
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from tests.row import Row as Row
 from tests.rows import (
+    angular,
     boxes,
     classification,
     embedding,
@@ -37,6 +38,7 @@ REGISTRY = (
     *segmentation.ROWS,
     *boxes.ROWS,
     *self_supervised.ROWS,
+    *angular.ROWS,
 )
 
 

@@ -20,7 +20,7 @@ LAYERS = (
     ("options",),
     ("reductions", "imbalance", "_balanced_sampler"),
     ("_ensembles", "_moments"),
-    ("vectors", "_box_geometry"),
+    ("vectors", "_box_geometry", "_angles"),
     ("_scaling",),
     ("kinks",),
     ("_general_robust", "_likelihoods", "_divergence"),
