@@ -69,9 +69,9 @@ def arcface_loss(
       scale: at least 0: $s$. A number, or an array with one value per sample.
       class_weights: real `(C,)`, as in `cross_entropy`.
       ignore_index: samples with this class index are ignored.
-      chunk_size: as in `linear_cross_entropy`. Temporaries are those of that loss and, unless it is in float16, a
-        scaled copy of the kernel.
-      axis_name: as in `linear_cross_entropy`, with as many numbers for each row.
+      chunk_size: as in `linear_cross_entropy`. Temporaries are those of that loss, the unit columns, and the
+        gradient with respect to them.
+      axis_name: as in `linear_cross_entropy`. Devices exchange as many numbers for each row.
       n_classes: as in `linear_cross_entropy`.
       options: `weights`, `where`, `reduction`: see `jaxloss.ReductionOptions`.
 
@@ -196,9 +196,9 @@ def _of_layer(
         rows,
         (columns,),
         given(per_column=per_column, class_weights=class_weights),
-        own=given(target=target, margin=margin),
-        # They are the same on all devices, but the gradient on each is of its own columns.
-        split=given(per_row=per_row, scale=scale),
+        own=given(target=target, margin=margin, scale=scale),
+        # The same on all devices, but its gradient on each is that of the columns there.
+        split=given(per_row=per_row),
         axis_name=axis_name,
     )
     row = functools.partial(_row, classes, with_margin, margin, scale)
