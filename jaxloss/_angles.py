@@ -1,5 +1,6 @@
 """Angles between vectors: the lengths that cosines are divided by, and a margin added to the angle of a cosine."""
 
+import functools
 import math
 
 import jax
@@ -20,14 +21,40 @@ def units(x: Array, axis: int) -> tuple[Array, Array | None]:
     overflow, but their gradients would in another unit, so there the vectors are x.
     """
     wide = x.astype(compute_dtype([x]))
-    if jnp.finfo(x.dtype).maxexp == jnp.finfo(wide.dtype).maxexp:
-        wide = wide * (1 / power_of_two_near(jnp.max(jnp.abs(wide), axis=axis, keepdims=True)))
-    total = jnp.sum(wide * wide, axis=axis, keepdims=True)
-    is_zero = total == 0
-    per_length = jnp.where(is_zero, 0, 1 / jnp.sqrt(jnp.where(is_zero, 1, total)))
     if wide.dtype == x.dtype:
-        return wide * per_length, None
-    return wide.astype(x.dtype), jnp.squeeze(per_length, axis)
+        return _unit(x, axis), None
+    if jnp.finfo(x.dtype).maxexp == jnp.finfo(wide.dtype).maxexp:
+        wide = wide * _per_size(wide, axis)
+    # Converted back, and not x itself: both gradients are then added in float32, where neither overflows.
+    return wide.astype(x.dtype), jnp.squeeze(_per_length(wide, axis), axis)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
+def _unit(x: Array, axis: int) -> Array:
+    scaled = x * _per_size(x, axis)
+    return scaled * _per_length(scaled, axis)
+
+
+@_unit.defjvp
+def _unit_jvp(axis, primals, tangents):
+    (x,) = primals
+    # Of all arrays of the size of x, a gradient keeps the unit vectors alone. With two factors instead of one, XLA:CPU
+    # would write each of them for every entry.
+    unit, per_size = _unit(x, axis), _per_size(x, axis)
+    change = tangents[0] * (per_size * _per_length(x * per_size, axis))
+    return unit, change - unit * jnp.sum(unit * change, axis=axis, keepdims=True)
+
+
+def _per_size(x: Array, axis: int) -> Array:
+    """The reciprocal of a power of two near the largest entry along the axis."""
+    return 1 / power_of_two_near(jnp.max(jnp.abs(x), axis=axis, keepdims=True))
+
+
+def _per_length(x: Array, axis: int) -> Array:
+    """1 / length along the axis, and 0 for a zero vector."""
+    total = jnp.sum(x * x, axis=axis, keepdims=True)
+    is_zero = total == 0
+    return jnp.where(is_zero, 0, 1 / jnp.sqrt(jnp.where(is_zero, 1, total)))
 
 
 @jax.custom_jvp

@@ -103,14 +103,14 @@ def test_split_classes_send_as_much_as_linear_cross_entropy(name, c):
 
 @each_loss
 @pytest.mark.cpu
-def test_temporaries_are_those_of_linear_cross_entropy_and_two_kernels(name):
+def test_temporaries_are_those_of_linear_cross_entropy_and_the_unit_columns(name):
     n, d, c = 1024, 64, 16_384
     shapes = ((n, d), jnp.float32), ((d, c), jnp.float32), ((n,), jnp.int32)
     shapes = [jax.ShapeDtypeStruct(*shape) for shape in shapes]
     ours, plain = (
         temporaries(jax.value_and_grad(loss, (0, 1)), *shapes) for loss in (LOSSES[name], jaxloss.linear_cross_entropy)
     )
-    assert ours <= plain + 2.2 * 4 * d * c
+    assert ours <= plain + 1.2 * 4 * d * c
 
 
 def wide_cosine(cosine, margin):

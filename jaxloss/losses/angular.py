@@ -69,8 +69,7 @@ def arcface_loss(
       scale: at least 0: $s$. A number, or an array with one value per sample.
       class_weights: real `(C,)`, as in `cross_entropy`.
       ignore_index: samples with this class index are ignored.
-      chunk_size: as in `linear_cross_entropy`. Temporaries are those of that loss, the unit columns, and the
-        gradient with respect to them.
+      chunk_size: as in `linear_cross_entropy`. Temporaries are those of that loss and the unit columns.
       axis_name: as in `linear_cross_entropy`. Devices exchange as many numbers for each row.
       n_classes: as in `linear_cross_entropy`.
       options: `weights`, `where`, `reduction`: see `jaxloss.ReductionOptions`.
@@ -233,10 +232,12 @@ def _row(
     if "per_row" in own:  # in half precision
         cosine *= classes.share(shared["per_column"], target) * own["per_row"]
         products = products * (shared["per_column"] * own["per_row"])
-    others = jnp.where(classes.others(target), scale * products, -jnp.inf)
-    highest = classes.maximum(lax.stop_gradient(jnp.max(others)))
-    highest = jnp.where(highest == -jnp.inf, 0, highest)  # of a single class
+    is_other = classes.others(target)
+    highest = classes.maximum(lax.stop_gradient(jnp.max(jnp.where(is_other, products, -1))))
+    # Scale the differences: a cosine times 64 would be rounded again before it is subtracted.
+    scores = jnp.where(is_other, scale * (products - highest), -jnp.inf)
     weights = [classes.share(shared["class_weights"], target)] if "class_weights" in shared else []
-    rest, cosine, *weights = classes.sums(jnp.sum(jnp.exp(others - highest)), cosine, *weights)
-    log_rest = jnp.where(rest == 0, -jnp.inf, highest + jnp.log(jnp.where(rest == 0, 1, rest)))
-    return weighted_by_class(softplus(log_rest - scale * with_margin(cosine, margin)), *weights)[0]
+    rest, cosine, *weights = classes.sums(jnp.sum(jnp.exp(scores)), cosine, *weights)
+    log_rest = jnp.where(rest == 0, -jnp.inf, jnp.log(jnp.where(rest == 0, 1, rest)))  # 0 with a single class
+    lead = scale * (highest - with_margin(cosine, margin))
+    return weighted_by_class(softplus(log_rest + lead), *weights)[0]
