@@ -12,20 +12,17 @@ from jaxloss._scaling import power_of_two_near
 
 
 def units(x: Array, axis: int) -> tuple[Array, Array | None]:
-    """Returns (vectors of length 1 along an axis, None), or (vectors, 1 / length of each) in half precision.
+    """Returns (vectors of length 1 along an axis, None), or (vectors, 1 / length of each) in bfloat16.
 
     A zero vector stays 0, and has gradient 0.
 
-    In half precision, unit vectors would have three digits, and so would their cosines. There, the vectors are x,
-    divided in bfloat16 by a power of two near their largest entry, which is exact. The products of float16 do not
-    overflow, but their gradients would in another unit, so there the vectors are x.
+    In bfloat16, unit vectors would have three digits, and so would their cosines. There, the vectors are x, divided by
+    a power of two near their largest entry, which is exact.
     """
     wide = x.astype(compute_dtype([x]))
     if wide.dtype == x.dtype:
         return _unit(x, axis), None
-    if jnp.finfo(x.dtype).maxexp == jnp.finfo(wide.dtype).maxexp:
-        wide = wide * _per_size(wide, axis)
-    # Converted back, and not x itself: both gradients are then added in float32, where neither overflows.
+    wide = wide * _per_size(wide, axis)
     return wide.astype(x.dtype), jnp.squeeze(_per_length(wide, axis), axis)
 
 

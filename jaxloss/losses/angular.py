@@ -77,7 +77,7 @@ def arcface_loss(
     Returns:
       The reduced loss, a scalar, the same on every device of `axis_name`; with `reduction="none"`, one loss per sample.
       NaN for a sample whose class index is out of range. Products are in the wider dtype of `features` and `kernel`,
-      or in float64 if any array is; their sums, lengths and everything else are in float32 or wider. The angle of the
+      in float32 for float16, or in float64 if any array is; everything else is in float32 or wider. The angle of the
       right class is known to the square root of the precision near 0 and π, 3e-4 in float32.
 
     Raises:
@@ -185,6 +185,8 @@ def _of_layer(
     axis_name: AxisName | None,
 ) -> BatchLoss:
     dtype = product_dtype([jnp.asarray(features), jnp.asarray(kernel)])
+    # A gradient of products may overflow in float16 where its part perpendicular to the vector, the result, does not.
+    dtype = jnp.float32 if dtype == jnp.float16 else dtype
     # Equally varying before lengths are taken, so that one gradient of each is summed over devices, and not two.
     arrays = equally_varying((jnp.asarray(features, dtype), jnp.asarray(kernel, dtype)))
     (rows, per_row), (columns, per_column) = (
@@ -229,7 +231,7 @@ def _row(
     """
     target, scale, margin = own["target"], own.get("scale", scale), own.get("margin", margin)
     cosine = classes.share(products, target)
-    if "per_row" in own:  # in half precision
+    if "per_row" in own:  # in bfloat16
         cosine *= classes.share(shared["per_column"], target) * own["per_row"]
         products = products * (shared["per_column"] * own["per_row"])
     is_other = classes.others(target)
