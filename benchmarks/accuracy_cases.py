@@ -237,6 +237,19 @@ def layer(numbers: Numbers, n: int) -> Arrays:
     return numbers.real(n, 2), numbers.generator.normal(size=(2, C)), numbers.generator.integers(0, C, size=n)
 
 
+def angles(numbers: Numbers, n: int) -> Arrays:
+    """A layer of two features, at an angle to the right column that its cosine determines to a few units."""
+    kernel, target = numbers.generator.normal(size=(2, C)), numbers.generator.integers(0, C, size=n)
+    angle = np.arctan2(*kernel[::-1, target]) + numbers.generator.uniform(0.5, 2.5, size=n)
+    return np.stack([np.cos(angle), np.sin(angle)], axis=-1) * abs(numbers.real(n, 1)), kernel, target
+
+
+def views(numbers: Numbers, n: int) -> Arrays:
+    """Two views of items, whose features have variances below and above 1."""
+    first = numbers.generator.normal(size=(n, 5, 3)) * [0.25, 1, 2]
+    return first, first + numbers.generator.normal(size=(n, 5, 3)) / 2
+
+
 def adaptive(numbers: Numbers, n: int) -> Arrays:
     matrices = (numbers.generator.normal(size=shape) for shape in ((2, 3), (2, 1), (1, 2)))
     return numbers.real(n, 2), *matrices, numbers.generator.integers(0, C, size=n)
@@ -489,6 +502,8 @@ CASES = (
         shared=(1,),
         peers=({"torch": torch_linear} if HAS_TORCH else {}) | optax_linear(WITH_INDICES),
     ),
+    *(Case(loss, angles, shared=(1,)) for loss in ("arcface_loss", "cosface_loss")),
+    *(Case(loss, views, differentiated=(0, 1)) for loss in ("barlow_twins_loss", "vicreg_loss")),
     Case(
         "adaptive_log_softmax_with_loss",
         adaptive,

@@ -140,6 +140,50 @@ def pairwise(x: Any, y: Any, loss: Callable[[Any], Any]) -> Any:
     return jnp.sum(jnp.where(y[:, :, None] > y[:, None], losses, 0), axis=(-2, -1))
 
 
+def cosines(features: Any, kernel: Any) -> Any:
+    """Of unit vectors in float32, multiplied in the dtype of the kernel."""
+    wide = features.astype(jnp.float32), kernel.astype(jnp.float32)
+    rows, columns = (x / jnp.linalg.norm(x, axis=i, keepdims=True) for x, i in zip(wide, (-1, 0), strict=True))
+    return jnp.matmul(rows.astype(kernel.dtype), columns.astype(kernel.dtype), preferred_element_type=jnp.float32)
+
+
+def cross_entropy_with_margin(cosines: Any, t: Any, with_margin: Line, scale: float = 64.0) -> Any:
+    is_class = jnp.arange(cosines.shape[1])[None] == t[:, None]
+    cosine = with_margin(jnp.sum(jnp.where(is_class, cosines, 0), axis=-1))
+    x = scale * jnp.where(is_class, cosine[:, None], cosines)
+    return jax.nn.logsumexp(x, axis=-1) - scale * cosine
+
+
+def add_to_angle(cosine: Any, margin: float = 0.5) -> Any:
+    sine = jnp.sqrt(jnp.maximum(1 - cosine * cosine, 1e-7))
+    past = cosine - margin * np.sin(margin)
+    return jnp.where(cosine > -np.cos(margin), cosine * np.cos(margin) - sine * np.sin(margin), past)
+
+
+def standardised(x: Any) -> Any:
+    return (x - x.mean(axis=1, keepdims=True)) / x.std(axis=1, keepdims=True)
+
+
+def off_diagonal_squares(matrix: Any) -> Any:
+    return jnp.sum(jnp.where(jnp.eye(matrix.shape[-1], dtype=bool)[None], 0, matrix) ** 2, axis=(-2, -1))
+
+
+def barlow_twins(x: Any, y: Any) -> Any:
+    c = jnp.swapaxes(standardised(x), 1, 2) @ standardised(y) / x.shape[1]
+    on_diagonal = jnp.sum((1 - jnp.diagonal(c, axis1=1, axis2=2)) ** 2, axis=-1)
+    return on_diagonal + 5e-3 * off_diagonal_squares(c)
+
+
+def vicreg(x: Any, y: Any) -> Any:
+    loss, (_, n, d) = 25 * jnp.mean((x - y) ** 2, axis=(1, 2)), x.shape
+    for each in (x, y):
+        each = each - each.mean(axis=1, keepdims=True)
+        deviation = jnp.sqrt(jnp.sum(each**2, axis=1) / (n - 1) + 1e-4)
+        covariance = jnp.swapaxes(each, 1, 2) @ each / (n - 1)
+        loss += 12.5 * jnp.mean(jax.nn.relu(1 - deviation), axis=-1) + off_diagonal_squares(covariance) / d
+    return loss
+
+
 def tversky(p: Any, t: Any, alpha: float) -> Any:
     found, either = jnp.sum(p * t, axis=-1), jnp.sum(p, axis=-1) + jnp.sum(t, axis=-1)
     return 1 - (found + 1) / (found + alpha * (either - 2 * found) + 1)
@@ -235,6 +279,10 @@ LINES: dict[str, Line] = {
     "multilabel_margin_loss": multilabel_margin,
     "multilabel_soft_margin_loss": lambda x, y: jnp.mean(sigmoid_cross_entropy(x, y), axis=-1),
     "triplet_margin_loss": triplet,
+    "barlow_twins_loss": barlow_twins,
+    "vicreg_loss": vicreg,
+    "arcface_loss": lambda h, kernel, t: cross_entropy_with_margin(cosines(h, kernel), t, add_to_angle),
+    "cosface_loss": lambda h, kernel, t: cross_entropy_with_margin(cosines(h, kernel), t, lambda each: each - 0.35),
     "tversky_loss": lambda p, t: tversky(p, t, 0.5),
     "pairwise_logistic_loss": lambda x, y: pairwise(x, y, lambda ahead: jax.nn.softplus(-ahead)),
     "pairwise_hinge_loss": lambda x, y: pairwise(x, y, lambda ahead: jnp.maximum(1 - ahead, 0)),
@@ -344,7 +392,10 @@ def arguments(name: str, n: int) -> tuple[Any, ...]:
         **dict.fromkeys(("asymmetric_loss", "sparsemax_loss"), lambda: (normal(n), jnp.round(uniform(n)))),
         "fenchel_young_loss": lambda: (normal(n, C), jax.nn.softmax(normal(n, C))),
         "nll_loss": lambda: (jax.nn.log_softmax(normal(n, C)), classes(n)),
-        "linear_cross_entropy": lambda: (normal(n, 8), normal(8, C), classes(n)),
+        **dict.fromkeys(
+            ("linear_cross_entropy", "arcface_loss", "cosface_loss"), lambda: (normal(n, 8), normal(8, C), classes(n))
+        ),
+        **dict.fromkeys(("barlow_twins_loss", "vicreg_loss"), lambda: (normal(n, 8, C), normal(n, 8, C))),
         "hinge_embedding_loss": lambda: (normal(n), signs()),
         "margin_ranking_loss": lambda: (normal(n), normal(n), signs()),
         **dict.fromkeys(SIGNED, lambda: (normal(n), signs())),

@@ -6,7 +6,7 @@ that no formula needs a trick against overflow or cancellation. Each kink report
 
 import contextlib
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from mpmath import mp
@@ -188,6 +188,27 @@ def cross_entropy(x: Vector, t: Any, label_smoothing: float = 0) -> Number:
 
 def linear_cross_entropy(h: Vector, kernel: Matrix, t: int) -> Number:
     return cross_entropy(product(h, kernel), t)
+
+
+def angular(h: Vector, kernel: Matrix, t: int, scale: float, with_margin: Callable[[Number], Number]) -> Number:
+    """The cross-entropy of scaled cosines, with a margin for the right class."""
+    columns = list(zip(*kernel, strict=True))
+    cosines = [x / norm(h, 2) / norm(w, 2) for x, w in zip(product(h, kernel), columns, strict=True)]
+    return cross_entropy([scale * (with_margin(x) if i == t else x) for i, x in enumerate(cosines)], t)
+
+
+def arcface_loss(h: Vector, kernel: Matrix, t: int, margin: float = 0.5, scale: float = 64) -> Number:
+    margin = mp.mpf(margin)
+
+    def with_margin(cosine: Number) -> Number:
+        angle = mp.acos(cosine)
+        return mp.cos(angle + margin) if angle + margin < mp.pi else cosine - margin * mp.sin(margin)
+
+    return angular(h, kernel, t, scale, with_margin)
+
+
+def cosface_loss(h: Vector, kernel: Matrix, t: int, margin: float = 0.35, scale: float = 64) -> Number:
+    return angular(h, kernel, t, scale, lambda cosine: cosine - mp.mpf(margin))
 
 
 def adaptive_log_softmax_with_loss(h: Vector, head: Matrix, down: Matrix, up: Matrix, t: int) -> Number:
@@ -524,3 +545,33 @@ def proxy_anchor_loss(
         push = [alpha * (s + margin) for s, y in zip(row, target, strict=True) if y != c]
         pushes.append(softplus(log_sum_exp_or_none(push)))
     return mp.fsum(pulls) / len(pulls) + mp.fsum(pushes) / len(pushes)
+
+
+def centred(x: Matrix) -> Matrix:
+    """The features of the items, each about its mean."""
+    columns = zip(*x, strict=True)
+    return [[each - mp.fsum(column) / len(x) for each in column] for column in columns]
+
+
+def dot(x: Vector, y: Vector) -> Number:
+    return mp.fsum(u * v for u, v in zip(x, y, strict=True))
+
+
+def barlow_twins_loss(x: Matrix, y: Matrix, off_diagonal: float = 5e-3) -> Number:
+    correlations = [[dot(u, v) / norm(u, 2) / norm(v, 2) for v in centred(y)] for u in centred(x)]
+    return mp.fsum(
+        (1 - c) ** 2 if i == j else mp.mpf(off_diagonal) * c * c
+        for i, row in enumerate(correlations)
+        for j, c in enumerate(row)
+    )
+
+
+def vicreg_loss(x: Matrix, y: Matrix, eps: float = 1e-4) -> Number:
+    n, d = len(x), len(x[0])
+    loss = 25 * mp.fsum((u - v) ** 2 for a, b in zip(x, y, strict=True) for u, v in zip(a, b, strict=True)) / (n * d)
+    for features in (centred(x), centred(y)):
+        covariances = [[dot(u, v) / (n - 1) for v in features] for u in features]
+        hinges = (positive_part(1 - mp.sqrt(covariances[i][i] + mp.mpf(eps))) for i in range(d))
+        loss += 25 * mp.fsum(hinges) / (2 * d)
+        loss += mp.fsum(covariances[i][j] ** 2 for i in range(d) for j in range(d) if i != j) / d
+    return loss

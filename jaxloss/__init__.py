@@ -10,6 +10,8 @@ from jaxloss._data_checks import require as require
 from jaxloss._decorator.lift import loss as loss
 from jaxloss._large_output.adaptive import AdaptiveSoftmax as AdaptiveSoftmax
 from jaxloss._large_output.cutoffs import adaptive_softmax_cutoffs as adaptive_softmax_cutoffs
+from jaxloss.losses.angular import arcface_loss as arcface_loss
+from jaxloss.losses.angular import cosface_loss as cosface_loss
 from jaxloss.losses.boxes import box_iou_loss as box_iou_loss
 from jaxloss.losses.boxes import complete_box_iou_loss as complete_box_iou_loss
 from jaxloss.losses.boxes import distance_box_iou_loss as distance_box_iou_loss
@@ -79,6 +81,8 @@ from jaxloss.losses.segmentation import jaccard_loss as jaccard_loss
 from jaxloss.losses.segmentation import lovasz_hinge_loss as lovasz_hinge_loss
 from jaxloss.losses.segmentation import lovasz_softmax_loss as lovasz_softmax_loss
 from jaxloss.losses.segmentation import tversky_loss as tversky_loss
+from jaxloss.losses.self_supervised import barlow_twins_loss as barlow_twins_loss
+from jaxloss.losses.self_supervised import vicreg_loss as vicreg_loss
 from jaxloss.losses.similarity import circle_loss as circle_loss
 from jaxloss.losses.similarity import multi_similarity_loss as multi_similarity_loss
 from jaxloss.losses.simplex import fenchel_young_loss as fenchel_young_loss

@@ -10,7 +10,7 @@ from jax import Array, lax
 from jaxloss._arrays import Vector
 from jaxloss._errors import require_number
 from jaxloss._lookup import at_class, sum_of_others
-from jaxloss._sharding import AxisName, require_mapped
+from jaxloss._sharding import AxisName, require_split
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +34,7 @@ class ClassAxis:
         """Raises a ValueError if the mesh axis does not exist or there are fewer columns than classes."""
         columns = length
         if axis_name is not None:
-            require_mapped(function, axis_name, "the class axis is")
+            require_split(function, axis_name, "the class axis is")
             columns = length * lax.axis_size(axis_name)
         if n_classes is None:
             return ClassAxis(length, axis_name, columns)
@@ -62,6 +62,13 @@ class ClassAxis:
         """What the columns of this device add to the sum of the other classes, see `sum_of_others`."""
         index, here = self._column(index)
         return sum_of_others(values, index if here is None else jnp.where(here, index, -1))
+
+    def others(self, index: Vector | int) -> Array:
+        """Which columns of this device are possible classes other than this one."""
+        index, _ = self._column(index)
+        is_other = jnp.arange(self.length, dtype=index.dtype) != index
+        exists = self.exists()
+        return is_other if exists is None else is_other & exists
 
     def maximum(self, x: Array) -> Array:
         return x if self.axis_name is None else lax.pmax(x, self.axis_name)

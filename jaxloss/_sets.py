@@ -27,7 +27,7 @@ from jaxloss._large_output import chunked as chunks
 from jaxloss._large_output.tiling import Tilings
 from jaxloss._ring import Fold
 from jaxloss._ring import around_ring as ring
-from jaxloss._sharding import AxisName, require_mapped
+from jaxloss._sharding import AxisName, require_split
 from jaxloss.options import is_given
 
 _MOST_GATHERED = 2**30
@@ -107,7 +107,7 @@ class Candidates:
         labels = None if labels is None else jnp.asarray(labels)
         if axis_name is None:
             return Candidates(x, exists, labels, 0)
-        require_mapped(function, axis_name, "items are")
+        require_split(function, axis_name, "the items are")
 
         def gathered(array: Array | None, axis: int) -> Any:
             return None if array is None else lax.all_gather(array, axis_name, axis=array.ndim + axis, tiled=True)
@@ -206,7 +206,7 @@ def is_passed_around(function: str, x: Array, axis_name: AxisName | None) -> boo
     """Whether the vectors of all devices are too large to be gathered on each."""
     if axis_name is None:
         return False
-    require_mapped(function, axis_name, "items are")
+    require_split(function, axis_name, "the items are")
     return x.size * x.dtype.itemsize * lax.axis_size(axis_name) > _MOST_GATHERED
 
 

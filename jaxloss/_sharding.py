@@ -26,8 +26,8 @@ def mesh_axes(axis_name: AxisName | None) -> set[str]:
     return {axis_name} if isinstance(axis_name, str) else set(axis_name or ())
 
 
-def require_mapped(function: str, axis_name: AxisName, what: str) -> None:
-    """Raises a ValueError that says what is split, unless `shard_map` maps over these axes here."""
+def require_split(function: str, axis_name: AxisName | None, what: str) -> None:
+    """Raises a ValueError unless `shard_map` maps over the mesh axes, over which `what` is split."""
     # Not the axis of a vmap: there, JAX does not know which values are the same everywhere, and would add up their
     # gradients.
     if not mesh_axes(axis_name) <= set(jax.sharding.get_abstract_mesh().manual_axes):

@@ -149,7 +149,7 @@ def traces():
 
 
 # A first argument with one of these names has the full size on every batch axis, as `jaxloss.loss` documents.
-PREDICTIONS = ("prediction", "logits", "log_probabilities", "hidden", "scores", "probabilities", "boxes")
+PREDICTIONS = ("prediction", "logits", "log_probabilities", "hidden", "features", "scores", "probabilities", "boxes")
 
 
 def is_prediction(row):

@@ -6,6 +6,7 @@ import numpy as np
 
 from tests.row import Row as Row
 from tests.rows import (
+    angular,
     boxes,
     classification,
     embedding,
@@ -19,6 +20,7 @@ from tests.rows import (
     regression,
     scores,
     segmentation,
+    self_supervised,
     sets,
     simplex,
 )
@@ -38,6 +40,8 @@ REGISTRY = (
     *ranking.ROWS,
     *segmentation.ROWS,
     *boxes.ROWS,
+    *self_supervised.ROWS,
+    *angular.ROWS,
 )
 
 # Losses of sets, which have tests of their own in `test_registry_sets.py`.

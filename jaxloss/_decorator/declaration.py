@@ -16,7 +16,7 @@ from jaxloss._errors import COUNT
 from jaxloss._interval import Interval
 from jaxloss.options import COMMON, AxisOptions, ReductionOptions, SampleOptions, SetOptions
 
-PREDICTIONS = ("prediction", "logits", "log_probabilities", "hidden", "scores", "probabilities", "boxes")
+PREDICTIONS = ("prediction", "logits", "log_probabilities", "hidden", "features", "scores", "probabilities", "boxes")
 """A first argument with one of these names has the full size on every batch axis."""
 
 FLOATING = (jnp.floating,), "floating numbers"

@@ -10,8 +10,14 @@ from jax import Array
 from jaxloss._arrays import compute_dtype
 from jaxloss._large_output.loops import Span
 from jaxloss._sharding import AxisName, equally_varying, mesh_axes, vary_over, varying_axes, whole_along
+from jaxloss.options import is_given
 
 Arrays = Mapping[str, Array]
+
+
+def given(**values: Any) -> Arrays:
+    """The values that are arrays. An option left at its default leaves out its term."""
+    return {name: value for name, value in values.items() if is_given(value)}
 
 
 @jax.tree_util.register_dataclass

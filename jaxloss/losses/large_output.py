@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, Unpack
+from typing import Unpack
 
 import jax
 import jax.numpy as jnp
@@ -16,11 +16,12 @@ from jaxloss._decorator.batching import BatchLoss
 from jaxloss._decorator.lift import batch_loss
 from jaxloss._large_output import chunked as chunks
 from jaxloss._large_output.adaptive import AdaptiveSoftmax
+from jaxloss._large_output.layer import given
 from jaxloss._large_output.loops import Span
 from jaxloss._large_output.tiling import Tilings
 from jaxloss._sharding import AxisName, equally_varying
 from jaxloss.losses.softmax import softmax_cross_entropy
-from jaxloss.options import ReductionOptions, is_given
+from jaxloss.options import ReductionOptions
 
 
 @batch_loss(
@@ -114,15 +115,15 @@ def linear_cross_entropy(
     """
     hidden, kernel, target = jnp.asarray(hidden), jnp.asarray(kernel), jnp.asarray(target)
     dtype = product_dtype([hidden, kernel])
-    shared = _given(bias=bias, class_weights=class_weights)
+    shared = given(bias=bias, class_weights=class_weights)
     is_index = target.ndim < hidden.ndim
     layer = chunks.Layer(
         hidden.astype(dtype),
         (kernel.astype(dtype),),
         shared,
         # The cap is the same on all devices, but its gradient belongs to the columns of each.
-        own=_given(label_smoothing=label_smoothing, z_loss=z_loss, target=target if is_index else None),
-        split=_given(logit_softcap=logit_softcap, target=None if is_index else target),
+        own=given(label_smoothing=label_smoothing, z_loss=z_loss, target=target if is_index else None),
+        split=given(logit_softcap=logit_softcap, target=None if is_index else target),
         axis_name=axis_name,
     )
     row = functools.partial(_row, classes)
@@ -235,11 +236,6 @@ def _sorted_layers(
         kernels = (down.astype(dtype), up.astype(dtype))
         layers.append(layer(Span(first, lengths[i + 1]), kernels, target - cutoff))
     return order, place, layers
-
-
-def _given(**values: Any) -> chunks.Arrays:
-    """The values that are arrays. An option left at its default leaves out its term."""
-    return {name: value for name, value in values.items() if is_given(value)}
 
 
 def _row(classes: ClassAxis, logits: Array, shared: chunks.Arrays, own: chunks.Arrays) -> Array:
