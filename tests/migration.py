@@ -50,6 +50,7 @@ ARGUMENTS = {
     "logarithms": {"x": np.log(PROBABILITIES), "y": DISTRIBUTION},
     "logarithms of both": {"x": np.log(PROBABILITIES), "y": np.log(DISTRIBUTION)},
     "vectors": {"a": X, "p": Y, "n": np.roll(X, 1, axis=0)},
+    "set": {"x": X, "y": np.array([0, 1, 0, 2, 1, 0])},
     "images": {
         "x": IMAGES,
         "p": np.asarray(jax.nn.softmax(IMAGES)),
@@ -82,6 +83,7 @@ OF_OPTAX = {
     "multiclass_hinge_loss": "indices",
     "triplet_margin_loss": "vectors",
     "ranking_softmax_loss": "distributions",
+    "ntxent": "set",
     "binary_dice_loss": "labels",
     "dice_loss": "images",
     "multiclass_generalized_dice_loss": "images",
@@ -101,6 +103,7 @@ OF_KERAS = {
     "categorical_hinge": "one class",
     "dice": "images",
     "tversky": "images",
+    "circle": "set",
     "CategoricalCrossentropy": "distributions",
     "SparseCategoricalCrossentropy": "indices",
 }

@@ -138,4 +138,5 @@ ADAPTERS = {
     "multiclass_generalized_dice_loss": multiclass_generalized_dice_loss,
     "triplet_margin_loss": triplet_margin_loss,
     "ranking_softmax_loss": ranking_softmax_loss,
+    "ntxent": jaxloss.ntxent_loss,
 }

@@ -44,9 +44,57 @@ def record(name, options):
     return {"losses": found.tolist(), "gradients": [features.grad.tolist(), loss.W.grad.tolist()]}
 
 
+SETS = (
+    ("ntxent_loss", {}),
+    ("supcon_loss", {"temperature": 0.5}),
+    ("multi_similarity_loss", {}),
+    ("circle_loss", {}),
+    ("batch_hard_triplet_loss", {"margin": 0.25}),
+    ("proxy_anchor_loss", {}),
+)
+
+
+def sets():
+    """Embeddings, labels, and a proxy for each label."""
+    generator = np.random.default_rng(1)
+    labels = np.repeat(np.arange(C - 1), N // (C - 1))
+    return generator.normal(size=(N, D)), generator.permutation(labels), generator.normal(size=(C, D))
+
+
+def record_set(name, options):
+    """The sum of the losses of the items, and its gradient with respect to the embeddings; and to the proxies."""
+    import torch
+    from pytorch_metric_learning import distances, losses, miners, reducers
+
+    embeddings, labels, proxies = map(torch.tensor, sets())
+    added, miner = reducers.SumReducer(), None
+    match name:
+        case "ntxent_loss":
+            loss = losses.NTXentLoss(**options, reducer=added)
+        case "supcon_loss":
+            loss = losses.SupConLoss(**options, reducer=added)
+        case "multi_similarity_loss":
+            loss = losses.MultiSimilarityLoss(**options, reducer=added)
+        case "circle_loss":
+            loss = losses.CircleLoss(**options, reducer=added)
+        case "batch_hard_triplet_loss":
+            distance = distances.LpDistance(normalize_embeddings=False)
+            miner = miners.BatchHardMiner(distance=distance)
+            loss = losses.TripletMarginLoss(**options, distance=distance, reducer=added)
+        case "proxy_anchor_loss":
+            loss = losses.ProxyAnchorLoss(C, D, **options)
+            loss.proxies = torch.nn.Parameter(proxies)
+    embeddings.requires_grad_()
+    found = loss(embeddings, labels, *([] if miner is None else [miner(embeddings, labels)]))
+    found.backward()
+    gradients = [embeddings.grad, *([loss.proxies.grad] if name == "proxy_anchor_loss" else [])]
+    return {"sum": found.item(), "gradients": [gradient.tolist() for gradient in gradients]}
+
+
 def main():
     rows = [{"loss": name, "options": options, **record(name, options)} for name, options in CASES]
-    PATH.write_text(json.dumps({"rows": rows}) + "\n")
+    of_sets = [{"loss": name, "options": options, **record_set(name, options)} for name, options in SETS]
+    PATH.write_text(json.dumps({"rows": rows, "sets": of_sets}) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Losses of sets on many devices: candidates passed around a ring, and proxies shared by all devices."""
 
 import functools
+import json
 
 import chex
 import jax
@@ -12,6 +13,8 @@ from jax.sharding import AxisType, PartitionSpec
 import jaxloss
 from jaxloss import _sets as sets
 from tests.collectives import sent
+from tests.record_metric_learning import PATH
+from tests.record_metric_learning import sets as metric_learning_sets
 
 pytestmark = pytest.mark.cpu
 ITEMS, ALL = PartitionSpec("items"), PartitionSpec()
@@ -124,6 +127,25 @@ def test_proxies_of_items_split_over_devices(masked):
         )
         got, expected = (f(x, proxies, target, valid) for f in (jax.jit(split), run))
         chex.assert_trees_all_close(got, expected, rtol=1e-9, atol=1e-12)
+
+
+OF_SETS = json.loads(PATH.read_text())["sets"]
+
+
+@pytest.mark.parametrize("row", OF_SETS, ids=lambda row: row["loss"])
+def test_parity_with_pytorch_metric_learning(row):
+    with jax.enable_x64(True):
+        embeddings, labels, proxies = metric_learning_sets()
+
+        def loss(*arrays):
+            function = getattr(jaxloss, row["loss"])
+            return function(*arrays, labels, **row["options"], reduction="sum")
+
+        arrays = (embeddings, proxies)[: len(row["gradients"])]
+        value, gradients = jax.value_and_grad(loss, tuple(range(len(arrays))))(*arrays)
+        np.testing.assert_allclose(value, row["sum"], rtol=1e-9)
+        for got, expected in zip(gradients, row["gradients"], strict=True):
+            np.testing.assert_allclose(got, expected, rtol=1e-7, atol=1e-10)
 
 
 def test_gradient_caching_is_exact():
