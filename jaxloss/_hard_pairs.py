@@ -28,6 +28,13 @@ class HardPairs(NamedTuple):
     exist: Array
 
 
+class PairMasks(NamedTuple):
+    """Which pairs of items are positives and which are negatives, each boolean `(..., n, n)`."""
+
+    positives: Array
+    negatives: Array
+
+
 def hardest_pairs(x: Array, labels: Array, candidates: Candidates, chunk_size: int | None) -> HardPairs:
     """The hardest candidates of each item `(n, d)` of a set."""
     assert candidates.labels is not None

@@ -6,23 +6,14 @@ any other loss of pairs or triplets takes what they choose. The choice itself ha
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import jax
 import jax.numpy as jnp
 from jax import Array
 
 from jaxloss import _errors
 from jaxloss._arrays import Boolean, Vector, compute_dtype
-from jaxloss._hard_pairs import HardPairs, hardest_pairs
+from jaxloss._hard_pairs import HardPairs, PairMasks, hardest_pairs
 from jaxloss._sets import Candidates
-
-
-class PairMasks(NamedTuple):
-    """Which pairs of items are positives and which are negatives, each boolean `(..., n, n)`."""
-
-    positives: Array
-    negatives: Array
 
 
 def batch_hard(embeddings: Vector, labels: Vector, *, where: Boolean | None = None) -> HardPairs:

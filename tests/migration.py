@@ -50,7 +50,7 @@ ARGUMENTS = {
     "logarithms": {"x": np.log(PROBABILITIES), "y": DISTRIBUTION},
     "logarithms of both": {"x": np.log(PROBABILITIES), "y": np.log(DISTRIBUTION)},
     "vectors": {"a": X, "p": Y, "n": np.roll(X, 1, axis=0)},
-    "set": {"x": X, "y": np.array([0, 1, 0, 2, 1, 0])},
+    "set": {"x": X, "e": X / np.linalg.norm(X, axis=-1, keepdims=True), "y": np.array([0, 1, 0, 2, 1, 0])},
     "images": {
         "x": IMAGES,
         "p": np.asarray(jax.nn.softmax(IMAGES)),
