@@ -22,7 +22,7 @@ class AsHelpShowsIt(griffe.Extension):
         if not any(parameter.kind is griffe.ParameterKind.var_keyword for parameter in func.parameters):
             return
         function = getattr(jaxloss, func.name, None)
-        if function is not None and func.module.path == function.__module__:
+        if inspect.isfunction(function) and func.module.path == function.__module__:
             func.returns = "Array"  # the kernel may return a pair
             func.parameters = griffe.Parameters(
                 *(

@@ -49,7 +49,7 @@ def batch_hard(embeddings: Vector, labels: Vector, *, where: Boolean | None = No
       [1 0 3 2] [2 2 1 1]
       >>> positive, negative = embeddings[pairs.positive], embeddings[pairs.negative]
       >>> print(jaxloss.triplet_margin_loss(embeddings, positive, negative, swap=True, where=pairs.exist).round(4))
-      1.
+      1.5
     """
     x = _errors.as_array("miners.batch_hard", "embeddings", embeddings, (jnp.floating,), "floating numbers")
     labels, where = _labels_and_mask("miners.batch_hard", labels, where)

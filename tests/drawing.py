@@ -148,13 +148,14 @@ def traces():
         jax.monitoring.unregister_event_duration_listener(listen)
 
 
-# A first argument with one of these names has the full size on every batch axis, as `jaxloss.loss` documents.
+# A first argument with one of these names, or with several core axes, has the full size on every batch axis, as
+# `jaxloss.loss` documents.
 PREDICTIONS = ("prediction", "logits", "log_probabilities", "hidden", "features", "scores", "probabilities", "boxes")
 
 
 def is_prediction(row):
     """Whether the first array is a prediction, which has the full size on every batch axis."""
-    return row.inputs[0] in PREDICTIONS
+    return row.inputs[0] in PREDICTIONS or row.cores[0] > 1
 
 
 class Variable:

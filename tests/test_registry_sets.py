@@ -354,6 +354,12 @@ def test_bad_arguments(row):
         row.function(first[0], second)
     with pytest.raises(TypeError, match=f"{row.name}: where has dtype float32 but takes booleans"):
         row.function(first, second, where=where.astype(np.float32))
+    # A mask for each set of a batch that does not exist.
+    for name in ("where", "weights"):
+        with pytest.raises(ValueError, match=f"{row.name}: .* is never repeated"):
+            row.function(first, second, **{name: np.ones((5, 5), bool if name == "where" else np.float32)})
+    with pytest.raises(ValueError, match=f"{row.name}: .* is never repeated"):
+        row.function(first, np.stack([second, second]))
     if row.has_labels:
         with pytest.raises(TypeError, match=f"{row.name}: labels has dtype float32 but takes integer labels"):
             row.function(first, second.astype(np.float32))

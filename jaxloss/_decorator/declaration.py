@@ -17,7 +17,7 @@ from jaxloss._interval import Interval
 from jaxloss.options import COMMON, AxisOptions, ReductionOptions, SampleOptions, SetOptions
 
 PREDICTIONS = ("prediction", "logits", "log_probabilities", "hidden", "features", "scores", "probabilities", "boxes")
-"""A first argument with one of these names has the full size on every batch axis."""
+"""A first argument with one of these names, or of vectors as in "(n,d)", has the full size on every batch axis."""
 
 FLOATING = (jnp.floating,), "floating numbers"
 REAL = (jnp.floating, jnp.integer, jnp.bool_), "real numbers"
@@ -76,7 +76,7 @@ class Declaration:
         self.cores = {pattern: self._all_cores(pattern) for pattern in self.patterns}
         common = _common_options(kernel, self.patterns, self.own)
         self.defaults = self.own | {option: COMMON[option] for option in common}
-        self.is_prediction = self.inputs[0] in PREDICTIONS
+        self.is_prediction = self.inputs[0] in PREDICTIONS or len(self.patterns[0].cores[0]) > 1
         self.takes = {name: self._takes(name) for name in (*self.inputs, *self.defaults)}
         self.annotations = {p.name: p.annotation for p in declared if p.annotation is not p.empty}
         self.annotations["return"] = Array | Any

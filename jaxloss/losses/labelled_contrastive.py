@@ -73,7 +73,7 @@ def ntxent_loss(
       >>> import jax.numpy as jnp, jaxloss
       >>> embeddings = jnp.array([[1.0, 0.0], [4.0, 3.0], [0.0, 1.0], [3.0, 4.0]])
       >>> print(jaxloss.ntxent_loss(embeddings, jnp.array([0, 0, 1, 1]), temperature=0.5, reduction="none").round(4))
-      [0.4049 1.1488 0.4049 1.1488]
+      [0.6271 1.1143 0.6271 1.1143]
     """
     items = labelled.LabelledItems.of("ntxent_loss", embeddings, labels, where, normalize, axis_name)
     return items.losses(_ntxent, items.n_positives, chunk_size=chunk_size, numbers={"temperature": temperature})
@@ -134,7 +134,7 @@ def supcon_loss(
       >>> import jax.numpy as jnp, jaxloss
       >>> embeddings = jnp.array([[1.0, 0.0], [4.0, 3.0], [0.0, 1.0], [3.0, 4.0]])
       >>> print(jaxloss.supcon_loss(embeddings, jnp.array([0, 0, 1, 2]), temperature=0.5, reduction="none").round(4))
-      [0.6412 1.2723 0.     0.    ]
+      [0.6271 1.1143 0.     0.    ]
     """
     items = labelled.LabelledItems.of("supcon_loss", embeddings, labels, where, normalize, axis_name)
     return items.losses(_supcon, items.n_positives > 0, chunk_size=chunk_size, numbers={"temperature": temperature})
