@@ -99,13 +99,27 @@ def is_layer(pattern: Pattern) -> bool:
     return axes_of(pattern) == ("d", "c")
 
 
+def is_in_chunks(pattern: Pattern) -> bool:
+    """Whether it is the notation of a loss that loops over rows, which adds kernels for each chunk."""
+    return is_layer(pattern) or bool(pattern.output) or len(axes_of(pattern)) > 2
+
+
 def cases(sizes: Callable[[str, Pattern], tuple[Sizes, ...]] = realistic) -> Iterator[Case]:
-    """Each loss with each of its notations, sizes and dtypes; output layers in bfloat16 alone."""
+    """Each loss with each of its notations, sizes and dtypes.
+
+    Output layers are in bfloat16 alone, and sets in float32, in which their similarities are computed.
+    """
     for name in losses():
         for pattern in declaration_of(getattr(jaxloss, name)).patterns:
             for each in sizes(name, pattern):
-                for dtype in ("bfloat16",) if is_layer(pattern) else ("float32", "bfloat16"):
+                for dtype in _dtypes(pattern):
                     yield case(name, pattern, each, dtype)
+
+
+def _dtypes(pattern: Pattern) -> tuple[str, ...]:
+    if is_layer(pattern):
+        return ("bfloat16",)
+    return ("float32",) if is_in_chunks(pattern) else ("float32", "bfloat16")
 
 
 def case(name: str, pattern: Pattern, sizes: Sizes, dtype: str) -> Case:

@@ -118,8 +118,8 @@ def loss(
     Returns:
       A decorator. The function it returns has the kernel's name, documentation and arguments. Arrays must be floating,
       except labels, indices and an array named `target`. A first array with exactly the name `prediction`, `logits`,
-      `log_probabilities`, `hidden`, `features`, `scores`, `probabilities` or `boxes`, or with several core axes, as a set
-      of vectors has, has the full size on every batch axis. Other arrays broadcast.
+      `log_probabilities`, `hidden`, `features`, `scores`, `probabilities` or `boxes`, or with several core axes (a set
+      of vectors), has the full size on every batch axis. Other arrays broadcast.
 
     Raises:
       ValueError: a notation or an interval is invalid.
