@@ -43,6 +43,9 @@ def accumulated(loss: Callable[[Any, Any], Any], *, has_aux: bool = False) -> Ca
     counts do not. Sums are in float32 or wider. Inside `shard_map`, gradients stay on their device until all
     micro-batches are done, and are then summed over devices once.
 
+    Losses of sets (`ntxent_loss`, `vicreg_loss` and others) are not sums over micro-batches, because the items of one
+    do not meet those of another. See "Gradient caching" in the documentation, which gives their gradient exactly.
+
     Args:
       loss: maps (parameters, micro-batch), both pytrees of arrays, to a `jaxloss.Total`: the sum of the losses and the
         sum of their normalisers, as returned with `reduction="total"`. Gradients with respect to arrays that it closes

@@ -44,6 +44,9 @@ def info_nce_loss(
     With `symmetric`, the mean of that and of the same with queries and keys exchanged. Similarities are computed in
     chunks of queries, together with their gradients, so that no array has N² entries.
 
+    The mean over micro-batches is another loss, because each item meets fewer candidates. "Gradient caching" in the
+    documentation gives the gradient of the whole set.
+
     Args:
       queries: floating `(..., N, D)`: $q$.
       keys: floating, the same shape: $k$. The pair of a query is the key with the same index.
@@ -129,6 +132,9 @@ def siglip_loss(
     z_{ij} = \begin{cases} 1 & i = j \\ -1 & i \neq j \end{cases}$$
 
     Each pair is a problem of its own, without a softmax over the set. The mean over queries is the loss of the paper.
+
+    The mean over micro-batches is another loss, because each item meets fewer candidates. "Gradient caching" in the
+    documentation gives the gradient of the whole set.
 
     Args:
       queries: floating `(..., N, D)`: $q$.

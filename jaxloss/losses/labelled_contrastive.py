@@ -43,6 +43,9 @@ def ntxent_loss(
     The normaliser is the number of positives, so that a mean runs over positive pairs. The labels of two views of N
     images are `jnp.tile(jnp.arange(N), 2)`.
 
+    The mean over micro-batches is another loss, because each item meets fewer candidates. "Gradient caching" in the
+    documentation gives the gradient of the whole set.
+
     Args:
       embeddings: floating `(..., N, D)`: $x$, one for each item of a set.
       labels: integer `(..., N)`, of any value. They are compared with each other and nothing else.
@@ -104,6 +107,9 @@ def supcon_loss(
 
     The positives $P_i$ are the other items with the label of item i. An item without positives has $l = 0$ and $n = 0$:
     it does not count in a mean.
+
+    The mean over micro-batches is another loss, because each item meets fewer candidates. "Gradient caching" in the
+    documentation gives the gradient of the whole set.
 
     Args:
       embeddings: floating `(..., N, D)`: $x$, one for each item of a set.

@@ -46,6 +46,9 @@ def batch_hard_triplet_loss(
     with the label of item i, and the negatives $N_i$ are those with another. An item without one of them has $l = 0$
     and $n = 0$: it does not count in a mean. The triplets are those of `jaxloss.miners.batch_hard`.
 
+    The mean over micro-batches is another loss, because each item meets fewer candidates. "Gradient caching" in the
+    documentation gives the gradient of the whole set.
+
     Args:
       embeddings: floating `(..., N, D)`: $x$, one for each item of a set.
       labels: integer `(..., N)`, of any value. They are compared with each other and nothing else.
@@ -115,6 +118,9 @@ def semi_hard_triplet_loss(
 
     Distances are exact also for close embeddings. Gradients are products of matrices, so their rounding errors are
     those of the largest embedding.
+
+    The mean over micro-batches is another loss, because each item meets fewer candidates. "Gradient caching" in the
+    documentation gives the gradient of the whole set.
 
     Args:
       embeddings: floating `(..., N, D)`: $x$, one for each item of a set.

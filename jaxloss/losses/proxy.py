@@ -47,6 +47,9 @@ def proxy_anchor_loss(
     $C^+$ are the classes of the items of the set. Similarities are computed in chunks of proxies, together with their
     gradients.
 
+    The mean over micro-batches is another loss, because each item meets fewer candidates. "Gradient caching" in the
+    documentation gives the gradient of the whole set.
+
     Args:
       embeddings: floating `(..., N, D)`: $x$, the items of a set.
       proxies: floating `(C, D)`: $p$, parameters of the loss.

@@ -47,6 +47,9 @@ def multi_similarity_loss(
     The positives $P_i$ are the other items with the label of item i, and the negatives $N_i$ are those with another.
     All pairs count, without the mining step of the paper.
 
+    The mean over micro-batches is another loss, because each item meets fewer candidates. "Gradient caching" in the
+    documentation gives the gradient of the whole set.
+
     Args:
       embeddings: floating `(..., N, D)`: $x$, one for each item of a set.
       labels: integer `(..., N)`, of any value. They are compared with each other and nothing else.
@@ -115,6 +118,9 @@ def circle_loss(
     The positives $P_i$ are the other items with the label of item i, and the negatives $N_i$ are those with another.
     The weights $[\cdot]_+ = \max(0, \cdot)$ are constants of the gradient. An item without positives or without
     negatives has $l = 0$ and $n = 0$: it does not count in a mean.
+
+    The mean over micro-batches is another loss, because each item meets fewer candidates. "Gradient caching" in the
+    documentation gives the gradient of the whole set.
 
     Args:
       embeddings: floating `(..., N, D)`: $x$, one for each item of a set.
