@@ -92,3 +92,31 @@ def _weighted_logistic_cross_entropy_jvp(primals, tangents):
     by_target = numerics.finite(weight * positive - negative)
     change = by_logits * tangents[0] + by_target * tangents[1] + target * positive * tangents[2]
     return weighted_logistic_cross_entropy(*primals), change
+
+
+@jax.custom_jvp
+def softplus_of_sum(x: Array, among: Array, steepness: Array, weight: Array) -> Array:
+    """w log(1 + Σ e^(a x)) over some entries of a vector, for a steepness a > 0; 0 if there are no entries.
+
+    It overflows only where w a x does.
+    """
+    largest, total, _ = _shares(x, among, steepness)
+    return weight * steepness * largest + weight * jnp.log(total)
+
+
+@softplus_of_sum.defjvp
+def _softplus_of_sum_jvp(primals, tangents):
+    x, among, steepness, weight = primals
+    largest, total, terms = _shares(x, among, steepness)
+    shares = terms / total
+    by_x = weight * steepness * jnp.sum(shares * tangents[0])
+    by_steepness = weight * jnp.sum(shares * jnp.where(among, x, 0)) * tangents[2]
+    by_weight = numerics.finite(steepness * largest + jnp.log(total)) * tangents[3]
+    return softplus_of_sum(*primals), by_x + by_steepness + by_weight
+
+
+def _shares(x: Array, among: Array, steepness: Array) -> tuple[Array, Array, Array]:
+    """The largest of the entries and 0, (1 + Σ e^(a x)) / e^(a largest), and the terms of that sum."""
+    largest = jax.lax.stop_gradient(jnp.max(x, where=among, initial=0))
+    terms = jnp.where(among, jnp.exp(steepness * jnp.where(among, x - largest, 0)), 0)
+    return largest, jnp.exp(-steepness * largest) + jnp.sum(terms), terms

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 import types
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -18,6 +19,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
+from jax.core import max_dim
 
 from jaxloss import _numerics as numerics
 from jaxloss import vectors
@@ -219,6 +221,29 @@ def prepared(x: Vector, normalize: bool) -> Array:
     """The vectors, of length 1 in float32 or wider if they are to be normalised."""
     x = jnp.asarray(x)
     return vectors.normalize(x.astype(compute_dtype([x]))) if normalize else x
+
+
+def repeated(x: Array, batch_shape: tuple[int, ...]) -> Array:
+    """The array for each set of a batch. Its gradient is a sum that is not infinity minus infinity on the way."""
+    return _repeated(x, batch_shape)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def _repeated(x: Array, batch_shape: tuple[int, ...]) -> Array:
+    return jnp.broadcast_to(x, (*batch_shape, *x.shape))
+
+
+def _repeated_forward(x: Array, batch_shape: tuple[int, ...]) -> tuple[Array, None]:
+    return jnp.broadcast_to(x, (*batch_shape, *x.shape)), None
+
+
+def _repeated_backward(batch_shape: tuple[int, ...], residuals: None, cotangent: Array) -> tuple[Array]:
+    del residuals
+    n = jnp.asarray(max_dim(math.prod(batch_shape), 1), cotangent.dtype)
+    return (jnp.sum(cotangent / n, axis=range(len(batch_shape))) * n,)
+
+
+_repeated.defvjp(_repeated_forward, _repeated_backward)
 
 
 def mean_of(one: BatchLoss, other: BatchLoss) -> BatchLoss:

@@ -9,9 +9,7 @@ from jax import Array, lax
 
 from jaxloss import _labelled_items as labelled
 from jaxloss import _logistic as logistic
-from jaxloss import _numerics as numerics
 from jaxloss import _sets as sets
-from jaxloss import _special as special
 from jaxloss._arrays import Boolean, Real, Vector, compute_dtype
 from jaxloss._decorator.batching import BatchLoss
 from jaxloss._decorator.lift import batch_loss
@@ -101,7 +99,7 @@ def proxy_anchor_loss(
         anchors = anchors.at[label].get(mode="fill", fill_value=0)
     # Varying over devices before they are repeated, so that devices send one gradient of the proxies.
     anchors = vary_over(anchors, varying_axes(x))
-    anchors = jnp.broadcast_to(anchors, (*batch_shape, *anchors.shape))
+    anchors = sets.repeated(anchors, batch_shape)
     rows = sets.losses_of_rows(
         _proxy_anchor,
         anchors,
@@ -123,7 +121,7 @@ def proxy_anchor_loss(
 
 def _proxy_anchor(row: sets.Row, numbers: sets.Numbers) -> Array:
     """What one proxy adds: its positives count among the proxies that have some, its negatives among all."""
-    s, margin, alpha = row.similarities, numbers["margin"], numbers["alpha"]
-    of_positives = special.log_sum_exp(numerics.finite(-alpha * (s - margin)), row.positives)
-    of_negatives = special.log_sum_exp(numerics.finite(alpha * (s + margin)), row.negatives)
-    return logistic.softplus(of_positives) * numbers["share"] + logistic.softplus(of_negatives) / numbers["n_proxies"]
+    s, margin, alpha = row.similarities, numbers["margin"], jnp.asarray(numbers["alpha"], row.similarities.dtype)
+    share = jnp.asarray(1 / numbers["n_proxies"], s.dtype)
+    of_positives = logistic.softplus_of_sum(margin - s, row.positives, alpha, numbers["share"])
+    return of_positives + logistic.softplus_of_sum(s + margin, row.negatives, alpha, share)

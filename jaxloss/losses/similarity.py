@@ -90,11 +90,12 @@ def multi_similarity_loss(
 
 
 def _multi_similarity(row: sets.Row, numbers: sets.Numbers) -> Array:
-    def part(scale: Real, among: Array) -> Array:
-        return logistic.softplus(special.log_sum_exp(numerics.finite(scale * excess), among))
+    def part(excess: Array, among: Array, steepness: Real) -> Array:
+        steepness = jnp.asarray(steepness, excess.dtype)
+        return logistic.softplus_of_sum(excess, among, steepness, 1 / steepness)
 
-    alpha, beta, excess = numbers["alpha"], numbers["beta"], row.similarities - numbers["base"]
-    return part(-alpha, row.positives) / alpha + part(beta, row.negatives) / beta
+    s, base = row.similarities, numbers["base"]
+    return part(base - s, row.positives, numbers["alpha"]) + part(s - base, row.negatives, numbers["beta"])
 
 
 @batch_loss("(n,d),(n)->(n)", domains={"gamma": "(0, inf)", "chunk_size": "[1, inf)"}, static=_STATIC)
