@@ -266,3 +266,17 @@ def test_the_cosine_of_parallel_vectors_is_exact():
             assert distance <= 2e-14 if factor > 0 else distance >= 2 - 3e-7
     assert vectors.cosine_distance(X, 2 * X) == 0
     assert vectors.cosine_similarity(np.float32([3e20, 1]), np.float32([-7, 1e-30])) == -1
+
+
+@pytest.mark.parametrize("scale", [1e-36, 1e-30, 1.0, 1e30])
+def test_normalized_vectors_have_length_1_at_any_scale(scale):
+    x = (np.asarray(X, np.float64) * scale).astype(np.float32)
+    wide = x.astype(np.float64)
+    length = np.linalg.norm(wide, axis=-1, keepdims=True)
+    np.testing.assert_allclose(vectors.normalize(x), wide / length, rtol=3e-7)
+    cotangent = np.linspace(-1, 1, x.size, dtype=np.float32).reshape(x.shape)
+    _, pull = jax.vjp(vectors.normalize, jnp.asarray(x))
+    direction = wide / length
+    expected = (cotangent - (cotangent * direction).sum(-1, keepdims=True) * direction) / length
+    np.testing.assert_allclose(pull(cotangent)[0] * scale, expected * scale, rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(jax.jacobian(vectors.normalize)(jnp.zeros(3)), 0)
