@@ -69,7 +69,7 @@ def test_every_criterion_of_pytorch_has_a_row():
 
 def test_the_scaling_examples_run_and_pass_their_assertions():
     blocks = re.findall(r"```python\n(.*?)```", (DOCS / "scaling.md").read_text(), re.DOTALL)
-    assert len(blocks) == 8
+    assert len(blocks) == 9
     namespace = {}
     with jax.numpy_dtype_promotion("standard"):
         for block in blocks:
