@@ -12,11 +12,18 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 import jaxloss
 from tests.collectives import sent
 from tests.compiling import IF_FULL
-from tests.drawing import each_half, full_only, reduced
+from tests.drawing import each_half, full_only, like_another, reduced
 from tests.registry import SETS
 
 SHAPE = (2, 7)  # two sets of seven items
 each_set = pytest.mark.parametrize("row", SETS, ids=lambda row: row.name)
+# Tests of the machinery run by default for a loss of pairs, one of labelled items, and one that is not in chunks.
+OF_EACH_KIND = ("info_nce_loss", "ntxent_loss", "batch_hard_triplet_loss")
+each_declaration = pytest.mark.parametrize(
+    "row",
+    [pytest.param(row, marks=[] if row.name in OF_EACH_KIND else [like_another]) for row in SETS],
+    ids=lambda row: row.name,
+)
 each_variant = pytest.mark.parametrize(
     ("row", "options"),
     [pytest.param(row, options, id="-".join([row.name, *options])) for row in SETS for options in row.options],
@@ -110,7 +117,7 @@ def test_gradients_with_respect_to_weights_and_options(row, options):
             np.testing.assert_allclose(by_options[name], expected, rtol=1e-6, atol=1e-9, err_msg=name)
 
 
-@each_set
+@each_declaration
 def test_options_with_one_value_per_set(row):
     first, second, _, where = drawn(row)
     for name in row.numbers:
@@ -208,7 +215,7 @@ def test_extreme_sets_have_no_nan(row, options):
 
 
 @each_half
-@each_set
+@each_declaration
 def test_half_precision_computes_in_float32(row, dtype):
     first, second, weights, where = drawn(row, dtype=dtype)
 
@@ -224,7 +231,7 @@ def test_half_precision_computes_in_float32(row, dtype):
     np.testing.assert_allclose(gradient.astype(np.float32), wide_gradient, rtol=2 * eps, atol=2 * eps)
 
 
-@each_set
+@each_declaration
 def test_transformations(row):
     first, second, weights, where = drawn(row)
 
@@ -258,7 +265,7 @@ def test_items_in_another_order_have_the_same_losses(row):
     np.testing.assert_allclose(again, np.asarray(losses)[order], rtol=1e-5, atol=1e-6)
 
 
-@each_set
+@each_declaration
 def test_export_with_symbolic_shapes(row):
     first, second, _, where = drawn(row, (3, 6))
     b, n = jax.export.symbolic_shape("b, n", constraints=["b >= 1", "n >= 1"])
@@ -305,7 +312,7 @@ def test_items_split_over_devices_are_a_set(row, options):
 
 
 @pytest.mark.cpu
-@each_set
+@each_declaration
 @pytest.mark.parametrize("kind", [AxisType.Auto, pytest.param(AxisType.Explicit, marks=full_only)])
 def test_items_on_a_mesh_without_axis_name(row, kind):
     first, second, weights, where = drawn(row, (16,))
@@ -323,7 +330,7 @@ def test_items_on_a_mesh_without_axis_name(row, kind):
 
 
 @pytest.mark.cpu
-@each_set
+@each_declaration
 def test_devices_send_each_embedding_once_and_its_gradient_once(row):
     n, d = 64, 16
     first, second = row.draw(np.random.default_rng(0), (n,))
@@ -341,7 +348,7 @@ def test_devices_send_each_embedding_once_and_its_gradient_once(row):
     assert sent(split.lower(first, second).compile()) == expected
 
 
-@each_set
+@each_declaration
 def test_bad_arguments(row):
     first, second, _, where = drawn(row, (5,))
     with pytest.raises(ValueError, match=f"{row.name}: axis_name is 'items' but shard_map maps over no such axis here"):
@@ -368,7 +375,7 @@ def test_bad_arguments(row):
 
 
 @pytest.mark.cpu
-@each_set
+@each_declaration
 def test_no_array_has_an_entry_for_each_pair(row):
     n, d = 8192, 32
     first = jax.ShapeDtypeStruct((n, d), np.float32)
