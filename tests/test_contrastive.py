@@ -103,6 +103,12 @@ def test_a_ring_sends_each_block_once_and_twice_with_its_gradient(loss, options)
     assert sent(compiled) == {"collective-permute": directions * block * ((DEVICES - 1) + 2 * DEVICES)}
 
 
+def test_a_mask_of_items_where_a_sample_is_a_set_is_an_error():
+    proxies, target = np.ones((3, D)), np.zeros(N, np.int32)
+    with pytest.raises(ValueError, match=r"is never repeated; to leave out entries of a sample, use valid="):
+        jaxloss.proxy_anchor_loss(QUERIES, proxies, target, where=WHERE)
+
+
 @pytest.mark.parametrize("masked", [False, True])
 def test_proxies_of_items_split_over_devices(masked):
     x, proxies = GENERATOR.normal(size=(N, D)), GENERATOR.normal(size=(5, D))

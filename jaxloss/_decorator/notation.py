@@ -221,9 +221,10 @@ def _rank_misfit(function: str, first: Operand, other: Operand) -> str:
 
 def _never_repeated(function: str, prediction: Operand, larger: Operand, batch_shape: tuple[int, ...]) -> str:
     name, full = prediction.name, (*batch_shape, *prediction.core_shape)
+    hint = larger.hint if larger.name == "where" else ""  # of a loss with `valid`, which is more likely what is meant
     return (
         f"{function}: {name} has shape {prediction.shape} but {larger.name} has shape {larger.shape}, and {name} is "
-        f"never repeated; use jnp.broadcast_to({name}, {full})"
+        f"never repeated{hint or f'; use jnp.broadcast_to({name}, {full})'}"
     )
 
 
