@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
+from jaxloss._order import put_back
 from jaxloss._sizes import is_symbolic
 
 _LARGEST_EXPONENT = 64
@@ -32,8 +33,7 @@ def discounts(scores: Array) -> tuple[Array, Array]:
     """
     places = lax.broadcasted_iota(jnp.int32, scores.shape, scores.ndim - 1)
     _, order = lax.sort((-scores, places), num_keys=1)
-    # Sorting by the old places puts the discounts where their items are, without a scatter.
-    _, rounded, rest = lax.sort((order, *_discounts_by_rank(scores)), num_keys=1)
+    rounded, rest = put_back(order, *_discounts_by_rank(scores))
     return rounded, rest
 
 

@@ -14,6 +14,7 @@ from jaxloss import _sets as sets
 from jaxloss import kinks
 from jaxloss._decorator.batching import BatchLoss
 from jaxloss._labelled_items import LabelledItems
+from jaxloss._order import put_back
 
 
 @jax.custom_jvp
@@ -61,8 +62,7 @@ def _semi_hard_sum_jvp(primals, tangents):
     # What comes after the farthest negative is its share too.
     is_farthest = is_negative & (jnp.cumsum(is_negative, dtype=jnp.int32) == jnp.sum(is_negative, dtype=jnp.int32))
     shares = jnp.where(is_farthest, sums[-1], sums) - before
-    # Sorting by the old places puts the slopes back, without a scatter.
-    _, gradient = lax.sort((order, jnp.where(is_negative, -shares, slopes)), num_keys=1)
+    (gradient,) = put_back(order, jnp.where(is_negative, -shares, slopes))
     change = jnp.sum(gradient * tangents[0]) + jnp.sum(slopes) * tangents[1]
     return semi_hard_sum(*primals), change
 

@@ -13,6 +13,7 @@ from jax import Array, lax
 from jaxloss import _numerics as numerics
 from jaxloss import kinks, vectors
 from jaxloss._arrays import Vector
+from jaxloss._order import put_back
 from jaxloss._sizes import is_symbolic, n_entries
 
 
@@ -41,8 +42,7 @@ def _crps_jvp(fair, primals, tangents):
     (m, others), width = sizes(half, fair), kinks.resolve_width("ensemble_crps", half, None) / 2
     places = jnp.arange(half.shape[0])
     ordered, order = lax.sort((half, places), num_keys=1)
-    # Sorting by the old places puts the counts back, without a scatter.
-    _, counts = lax.sort((order, _lower_minus_higher(ordered, places)), num_keys=1)
+    (counts,) = put_back(order, _lower_minus_higher(ordered, places))
     apart = counts.astype(half.dtype) / (m * others)
     change = jnp.sum(2 * (kinks.ramp(half, width) / m - apart) * tangents[0])
     return _score_in_order(ordered, fair), change

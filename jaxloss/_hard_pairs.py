@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxloss import _scaling as scaling
 from jaxloss._large_output.loops import Blocks, over_blocks, put_at
 from jaxloss._large_output.tiling import Tiling, Tilings
-from jaxloss._sets import Candidates
+from jaxloss._sets import Candidates, Row
 from jaxloss._sharding import equally_varying, vary_over, varying_axes
 
 
@@ -54,20 +55,18 @@ def _hardest(tiling: Tiling, arrays: tuple[tuple[Array, Array], Array, Array, Ar
     x, others = x - mean, jnp.where(exists[:, None], others - mean, 0)
     squares = jnp.sum(others * others, axis=-1)
 
+    def of_row(farness: Array, label: Array, index: Array) -> tuple[Array, Array, Array]:
+        row = Row(farness, index, exists, all_labels == label)
+        positive = jnp.argmax(jnp.where(row.positives, farness, -jnp.inf)).astype(jnp.int32)
+        negative = jnp.argmin(jnp.where(row.negatives, farness, jnp.inf)).astype(jnp.int32)
+        return positive, negative, jnp.any(row.positives) & jnp.any(row.negatives)
+
     def step(carry: tuple[Array, ...], start: Array | int, block: tuple[Array, ...], inside: Array | None):
         del inside  # where blocks overlap, the same is found again
         x, labels, own = block
         products = jnp.dot(x, others.T, precision=lax.Precision.HIGHEST)
         # The squared distance without the square of the anchor.
-        farness = squares[None] - 2 * products
-        has_label = labels[:, None] == all_labels[None]
-        is_other = exists[None] & (own[:, None] != jnp.arange(others.shape[0], dtype=own.dtype)[None])
-        positives, negatives = has_label & is_other, exists[None] & ~has_label
-        found = (
-            jnp.argmax(jnp.where(positives, farness, -jnp.inf), axis=1).astype(jnp.int32),
-            jnp.argmin(jnp.where(negatives, farness, jnp.inf), axis=1).astype(jnp.int32),
-            jnp.any(positives, axis=1) & jnp.any(negatives, axis=1),
-        )
+        found = jax.vmap(of_row)(squares[None] - 2 * products, labels, own)
         return tuple(put_at(whole, start, part, 0) for whole, part in zip(carry, found, strict=True))
 
     axes = varying_axes(arrays)

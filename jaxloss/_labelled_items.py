@@ -6,13 +6,12 @@ import dataclasses
 import functools
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxloss._arrays import Boolean, Vector, compute_dtype
 from jaxloss._decorator.batching import BatchLoss
-from jaxloss._sets import Candidates, Formula, losses_of_rows, prepared
+from jaxloss._sets import Candidates, Formula, losses_of_rows, over_sets, prepared
 from jaxloss._sharding import AxisName, equally_varying
 from jaxloss._sizes import is_symbolic
 
@@ -66,10 +65,8 @@ def count_labels(labels: Array, candidates: Candidates) -> Array:
     """How many candidates have each of these labels, `(..., n)`."""
     assert candidates.labels is not None
     all_labels, exists = candidates.labels, candidates.exists
-    function = _count_in_set
-    for _ in labels.shape[:-1]:
-        function = jax.vmap(function)
-    return function(labels, all_labels, jnp.ones(all_labels.shape, bool) if exists is None else exists)
+    exists = jnp.ones(all_labels.shape, bool) if exists is None else exists
+    return over_sets(_count_in_set, labels.ndim - 1)(labels, all_labels, exists)
 
 
 def _count_in_set(labels: Array, all_labels: Array, exists: Array) -> Array:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxloss import _logistic as logistic
+from jaxloss._order import put_back
 from jaxloss._sharding import vary_over, varying_axes
 from jaxloss._sizes import is_symbolic
 
@@ -27,8 +28,7 @@ def _surprise_jvp(primals, tangents):
     places = jnp.arange(keys.shape[0], dtype=jnp.int32)
     keys, scores, order = lax.sort((keys, scores, places), num_keys=1)
     value, slopes = _in_order(scores, keys < jnp.inf), _slopes_in_order(scores, keys < jnp.inf)
-    # Sorting by the old places puts the slopes back, without a scatter.
-    _, slopes = lax.sort((order, slopes), num_keys=1)
+    (slopes,) = put_back(order, slopes)
     return value, jnp.sum(slopes * tangents[0])
 
 

@@ -26,11 +26,11 @@ from jaxloss import vectors
 from jaxloss._arrays import Boolean, Vector, compute_dtype, product_dtype
 from jaxloss._decorator.batching import BatchLoss
 from jaxloss._large_output import chunked as chunks
+from jaxloss._large_output.layer import given as given_numbers
 from jaxloss._large_output.tiling import Tilings
 from jaxloss._ring import Fold
 from jaxloss._ring import around_ring as ring
 from jaxloss._sharding import AxisName, require_split
-from jaxloss.options import is_given
 
 _MOST_GATHERED = 2**30
 """The bytes of all candidates from which on they are passed around a ring instead of gathered."""
@@ -118,6 +118,13 @@ class Candidates:
         return Candidates(gathered(x, -2), gathered(exists, -1), gathered(labels, -1), first)
 
 
+def over_sets(function: Callable[..., Any], rank: int) -> Callable[..., Any]:
+    """The function of one set for a batch of sets with so many axes."""
+    for _ in range(rank):
+        function = jax.vmap(function)
+    return function
+
+
 def losses_of_rows(
     formula: Formula,
     anchors: Array,
@@ -135,7 +142,7 @@ def losses_of_rows(
 
     With `similarity`, it is computed from the products and from named arrays of the candidates and the anchor.
     """
-    given = {name: value for name, value in numbers.items() if is_given(value)}
+    given = given_numbers(**numbers)
     shared = {**given, "exists": candidates.exists, "labels": candidates.labels, **of_candidates}
     index = None
     if is_among_candidates:
@@ -155,10 +162,7 @@ def losses_of_rows(
     tilings = Tilings.of_set(candidates.vectors, chunk_size)
 
     def of_each(function: Callable[..., Array], *arrays: Array) -> Array:
-        function = functools.partial(function, row, tilings)
-        for _ in batch_shape:
-            function = jax.vmap(function)
-        return function(layer, *arrays)
+        return over_sets(functools.partial(function, row, tilings), len(batch_shape))(layer, *arrays)
 
     return BatchLoss(
         losses=lambda: of_each(chunks.losses),
@@ -192,7 +196,7 @@ def around_ring(
 ) -> Array:
     """A number for each anchor, combined from those of the candidates of one device after another."""
     assert axis_name is not None
-    given = {name: value for name, value in numbers.items() if is_given(value)}
+    given = given_numbers(**numbers)
 
     def of_block(kept: Any, others: Array, exists: Array | None, first: Array) -> Array:
         anchors, given = kept

@@ -6,14 +6,13 @@ any other loss of pairs or triplets takes what they choose. The choice itself ha
 
 from __future__ import annotations
 
-import jax
 import jax.numpy as jnp
 from jax import Array
 
 from jaxloss import _errors
 from jaxloss._arrays import Boolean, Vector, compute_dtype
 from jaxloss._hard_pairs import HardPairs, PairMasks, hardest_pairs
-from jaxloss._sets import Candidates
+from jaxloss._sets import Candidates, over_sets
 
 
 def batch_hard(embeddings: Vector, labels: Vector, *, where: Boolean | None = None) -> HardPairs:
@@ -66,9 +65,7 @@ def batch_hard(embeddings: Vector, labels: Vector, *, where: Boolean | None = No
         pairs = hardest_pairs(x, labels, candidates, None)
         return pairs._replace(exist=pairs.exist & where)
 
-    for _ in x.shape[:-2]:
-        of_set = jax.vmap(of_set)
-    return of_set(x, labels, where)
+    return over_sets(of_set, x.ndim - 2)(x, labels, where)
 
 
 def pair_masks(labels: Vector, *, where: Boolean | None = None) -> PairMasks:

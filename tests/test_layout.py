@@ -41,7 +41,7 @@ LAYERS = (
         "_data_checks",
     ),
     ("_sharding", "_errors"),
-    ("_arrays", "_interval", "_pytree", "_sizes"),
+    ("_arrays", "_interval", "_order", "_pytree", "_sizes"),
 )
 ABOVE_LOSSES = ("losses", "__init__", "__main__", "_demo")
 

@@ -12,6 +12,7 @@ from jaxloss import kinks
 from jaxloss._arrays import Boolean, Real, Vector
 from jaxloss._decorator.lift import loss
 from jaxloss._kept_gradient import keep_gradient
+from jaxloss._order import put_back
 from jaxloss.options import AxisOptions
 
 _DOMAINS = {"target": "[0, 1]", "probabilities": "[0, 1]", "smooth": "[0, inf)"}
@@ -255,6 +256,6 @@ def _lovasz_extension(errors: Array, order: Array, target: Vector, valid: Boolea
     added = missed / (union * jnp.where(union == 1, 1, union - 1))
     steps = jnp.where(in_region, 1 / union, jnp.where(union == 1, 1, added))
     # Back in the order of the pixels by another sort: a gather would be a loop on a TPU, and its gradient a scatter.
-    _, steps = lax.sort((place, steps), num_keys=1)
+    (steps,) = put_back(place, steps)
     # Without a valid pixel, the first of the others would make the loss.
     return jnp.sum(numerics.weighted(steps, jnp.where(exists, errors, 0)))
