@@ -65,6 +65,7 @@ CHOSEN = {
     "_likelihoods": ("test_likelihood", "gamma or tweedie or negative_binomial"),
     "losses.ranking": ("test_ranking", "ranking_softmax or listmle or pairwise"),
     "_ordered": ("test_ranking", "listmle"),
+    "_order": ("test_ranking or test_scores", "listmle or crps or lovasz"),
     "_pairs": ("test_ranking", "pairwise"),
     "_few_at_once": ("test_ranking", "pairwise"),
     "_dcg": ("test_ranking", "pairwise"),
