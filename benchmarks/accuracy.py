@@ -13,6 +13,7 @@ as much as the argument of the kink. A result that would be subnormal in the dty
 """
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
@@ -107,15 +108,25 @@ def exact(case: Case, arrays: Arrays, dtype: str) -> Exact:
         gradient = [slopes[j] for j in differentiated]
         largest = last_place(max(map(abs, gradient), default=mp.zero), dtype)
         units = []
+
+        @functools.cache
+        def second(i: int, j: int) -> Any:
+            """The size of the second derivative by two different numbers, i < j."""
+            ends = (
+                shifted((i, 1), (j, 1))
+                + shifted((i, -1), (j, -1))
+                - shifted((i, 1), (j, -1))
+                - shifted((i, -1), (j, 1))
+            )
+            return abs(ends) / (4 * step**2)
+
         for j in differentiated:
             changes = []
             for i, width in enumerate(inputs):
                 if i == j:
-                    second = (ups[i][0] - 2 * value + downs[i][0]) / step**2
+                    changes.append(abs(ups[i][0] - 2 * value + downs[i][0]) / step**2 * width)
                 else:
-                    second = shifted((i, 1), (j, 1)) - shifted((i, 1), (j, -1)) - shifted((i, -1), (j, 1))
-                    second = (second + shifted((i, -1), (j, -1))) / (4 * step**2)
-                changes.append(abs(second) * width)
+                    changes.append(second(*sorted((i, j))) * width)
             units.append(largest + mp.fsum(changes))
         return Exact(value, unit, place, None if on_kink or not gradient else gradient, units)
 

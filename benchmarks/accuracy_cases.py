@@ -245,9 +245,9 @@ def angles(numbers: Numbers, n: int) -> Arrays:
 
 
 def views(numbers: Numbers, n: int) -> Arrays:
-    """Two views of items, whose features have variances below and above 1."""
-    first = numbers.generator.normal(size=(n, 5, 3)) * [0.25, 1, 2]
-    return first, first + numbers.generator.normal(size=(n, 5, 3)) / 2
+    """Two views of items, with a feature whose variance is below 1 and one with a variance above."""
+    first = numbers.generator.normal(size=(n, 3, 2)) * [0.25, 2]
+    return first, first + numbers.generator.normal(size=(n, 3, 2)) / 2
 
 
 def adaptive(numbers: Numbers, n: int) -> Arrays:
