@@ -34,9 +34,6 @@ if not ON_CPU:
 if not (0, 10) <= jax.__version_info__[:2] < (0, 13):
     UNOPTIMISED, OPTIMISED = {}, {}
 
-# The options for programs that are optimised only in the full matrix. conftest.py sets them.
-IF_FULL = {}
-
 
 def set_flags():
     """Chooses the platform, and turns optimisation off, in this process and its children. Call it before XLA starts."""

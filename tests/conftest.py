@@ -6,7 +6,7 @@ marker `nans`. With `JAX_PLATFORMS=cuda`, tests run on one GPU, except those wit
 The default run has every test in its cheapest convincing form: the first sets of options, a few examples, and in tests
 of the machinery one loss of each kind of declaration (see `tests/registry.py`). With `-k`, or the name of a test, these
 run for every loss that it chooses. `--full` runs everything. It also compiles the programs with extreme inputs and with
-masks as users do.
+masks as users do. `--rest` runs what `--full` adds to the default run.
 """
 
 import gc
@@ -15,7 +15,7 @@ import hypothesis
 import jax
 import pytest
 
-from tests.compiling import IF_FULL, ON_CPU, OPTIMISED, as_on, set_flags
+from tests.compiling import ON_CPU, OPTIMISED, as_on, set_flags
 
 set_flags()
 jax.config.update("jax_num_cpu_devices", 8)
@@ -33,13 +33,13 @@ PATIENT = {
 
 def pytest_addoption(parser):
     parser.addoption("--full", action="store_true", help="all options, dtypes and examples, compiled with optimisation")
+    parser.addoption("--rest", action="store_true", help="what --full adds: after a default run, nothing runs twice")
 
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "full: a test of the full matrix, which runs with --full alone")
     config.addinivalue_line("markers", "like_another: a test whose row is declared like that of another test")
-    full = config.getoption("--full")
-    IF_FULL.update(OPTIMISED if full else {})
+    full = is_full(config)
     hypothesis.settings.register_profile(
         "jaxloss", max_examples=30 if full else 8, print_blob=True, derandomize=True, **PATIENT
     )
@@ -50,10 +50,10 @@ def pytest_configure(config):
 
 def pytest_collection_modifyitems(config, items):
     """Leaves out tests by their marks, and groups the tests of a row, because they share compiled programs."""
-    full = config.getoption("--full")
+    full, rest = is_full(config), config.getoption("--rest")
     chosen = config.getoption("keyword") or any("::" in argument for argument in config.args)
     marks = [*([] if full else ["full"]), *([] if full or chosen else ["like_another"]), *([] if ON_CPU else ["cpu"])]
-    left_out = {item for item in items if any(map(item.get_closest_marker, marks))}
+    left_out = {item for item in items if any(map(item.get_closest_marker, marks)) or (rest and not adds(item))}
     config.hook.pytest_deselected(items=[*left_out])
     items[:] = [item for item in items if item not in left_out]
     rows = {}
@@ -63,10 +63,27 @@ def pytest_collection_modifyitems(config, items):
     items[:] = [item for of_row in rows.values() for item in of_row]
 
 
+def is_full(config):
+    return config.getoption("--full") or config.getoption("--rest")
+
+
+def adds(item):
+    """Whether the test runs, or does more, in the full matrix alone."""
+    marks, fixtures = ("full", "like_another"), getattr(item, "fixturenames", ())
+    has_examples = hasattr(getattr(item, "obj", None), "hypothesis")
+    return has_examples or "full" in fixtures or any(map(item.get_closest_marker, marks))
+
+
 @pytest.fixture(scope="session")
 def full(request):
     """Whether the full matrix runs."""
-    return request.config.getoption("--full")
+    return is_full(request.config)
+
+
+@pytest.fixture(scope="session")
+def if_full(full):
+    """The options for programs that are optimised only in the full matrix."""
+    return dict(OPTIMISED) if full else {}
 
 
 @pytest.fixture(params=["cpu", "default"])

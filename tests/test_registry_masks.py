@@ -11,7 +11,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.compiling import IF_FULL
 from tests.drawing import (
     SHAPE,
     Floats,
@@ -63,8 +62,8 @@ def array_options(row, variant, shape=SHAPE):
     [(math.nan, math.inf, -math.inf), *(pytest.param(p, marks=full_only) for p in (math.nan, math.inf, -math.inf))],
     ids=str,
 )
-def test_values_in_masked_samples_have_no_effect(row, variant, poison):
-    arrays, extra, run = draw(row), array_options(row, variant), differentiated(row, variant, tuple(IF_FULL.items()))
+def test_values_in_masked_samples_have_no_effect(row, variant, poison, if_full):
+    arrays, extra, run = draw(row), array_options(row, variant), differentiated(row, variant, tuple(if_full.items()))
     weights, where = weights_and_mask()
     clean = run(arrays, weights, where, extra)
     bad_arrays = row.batched(lambda a: corrupt(a, ~where, poison), arrays)

@@ -11,7 +11,6 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import jaxloss
 from tests.collectives import sent
-from tests.compiling import IF_FULL
 from tests.drawing import each_half, full_only, like_another, reduced
 from tests.registry import SETS
 
@@ -131,10 +130,10 @@ def test_options_with_one_value_per_set(row):
 @pytest.mark.nans
 @each_variant
 @pytest.mark.parametrize("poison", [np.nan, np.inf])
-def test_a_masked_item_is_as_if_it_were_not_there(row, options, poison):
+def test_a_masked_item_is_as_if_it_were_not_there(row, options, poison, if_full):
     first, second, weights, where = drawn(row)
 
-    @functools.partial(jax.jit, compiler_options=IF_FULL)
+    @functools.partial(jax.jit, compiler_options=if_full)
     def run(first, second, weights):
         def mean(first, weights):
             return row.function(first, second, where=where, weights=weights, **options)
@@ -189,7 +188,7 @@ EXTREME_SETS = {
 
 @pytest.mark.nans
 @each_variant
-def test_extreme_sets_have_no_nan(row, options):
+def test_extreme_sets_have_no_nan(row, options, if_full):
     first, second, weights, _ = drawn(row, (7,))
     firsts, seconds = [], []
     for change in EXTREME_SETS.values():
@@ -198,7 +197,7 @@ def test_extreme_sets_have_no_nan(row, options):
             seconds.append(firsts[-1] if labels is None else labels)
     arrays, weights = (np.stack(firsts), np.stack(seconds)), np.stack([weights * w for w in (1, 0, 100)])[:, None]
 
-    @functools.partial(jax.jit, compiler_options=IF_FULL)
+    @functools.partial(jax.jit, compiler_options=if_full)
     def run(first, second):
         def loss(first):
             batch = [jnp.broadcast_to(a, (3, *a.shape)) for a in (first, second)]

@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import jaxloss
-from tests.compiling import IF_FULL
 from tests.drawing import (
     HALF,
     SHAPE,
@@ -119,12 +118,12 @@ def extreme_arrays(row, options, dtype):
     return row.extreme_arrays(pairs[:, 0], pairs[:, 1], options)
 
 
-def losses_and_gradients(row, options, arrays):
+def losses_and_gradients(row, options, arrays, compiler_options):
     """The losses and gradients of each sample, with weight 1, 0 and 100."""
     floats = Floats(row.batched(lambda a: np.stack([a, a, a]), arrays))
     weights = np.array([[1.0], [0.0], [100.0]], np.float32)
 
-    @functools.partial(jax.jit, compiler_options=IF_FULL)
+    @functools.partial(jax.jit, compiler_options=compiler_options)
     def run(values):
         losses, pull = jax.vjp(
             lambda values: row.loss(*floats.put(values), **options, weights=weights, reduction="none"), values
@@ -136,7 +135,7 @@ def losses_and_gradients(row, options, arrays):
 
 
 @each_variant(1)
-def test_extreme_finite_inputs(row, variant):
+def test_extreme_finite_inputs(row, variant, if_full):
     """No NaN in value or first derivative, and values accurate to 1e-5 of the scale of the inputs."""
     options = row.options[variant]
     parts = [extreme_arrays(row, options, dtype) for dtype in EXTREMES]
@@ -144,7 +143,7 @@ def test_extreme_finite_inputs(row, variant):
     near_overflow = np.concatenate(list(map(is_near_overflow, sized, EXTREMES)))
     joined = [np.concatenate([widened(a, np.float32) for a in same]) for same in zip(*parts, strict=True)]
     arrays = [widened(parts[0][i], np.float32) if i in row.shared else a for i, a in enumerate(joined)]
-    weighted, gradients = losses_and_gradients(row, options, arrays)
+    weighted, gradients = losses_and_gradients(row, options, arrays, if_full)
     assert not np.isnan(weighted).any()
     assert not any(np.isnan(gradient).any() for gradient in gradients)
     losses, scale = np.asarray(weighted[0], np.float64), largest_entry(own_arrays(row, arrays))
@@ -165,12 +164,12 @@ def test_extreme_finite_inputs(row, variant):
     ],
     ids=lambda value: getattr(value, "label", None) or value.__name__,
 )
-def test_extreme_finite_inputs_in_half_precision(row, dtype):
+def test_extreme_finite_inputs_in_half_precision(row, dtype, if_full):
     """Gradients returned in half precision are not NaN either.
 
     The default run leaves out losses that convert to float32 and run the same program.
     """
-    losses, gradients = losses_and_gradients(row, {}, extreme_arrays(row, {}, dtype))
+    losses, gradients = losses_and_gradients(row, {}, extreme_arrays(row, {}, dtype), if_full)
     assert not np.isnan(losses).any()
     assert not any(np.isnan(gradient.astype(np.float32)).any() for gradient in gradients)
 
@@ -184,23 +183,23 @@ def test_extreme_finite_inputs_in_half_precision(row, dtype):
         if name in row.numbers
     ],
 )
-def test_extreme_options(row, options):
+def test_extreme_options(row, options, if_full):
     """Numbers that make a loss as large as an extreme input does, or 0 times as large."""
     one_per_sample = {name: np.full((1, 1), number, np.float32) for name, number in options.items()}
-    losses, gradients = losses_and_gradients(row, one_per_sample, extreme_arrays(row, {}, jnp.float32))
+    losses, gradients = losses_and_gradients(row, one_per_sample, extreme_arrays(row, {}, jnp.float32), if_full)
     assert not np.isnan(losses).any()
     assert not any(np.isnan(gradient).any() for gradient in gradients)
 
 
 @pytest.mark.parametrize("row", [row for row in REGISTRY if row.numbers], ids=lambda row: row.label)
-def test_derivatives_with_respect_to_options_at_extreme_inputs(row):
+def test_derivatives_with_respect_to_options_at_extreme_inputs(row, if_full):
     """No NaN, whether a sample counts or not."""
     arrays = extreme_arrays(row, {}, jnp.float32)
     batched = row.batched(lambda a: np.stack([a, a, a]), arrays)
     weights, n = np.array([[1.0], [0.0], [100.0]], np.float32), len(own_arrays(row, arrays)[0])
     numbers = {name: np.full((3, n), row.number(name, 0.3), np.float32) for name in row.numbers if name != "kink_width"}
 
-    @functools.partial(jax.jit, compiler_options=IF_FULL)
+    @functools.partial(jax.jit, compiler_options=if_full)
     def run(numbers):
         return jax.grad(lambda numbers: row.loss(*batched, **numbers, weights=weights, reduction="sum"))(numbers)
 
