@@ -27,8 +27,11 @@ def each_of(rows):
 each_declaration = each_of(REGISTRY)
 
 
-def each_variant(n: int, *, of_machinery: bool = False):
-    """Each row with the index of each of its sets of options. Those after the first n run only in the full matrix."""
+def each_variant(n: int, *, of_kinds: bool = False):
+    """Each row with the index of each of its sets of options. Those after the first n run only in the full matrix.
+
+    With `of_kinds`, only rows of `OF_EACH_KIND`, in the full matrix too.
+    """
     return pytest.mark.parametrize(
         ("row", "variant"),
         [
@@ -36,9 +39,9 @@ def each_variant(n: int, *, of_machinery: bool = False):
                 row,
                 i,
                 id=f"{row.label}-{'-'.join(options) or 'defaults'}",
-                marks=[full_only] if i >= n else [like_another] if of_machinery and row not in OF_EACH_KIND else [],
+                marks=[full_only] if i >= n else [],
             )
-            for row in REGISTRY
+            for row in (OF_EACH_KIND if of_kinds else REGISTRY)
             for i, options in enumerate(row.options)
         ],
     )

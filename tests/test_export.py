@@ -17,7 +17,7 @@ from jaxloss._large_output.tiling import Tilings
 from jaxloss._scaling import above_root
 from jaxloss._sizes import n_entries
 from jaxloss.reductions import NAMES
-from tests.drawing import SHAPE, draw, each_row, each_variant, full_only, weights_and_mask
+from tests.drawing import SHAPE, draw, each_variant, full_only, weights_and_mask
 from tests.references import N_CLASSES
 from tests.registry import OF_EACH_KIND, REGISTRY
 from tests.test_registry_masks import array_options, differentiated
@@ -66,7 +66,7 @@ def test_a_loss_like_another_can_be_exported(row):
     jax.export.export(differentiated(row), platforms=PLATFORMS)(*specs)
 
 
-@each_variant(1, of_machinery=True)
+@each_variant(1, of_kinds=True)
 def test_value_and_gradients_of_any_size(row, variant, full):
     """With a mask, weights and options, as in training."""
     run = differentiated(row, variant)
@@ -76,7 +76,7 @@ def test_value_and_gradients_of_any_size(row, variant, full):
         chex.assert_trees_all_close(call(*given), run(*given), **CLOSE)
 
 
-@each_variant(1, of_machinery=True)
+@each_variant(1, of_kinds=True)
 def test_every_reduction_of_any_size(row, variant, full):
     reductions = (*NAMES, lambda losses, normalisers: losses.max() / normalisers.sum())
     if row is not REGISTRY[0] and not full:
@@ -91,7 +91,7 @@ def test_every_reduction_of_any_size(row, variant, full):
     chex.assert_trees_all_close(stored(run, *of_row(row, *given))(*given), jax.jit(run)(*given), **CLOSE)
 
 
-@each_row
+@pytest.mark.parametrize("row", OF_EACH_KIND, ids=lambda row: row.label)
 @full_only
 @pytest.mark.parametrize("reduction", ["mean", "batchmean", "total"])
 def test_one_batch_axis_and_the_derivative_of_the_program(row, reduction):

@@ -61,7 +61,7 @@ def test_the_value_beside_a_gradient_is_the_value_alone(row, variant, extreme):
         np.testing.assert_allclose(beside, alone, rtol=1e-6)
 
 
-@each_variant(1, of_machinery=True)
+@each_variant(1, of_kinds=True)
 def test_float64_beside_float32_computes_in_float64(row, variant):
     options = row.options[variant]
     with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
