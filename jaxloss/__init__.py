@@ -44,6 +44,7 @@ from jaxloss.losses.large_output import linear_cross_entropy as linear_cross_ent
 from jaxloss.losses.likelihood import gaussian_nll_loss as gaussian_nll_loss
 from jaxloss.losses.likelihood import kl_div as kl_div
 from jaxloss.losses.likelihood import poisson_nll_loss as poisson_nll_loss
+from jaxloss.losses.log_probability import linear_log_probability as linear_log_probability
 from jaxloss.losses.margin import highest_wrong_score as highest_wrong_score
 from jaxloss.losses.margin import hinge_embedding_loss as hinge_embedding_loss
 from jaxloss.losses.margin import margin_ranking_loss as margin_ranking_loss
@@ -89,6 +90,7 @@ from jaxloss.losses.simplex import fenchel_young_loss as fenchel_young_loss
 from jaxloss.losses.simplex import multiclass_sparsemax_loss as multiclass_sparsemax_loss
 from jaxloss.losses.simplex import sparsemax_loss as sparsemax_loss
 from jaxloss.options import AxisOptions as AxisOptions
+from jaxloss.options import MaskOptions as MaskOptions
 from jaxloss.options import ReductionOptions as ReductionOptions
 from jaxloss.options import SampleOptions as SampleOptions
 from jaxloss.options import SetOptions as SetOptions

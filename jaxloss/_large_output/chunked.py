@@ -21,6 +21,7 @@ from jaxloss._arrays import compute_dtype
 from jaxloss._large_output.layer import Arrays, Layer, axes_of_losses, placed
 from jaxloss._large_output.loops import Blocks, Groups, in_parts, over_rows, put_at
 from jaxloss._large_output.matmul import Chain, is_narrow
+from jaxloss._large_output.second import Second
 from jaxloss._large_output.tiling import Tiling, Tilings
 from jaxloss._sharding import (
     automatic_devices,
@@ -31,7 +32,7 @@ from jaxloss._sharding import (
 )
 
 Row = Callable[[Array, Arrays, Arrays], Array]
-"""Maps (logits of a row, arrays shared by all rows, arrays of the row) to the loss of the row."""
+"""Maps (logits of a row, arrays shared by all rows, arrays of the row) to the loss of the row, or several numbers."""
 
 
 def losses(row: Row, tilings: Tilings, layer: Layer) -> Array:
@@ -75,18 +76,20 @@ def _losses(row: Row, tilings: Tilings, layer: Layer) -> Array:
 def _losses_of_layer(row: Row, tiling: Tiling, layer: Layer) -> Array:
     chain, (groups, blocks) = Chain.of(layer.hidden, layer.kernels, wide=tiling.wide), _division(layer, tiling)
 
-    def step(carry: None, block: tuple[Array, Array, Arrays], inside: Array | None) -> tuple[None, Array]:
-        def part_step(carry: None, start: Array | int, part: tuple[Array, Array, Arrays]) -> tuple[None, Array]:
+    second = Second.of(layer)
+
+    def step(carry: None, block: Any, inside: Array | None) -> tuple[None, Array]:
+        def part_step(carry: None, start: Array | int, part: Any) -> tuple[None, Array]:
             del start
-            hidden, units, own = part
+            hidden, units, own, fixed = part
             *_, logits = chain.factors(hidden, units)
-            return carry, _losses_of_logits(row, logits, {}, _widened(own), layer.shared)
+            return carry, _losses_of_logits(row, logits, {}, _widened({**own, **second.arrays(fixed)}), layer.shared)
 
         carry, losses = in_parts(part_step, carry, block, tiling.parts_of(block[0].shape[1]))
         return carry, losses if inside is None else _zero_unless(inside, losses)
 
-    zeros = wide_zeros(layer.hidden.shape[:-1], layer.hidden, axes_of_losses(layer))
-    rows = (layer.hidden, chain.row_units, {**layer.own, **layer.split})
+    zeros = wide_zeros((*layer.hidden.shape[:-1], *layer.of_row), layer.hidden, axes_of_losses(layer))
+    rows = (layer.hidden, chain.row_units, {**layer.own, **layer.split}, second.rows)
     step = _recomputed(step) if tiling.scanned else step
     _, losses = over_rows(step, None, zeros, rows, groups, blocks, layer.span, scanned=tiling.scanned)
     return losses
@@ -156,13 +159,14 @@ def _losses_and_gradients_of_layer(
     floats, others = _floats_and_others({**layer.own, **layer.split})
     shared_floats, shared_others = _floats_and_others(layer.shared)
     chain, (groups, blocks) = Chain.of(layer.hidden, layer.kernels, wide=tiling.wide), _division(layer, tiling)
-    n_sums = groups.n_sums
+    second, n_sums = Second.of(layer), groups.n_sums
     n_rows = groups.count // n_sums * blocks.size
     n_parts = tiling.parts_of(n_rows)
     shared = {name: jnp.broadcast_to(array, (n_sums, *array.shape)) for name, array in shared_floats.items()}
 
     def part_step(carry: Any, start: Array | int, part: Any) -> Any:
-        hidden, units, floats, others, weights = part
+        hidden, units, floats, others, fixed, weights = part
+        others = {**others, **_widened(second.arrays(fixed))}
 
         def block_sum(logits: Array, shared: Arrays, floats: Arrays, weights: Array) -> tuple[Array, Array]:
             losses = _losses_of_logits(row, logits, shared, {**floats, **others}, shared_others)
@@ -180,11 +184,11 @@ def _losses_and_gradients_of_layer(
 
     def step(carry: Any, block: Any, inside: Array | None) -> Any:
         shared_sums, kernel_sums, cotangents = carry
-        hidden, units, floats, others, weights = block
+        hidden, *own, weights = block
         if inside is not None:
             hidden, weights = _zero_unless(inside, hidden), _zero_unless(inside, weights)
         (shared_sums, cotangents), (losses, by_floats, by_weights, factors, row_units) = in_parts(
-            part_step, (shared_sums, cotangents), (hidden, units, floats, others, weights), n_parts
+            part_step, (shared_sums, cotangents), (hidden, *own, weights), n_parts
         )
         by_hidden, kernel_sums = chain.pulled_back(
             (cotangents, row_units), [hidden, *factors], kernel_sums, tiling.columns
@@ -205,7 +209,7 @@ def _losses_and_gradients_of_layer(
     cotangents = jax.tree.map(lambda array: vary_over(array, varying_axes((layer.hidden, weights))), cotangents)
     by_rows = jax.tree.map(wide_zeros_like, (layer.hidden, floats, weights))
     losses = wide_zeros(weights.shape, layer.hidden, axes_of_losses(layer))
-    rows = (layer.hidden, chain.row_units, floats, others, weights)
+    rows = (layer.hidden, chain.row_units, floats, others, second.rows, weights)
     (shared_sums, kernel_sums, _), (losses, (by_hidden, by_floats, by_weights)) = over_rows(
         step,
         (shared_sums, kernel_sums, cotangents),
@@ -225,6 +229,8 @@ def _losses_and_gradients_of_layer(
         shared={name: by_shared.get(name) for name in layer.shared},  # integers have gradient None
         own={name: by_floats.get(name) for name in layer.own},
         split={name: by_floats[name] for name in layer.split},
+        fixed=None,
+        second=None,
         span=None,
     )
     return losses, gradients, by_weights
