@@ -31,12 +31,12 @@ from jaxloss._sharding import (
     wide_zeros_like,
 )
 
-Row = Callable[[Array, Arrays, Arrays], Array]
-"""Maps (logits of a row, arrays shared by all rows, arrays of the row) to the loss of the row, or several numbers."""
+Row = Callable[[Array, Arrays, Arrays], Any]
+"""Maps (logits of a row, arrays shared by all rows, arrays of the row) to its loss, or to a tuple of numbers."""
 
 
-def losses(row: Row, tilings: Tilings, layer: Layer) -> Array:
-    """The loss of each row."""
+def losses(row: Row, tilings: Tilings, layer: Layer) -> Any:
+    """The loss of each row, or a tuple of arrays of several numbers of each."""
     return _losses(row, tilings, placed(layer)[0])
 
 
@@ -86,9 +86,10 @@ def _losses_of_layer(row: Row, tiling: Tiling, layer: Layer) -> Array:
             return carry, _losses_of_logits(row, logits, {}, _widened({**own, **second.arrays(fixed)}), layer.shared)
 
         carry, losses = in_parts(part_step, carry, block, tiling.parts_of(block[0].shape[1]))
-        return carry, losses if inside is None else _zero_unless(inside, losses)
+        return carry, _all_zero_unless(inside, losses)
 
-    zeros = wide_zeros((*layer.hidden.shape[:-1], *layer.of_row), layer.hidden, axes_of_losses(layer))
+    zeros = wide_zeros(layer.hidden.shape[:-1], layer.hidden, axes_of_losses(layer))
+    zeros = zeros if layer.numbers is None else (zeros,) * layer.numbers
     rows = (layer.hidden, chain.row_units, {**layer.own, **layer.split}, second.rows)
     step = _recomputed(step) if tiling.scanned else step
     _, losses = over_rows(step, None, zeros, rows, groups, blocks, layer.span, scanned=tiling.scanned)
@@ -171,7 +172,8 @@ def _losses_and_gradients_of_layer(
         def block_sum(logits: Array, shared: Arrays, floats: Arrays, weights: Array) -> tuple[Array, Array]:
             losses = _losses_of_logits(row, logits, shared, {**floats, **others}, shared_others)
             # Not `weighted`, whose guard for forward mode would keep the losses in memory together with the gradients.
-            return jnp.sum(numerics.product(weights, numerics.finite(losses))), losses
+            products = jax.tree.map(lambda w, loss: numerics.product(w, numerics.finite(loss)), weights, losses)
+            return sum(map(jnp.sum, jax.tree.leaves(products))), losses
 
         _, *factors, logits = chain.factors(hidden, units)
         total, pull, losses = jax.vjp(block_sum, logits, shared, _widened(floats), weights, has_aux=True)
@@ -185,8 +187,7 @@ def _losses_and_gradients_of_layer(
     def step(carry: Any, block: Any, inside: Array | None) -> Any:
         shared_sums, kernel_sums, cotangents = carry
         hidden, *own, weights = block
-        if inside is not None:
-            hidden, weights = _zero_unless(inside, hidden), _zero_unless(inside, weights)
+        hidden, weights = _all_zero_unless(inside, (hidden, weights))
         (shared_sums, cotangents), (losses, by_floats, by_weights, factors, row_units) = in_parts(
             part_step, (shared_sums, cotangents), (hidden, *own, weights), n_parts
         )
@@ -194,9 +195,8 @@ def _losses_and_gradients_of_layer(
             (cotangents, row_units), [hidden, *factors], kernel_sums, tiling.columns
         )
         by_rows = jax.tree.map(numerics.finite, (by_hidden, by_floats, by_weights))
-        if inside is not None:
-            # Everything, because 0 times a NaN in the kernel is NaN.
-            losses, by_rows = jax.tree.map(functools.partial(_zero_unless, inside), (losses, by_rows))
+        # Everything, because 0 times a NaN in the kernel is NaN.
+        losses, by_rows = _all_zero_unless(inside, (losses, by_rows))
         return (shared_sums, kernel_sums, cotangents if n_parts > 1 else None), (losses, by_rows)
 
     step = _recomputed(step) if tiling.scanned else step
@@ -208,7 +208,7 @@ def _losses_and_gradients_of_layer(
     cotangents = jnp.zeros((n_sums, n_rows, kernel.shape[1]), kernel.dtype) if n_parts > 1 else None
     cotangents = jax.tree.map(lambda array: vary_over(array, varying_axes((layer.hidden, weights))), cotangents)
     by_rows = jax.tree.map(wide_zeros_like, (layer.hidden, floats, weights))
-    losses = wide_zeros(weights.shape, layer.hidden, axes_of_losses(layer))
+    losses = jax.tree.map(lambda each: wide_zeros(each.shape, layer.hidden, axes_of_losses(layer)), weights)
     rows = (layer.hidden, chain.row_units, floats, others, second.rows, weights)
     (shared_sums, kernel_sums, _), (losses, (by_hidden, by_floats, by_weights)) = over_rows(
         step,
@@ -250,9 +250,13 @@ def _division(layer: Layer, tiling: Tiling) -> tuple[Groups, Blocks]:
     return groups, Blocks.of(rows, max(chunk_size // groups.count, 1), tiling.parts)
 
 
-def _zero_unless(inside: Array, rows: Array) -> Array:
-    """Arrays `(partial sums, rows, ...)` with 0 in the rows that are not inside."""
-    return jnp.where(jnp.expand_dims(inside, range(1, rows.ndim - 1)), rows, 0)
+def _all_zero_unless(inside: Array | None, arrays: Any) -> Any:
+    """Arrays `(partial sums, rows, ...)` with 0 in the rows that are not inside; None means that all are."""
+
+    def zero_unless(rows: Array) -> Array:
+        return jnp.where(jnp.expand_dims(inside, range(1, rows.ndim - 1)), rows, 0)
+
+    return arrays if inside is None else jax.tree.map(zero_unless, arrays)
 
 
 def _floats_and_others(arrays: Arrays) -> tuple[Arrays, Arrays]:
@@ -266,10 +270,10 @@ def _widened(arrays: Arrays) -> Arrays:
     return {**{name: each.astype(compute_dtype([each])) for name, each in floats.items()}, **others}
 
 
-def _losses_of_logits(row: Row, logits: Array, by_sum: Arrays, own: Arrays, shared: Arrays) -> Array:
+def _losses_of_logits(row: Row, logits: Array, by_sum: Arrays, own: Arrays, shared: Arrays) -> Any:
     """The losses of logits `(partial sums, rows, classes)`, with arrays per partial sum, per row, and for all rows."""
 
-    def of_row(logits: Array, by_sum: Arrays, own: Arrays) -> Array:
+    def of_row(logits: Array, by_sum: Arrays, own: Arrays) -> Any:
         return row(logits, {**by_sum, **shared}, own)
 
     rows = jax.vmap(of_row, in_axes=(0, None, 0))

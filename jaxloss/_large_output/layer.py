@@ -36,7 +36,7 @@ class Layer:
       second: `(..., e)` and `(e, c)`, rows and the matrix of a second product, without gradient. A row sees the result
         as the array `second` of its own.
       span: the range of rows, along a single axis, to compute; the losses of other rows are 0. None means all rows.
-      of_row: the shape of what a row returns.
+      numbers: how many numbers a row returns, as a tuple; None if it returns its loss alone.
       axis_name: the mesh axes over which the classes are split, inside `shard_map`; None means that they are not split.
     """
 
@@ -49,7 +49,7 @@ class Layer:
     second: tuple[Array, Array] | None = None
     span: Span | None = None
     axis_name: AxisName | None = dataclasses.field(default=None, metadata={"static": True})
-    of_row: tuple[int, ...] = dataclasses.field(default=(), metadata={"static": True})
+    numbers: int | None = dataclasses.field(default=None, metadata={"static": True})
 
     def widened(self) -> "Layer":
         """The layer with its products in float32 or wider."""

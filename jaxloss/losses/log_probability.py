@@ -104,16 +104,12 @@ def linear_log_probability(
         # The same on all devices, but the gradients belong to the columns of each.
         split=given(temperature=temperature, logit_softcap=logit_softcap),
         axis_name=axis_name,
-        of_row=(2,) if entropy else (),
+        numbers=2 if entropy else None,
     )
     row = functools.partial(_row, classes, entropy)
-    results = functools.partial(chunks.losses, row, Tilings.of(layer.kernels[0], chunk_size), layer)
-
-    def losses() -> Any:
-        both = results()
-        return (both[..., 0], both[..., 1]) if entropy else both
-
-    return BatchLoss(losses, lambda weights: jnp.sum(weights * results()))
+    tilings = Tilings.of(layer.kernels[0], chunk_size, is_crowded=entropy)
+    results = functools.partial(chunks.losses, row, tilings, layer)
+    return BatchLoss(results, lambda weights: jnp.sum(weights * results()))
 
 
 def scaled_logits(logits: Array, shared: chunks.Arrays, own: chunks.Arrays) -> Array:
@@ -124,10 +120,10 @@ def scaled_logits(logits: Array, shared: chunks.Arrays, own: chunks.Arrays) -> A
     return numerics.finite(logits / own["temperature"]) if "temperature" in own else logits
 
 
-def _row(classes: ClassAxis, has_entropy: bool, logits: Array, shared: chunks.Arrays, own: chunks.Arrays) -> Array:
+def _row(classes: ClassAxis, has_entropy: bool, logits: Array, shared: chunks.Arrays, own: chunks.Arrays) -> Any:
     logits = scaled_logits(logits, shared, own)
     surprise, _ = softmax_cross_entropy(classes, logits, own["target"], None, 0.0, 0.0, None)
     if not has_entropy:
         return -surprise
     exists = classes.exists()
-    return jnp.stack([-surprise, entropy_of(classes, logits if exists is None else jnp.where(exists, logits, -jnp.inf))])
+    return -surprise, entropy_of(classes, logits if exists is None else jnp.where(exists, logits, -jnp.inf))
