@@ -26,6 +26,8 @@ from jaxloss.losses.classification import nll_loss as nll_loss
 from jaxloss.losses.contrastive import info_nce_loss as info_nce_loss
 from jaxloss.losses.contrastive import siglip_loss as siglip_loss
 from jaxloss.losses.counts import negative_binomial_nll_loss as negative_binomial_nll_loss
+from jaxloss.losses.distillation import distillation_loss as distillation_loss
+from jaxloss.losses.distillation import jensen_shannon_loss as jensen_shannon_loss
 from jaxloss.losses.divergences import generalized_kl_div as generalized_kl_div
 from jaxloss.losses.embedding import cosine_embedding_loss as cosine_embedding_loss
 from jaxloss.losses.embedding import triplet_margin_loss as triplet_margin_loss
@@ -44,6 +46,13 @@ from jaxloss.losses.large_output import linear_cross_entropy as linear_cross_ent
 from jaxloss.losses.likelihood import gaussian_nll_loss as gaussian_nll_loss
 from jaxloss.losses.likelihood import kl_div as kl_div
 from jaxloss.losses.likelihood import poisson_nll_loss as poisson_nll_loss
+from jaxloss.losses.linear_distillation import linear_distillation_loss as linear_distillation_loss
+from jaxloss.losses.linear_distillation import (
+    linear_distillation_loss_from_logits as linear_distillation_loss_from_logits,
+)
+from jaxloss.losses.linear_distillation import (
+    linear_distillation_loss_from_top_k as linear_distillation_loss_from_top_k,
+)
 from jaxloss.losses.log_probability import linear_log_probability as linear_log_probability
 from jaxloss.losses.margin import highest_wrong_score as highest_wrong_score
 from jaxloss.losses.margin import hinge_embedding_loss as hinge_embedding_loss

@@ -9,7 +9,7 @@ from jax import Array, lax
 
 from jaxloss._arrays import Vector
 from jaxloss._errors import require_number
-from jaxloss._lookup import at_class, sum_of_others
+from jaxloss._lookup import at_class, spread, sum_of_others
 from jaxloss._sharding import AxisName, require_split
 
 
@@ -62,6 +62,10 @@ class ClassAxis:
         """What the columns of this device add to the sum of the other classes, see `sum_of_others`."""
         index, here = self._column(index)
         return sum_of_others(values, index if here is None else jnp.where(here, index, -1))
+
+    def spread(self, numbers: Array, index: Array) -> Array:
+        """The sum of the numbers at each column of this device, for one class index per number."""
+        return spread(numbers, self._column(index)[0], self.length)
 
     def others(self, index: Vector | int) -> Array:
         """Which columns of this device are possible classes other than this one."""
