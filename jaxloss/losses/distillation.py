@@ -62,7 +62,8 @@ def distillation_loss(
       [0.4438 0.    ]
     """
     classes = _all_classes(logits)
-    return _divergence(classes, reverse, temperature, scaled(logits, temperature), scaled(teacher_logits, temperature))
+    x, t = scaled(logits, temperature), scaled(teacher_logits, temperature)
+    return divergence_of(classes, reverse, temperature, x, t)
 
 
 @loss("(c),(c)->()", domains={"beta": "(0, 1)", "temperature": "(0, inf)"})
@@ -79,8 +80,7 @@ def jensen_shannon_loss(
     $$l = \beta \operatorname{KL}(p \,\|\, m) + (1 - \beta) \operatorname{KL}(q \,\|\, m), \qquad
     m = \beta p + (1 - \beta) q$$
 
-    where $p = \operatorname{softmax}(t / \tau)$ is the teacher's, and $q = \operatorname{softmax}(x / \tau)$ the student's.
-    Divided by $\beta$, it becomes $\operatorname{KL}(p \,\|\, q)$ for $\beta \to 0$; divided by $1 - \beta$, it becomes
+    of $p = \operatorname{softmax}(t / \tau)$, the teacher, and $q = \operatorname{softmax}(x / \tau)$, the student. Divided by $\beta$, it becomes $\operatorname{KL}(p \,\|\, q)$ for $\beta \to 0$; divided by $1 - \beta$, it becomes
     $\operatorname{KL}(q \,\|\, p)$ for $\beta \to 1$. It is at most $\log 2$, even where a class is impossible.
 
     The loss is differentiated with respect to the teacher too; `jax.lax.stop_gradient` keeps the teacher as it is.
@@ -109,8 +109,8 @@ def jensen_shannon_loss(
       [0.0895 0.    ]
     """
     classes = _all_classes(logits)
-    scaled = scaled(logits, temperature), scaled(teacher_logits, temperature)
-    return _entropy.jensen_shannon(classes, *scaled, jnp.asarray(beta, logits.dtype))
+    x, t = scaled(logits, temperature), scaled(teacher_logits, temperature)
+    return _entropy.jensen_shannon(classes, x, t, jnp.asarray(beta, x.dtype))
 
 
 def divergence_of(classes: ClassAxis, reverse: bool, temperature: Real, x: Array, t: Array) -> Array:
@@ -123,8 +123,8 @@ def times_square(temperature: Real, divergence: Array) -> Array:
     return numerics.square(jnp.asarray(temperature)) * divergence if is_given(temperature) else divergence
 
 
-def scaled(logits: Array, temperature: Real) -> Array:
-    return numerics.finite(logits / temperature) if is_given(temperature) else logits
+def scaled(logits: Vector, temperature: Real) -> Array:
+    return numerics.finite(jnp.asarray(logits) / temperature) if is_given(temperature) else jnp.asarray(logits)
 
 
 def _all_classes(logits: Vector) -> ClassAxis:
