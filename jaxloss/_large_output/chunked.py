@@ -252,11 +252,9 @@ def _division(layer: Layer, tiling: Tiling) -> tuple[Groups, Blocks]:
 
 def _all_zero_unless(inside: Array | None, arrays: Any) -> Any:
     """Arrays `(partial sums, rows, ...)` with 0 in the rows that are not inside; None means that all are."""
-
-    def zero_unless(rows: Array) -> Array:
-        return jnp.where(jnp.expand_dims(inside, range(1, rows.ndim - 1)), rows, 0)
-
-    return arrays if inside is None else jax.tree.map(zero_unless, arrays)
+    if inside is None:
+        return arrays
+    return jax.tree.map(lambda rows: jnp.where(jnp.expand_dims(inside, range(1, rows.ndim - 1)), rows, 0), arrays)
 
 
 def _floats_and_others(arrays: Arrays) -> tuple[Arrays, Arrays]:
