@@ -94,7 +94,9 @@ def _surrogate_jvp(primals, tangents):
     gain, lack = (numerics.finite(kinks.positive_part(each)) for each in (advantage, -advantage))
     is_gain, is_low = _share_above_0(advantage), _share_above_0(positive.log_of_positive(low) - log_ratio)
     is_high, is_highest = (_share_above_0(log_ratio - positive.log_of_positive(bound)) for bound in (high, highest))
-    by_log_ratio = slope * (is_gain * (1 - is_high) + (1 - is_gain) * (1 - is_low) * (1 - is_highest))
+    # The slope of a small advantage is small, so it has no kink at 0.
+    side = (1 + jnp.sign(advantage)) / 2
+    by_log_ratio = slope * (side * (1 - is_high) + (1 - side) * (1 - is_low) * (1 - is_highest))
     by_advantage = is_gain * numerics.finite(jnp.minimum(ratio, high))
     by_advantage += (1 - is_gain) * numerics.finite(jnp.clip(ratio, low, highest))
     change = by_log_ratio * tangents[0] - by_advantage * tangents[1] + lack * is_low * tangents[2]

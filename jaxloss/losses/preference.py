@@ -191,7 +191,7 @@ def orpo_loss(chosen: Real, rejected: Real, *, beta: Real = 0.1, **options: Unpa
       1.4582
     """
     odds_ratio = odds.log_of_odds_ratio_loss(jnp.asarray(chosen), jnp.asarray(rejected))
-    return numerics.product(beta, odds_ratio) - chosen
+    return nan_unless((chosen <= 0) & (rejected <= 0), numerics.product(beta, odds_ratio) - chosen)
 
 
 @loss(
