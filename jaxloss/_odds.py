@@ -41,8 +41,8 @@ def _slopes(higher: Array, lower: Array) -> tuple[Array, Array]:
     total = q * p_missing + p * q_missing
     is_certain, total = total == 0, jnp.where(total == 0, 1, total)
     share = jnp.where(is_certain, 0.5, q * p_missing / total)
-    by_higher = jnp.where(is_certain, float(jnp.finfo(p.dtype).max), q / total)
-    return by_higher, numerics.finite(share / q_missing)
+    by_higher = jnp.where(is_certain, jnp.inf, q / total)
+    return numerics.finite(by_higher), numerics.finite(share / q_missing)
 
 
 def _complement(log_p: Array) -> Array:

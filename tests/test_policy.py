@@ -104,3 +104,19 @@ def test_without_an_update_the_gradient_is_that_of_the_policy_gradient():
     x = jnp.array([-1.0, -2.0, -0.5])
     gradient = jax.grad(jaxloss.clipped_policy_loss)(x, x, jnp.array([1.0, -2.0, 0.0]), reduction="sum")
     np.testing.assert_array_equal(gradient, [-1, 2, 0])
+
+
+def test_a_sequence_mean_with_an_answer_that_has_no_tokens():
+    lengths = jnp.array([3, 0, 5])
+    mask = jnp.arange(5)[None] < lengths[:, None]
+    x, old, advantage = (jnp.asarray(each[:15].reshape(3, 5), jnp.float32) for each in (X, OLD, ADVANTAGE))
+
+    def sequence_mean(x):
+        options = {"where": mask, "weights": 1 / lengths[:, None], "reduction": "batchmean"}
+        return jaxloss.clipped_policy_loss(x, old, advantage, **options)
+
+    value, gradient = jax.value_and_grad(sequence_mean)(x)
+    losses = trl_grpo()[:15].reshape(3, 5)
+    np.testing.assert_allclose(value, (losses[0, :3].mean() + losses[2].mean()) / 3, rtol=1e-5)
+    assert np.isfinite(gradient).all()
+    assert not gradient[~mask].any()

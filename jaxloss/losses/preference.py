@@ -111,7 +111,7 @@ def ipo_loss(
       >>> print(jaxloss.ipo_loss(chosen, rejected, *reference, beta=0.125, reduction="none"))
       [ 1. 64.]
     """
-    goal = positive.quotient(jnp.asarray(0.5, beta.dtype), beta) if is_given(beta) else 0.5 / beta
+    goal = positive.quotient(jnp.asarray(0.5), jnp.asarray(beta))
     return numerics.square(_lead(chosen, rejected, reference_chosen, reference_rejected) - goal)
 
 
@@ -190,8 +190,9 @@ def orpo_loss(chosen: Real, rejected: Real, *, beta: Real = 0.1, **options: Unpa
       >>> print(f"{jaxloss.orpo_loss(chosen, rejected, beta=0.5):.4f}")
       1.4582
     """
-    odds_ratio = odds.log_of_odds_ratio_loss(jnp.asarray(chosen), jnp.asarray(rejected))
-    return nan_unless((chosen <= 0) & (rejected <= 0), numerics.product(beta, odds_ratio) - chosen)
+    chosen, rejected = jnp.asarray(chosen), jnp.asarray(rejected)
+    likelihood, odds_ratio = -chosen, odds.log_of_odds_ratio_loss(chosen, rejected)
+    return nan_unless((chosen <= 0) & (rejected <= 0), likelihood + numerics.product(beta, odds_ratio))
 
 
 @loss(
