@@ -111,8 +111,8 @@ def ipo_loss(
       >>> print(jaxloss.ipo_loss(chosen, rejected, *reference, beta=0.125, reduction="none"))
       [ 1. 64.]
     """
-    goal = positive.quotient(jnp.asarray(0.5), jnp.asarray(beta))
-    return numerics.square(_lead(chosen, rejected, reference_chosen, reference_rejected) - goal)
+    lead = _lead(chosen, rejected, reference_chosen, reference_rejected)
+    return numerics.square(lead - positive.quotient(jnp.full_like(lead, 0.5), jnp.asarray(beta, lead.dtype)))
 
 
 @loss("(),()->()", domains={"beta": "(0, inf)"})
