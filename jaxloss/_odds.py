@@ -2,7 +2,7 @@
 
 import jax
 import jax.numpy as jnp
-from jax import Array, lax
+from jax import Array
 
 from jaxloss import _numerics as numerics
 from jaxloss import _special as special
@@ -15,14 +15,12 @@ def log_of_odds_ratio_loss(higher: Array, lower: Array) -> Array:
     The odds of a probability of 1 are infinite. For two of them, the ratio counts as 1.
     """
     p_missing, q_missing = _complement(higher), _complement(lower)
-    are_equal, lead = p_missing == q_missing, numerics.difference(lower, higher)
-    # Where both probabilities are near 1, the difference of the two logarithms would lose digits.
-    log_ratio = special.log_ratio(p_missing, q_missing, (p_missing - q_missing) / q_missing)
-    log_ratio = jnp.where(are_equal, 0, log_ratio)
-    # Not the exponential of the sum, which loses digits. The larger probability has the larger odds.
+    lead = numerics.difference(lower, higher)
+    # The larger probability has the larger odds. The ratio of odds is a product, because the exponential of a sum of
+    # large logarithms loses digits.
     ratio = jnp.minimum(p_missing, q_missing) / jnp.maximum(p_missing, q_missing)
-    smaller = jnp.exp(-jnp.abs(lead)) * jnp.where(are_equal, 1, ratio)
-    return jnp.maximum(lead + log_ratio, 0) + jnp.log1p(smaller)
+    ratio = jnp.where(p_missing == q_missing, 1, ratio)
+    return jnp.where(lead > 0, lead - jnp.log(ratio), 0) + jnp.log1p(jnp.exp(-jnp.abs(lead)) * ratio)
 
 
 @log_of_odds_ratio_loss.defjvp
@@ -35,14 +33,11 @@ def _log_of_odds_ratio_loss_jvp(primals, tangents):
 def _slopes(higher: Array, lower: Array) -> tuple[Array, Array]:
     """q / t and the share of t that is q (1 - p), divided by 1 - q, for t = q (1 - p) + p (1 - q)."""
     # Divided by the larger of p and q, the sum t is 0 only where both are 1.
-    largest = lax.stop_gradient(jnp.maximum(higher, lower))
-    p, q = (jnp.exp(numerics.difference(each, largest)) for each in (higher, lower))
+    p, q = (jnp.exp(numerics.difference(each, jnp.maximum(higher, lower))) for each in (higher, lower))
     p_missing, q_missing = _complement(higher), _complement(lower)
     total = q * p_missing + p * q_missing
-    is_certain, total = total == 0, jnp.where(total == 0, 1, total)
-    share = jnp.where(is_certain, 0.5, q * p_missing / total)
-    by_higher = jnp.where(is_certain, jnp.inf, q / total)
-    return numerics.finite(by_higher), numerics.finite(share / q_missing)
+    share = jnp.where(total == 0, 0.5, q * p_missing / total)
+    return numerics.finite(q / total), numerics.finite(share / q_missing)
 
 
 def _complement(log_p: Array) -> Array:

@@ -97,8 +97,8 @@ def _surrogate_jvp(primals, tangents):
     # The slope of a small advantage is small, so it has no kink at 0.
     side = (1 + jnp.sign(advantage)) / 2
     by_log_ratio = slope * (side * (1 - is_high) + (1 - side) * (1 - is_low) * (1 - is_highest))
-    by_advantage = is_gain * numerics.finite(jnp.minimum(ratio, high))
-    by_advantage += (1 - is_gain) * numerics.finite(jnp.clip(ratio, low, highest))
+    of_lack = numerics.finite(jnp.clip(ratio, low, highest))
+    by_advantage = is_gain * jnp.minimum(ratio, high) + (1 - is_gain) * of_lack
     change = by_log_ratio * tangents[0] - by_advantage * tangents[1] + lack * is_low * tangents[2]
     return _surrogate(*primals), change - gain * is_high * tangents[3] + lack * is_highest * tangents[4]
 
