@@ -132,6 +132,32 @@ def log_rate_and_count(numbers: Numbers, n: int) -> Arrays:
     return numbers.real(n), numbers.generator.poisson(rate).astype(float)
 
 
+def log_probabilities_of_two(numbers: Numbers, n: int) -> Arrays:
+    """No subnormal ones, which may count as 0, whose odds are infinite."""
+    x, y = (-np.maximum(abs(each), 1.2e-38) for each in pair(numbers, n))
+    return x, y
+
+
+def likely_two(numbers: Numbers, n: int) -> Arrays:
+    """Two log-probabilities, also of answers that are almost certain."""
+    return np.log(numbers.probability(n)), np.log(numbers.probability(n))
+
+
+def log_probabilities_of_four(numbers: Numbers, n: int) -> Arrays:
+    x, y = log_probabilities_of_two(numbers, n)
+    return x, y, -abs(numbers.near(x)), -abs(numbers.near(y))
+
+
+def log_ratio_sign_and_baseline(numbers: Numbers, n: int) -> Arrays:
+    x, y = pair(numbers, n)
+    return x, numbers.generator.choice([-1, 1], size=n), y
+
+
+def policy_and_advantage(numbers: Numbers, n: int) -> Arrays:
+    x, y = log_probabilities_of_two(numbers, n)
+    return x, y, numbers.real(n)
+
+
 def rate_and_count(numbers: Numbers, n: int) -> Arrays:
     x, y = log_rate_and_count(numbers, n)
     return abs(x), y
@@ -629,6 +655,23 @@ CASES = (
     ),
     *(Case(loss, scores_and_grades) for loss in ("ranking_softmax_loss", "listmle_loss", "pairwise_logistic_loss")),
     Case("pairwise_hinge_loss", scores_and_grades, SHARP, {}),
+    Case("dpo_loss", log_probabilities_of_four, differentiated=(0, 1), same_scale=(0, 1, 2, 3)),
+    Case(
+        "dpo_loss",
+        log_probabilities_of_four,
+        SMOOTHED,
+        differentiated=(0, 1),
+        same_scale=(0, 1, 2, 3),
+        variant="label_smoothing",
+    ),
+    Case("ipo_loss", log_probabilities_of_four, differentiated=(0, 1), same_scale=(0, 1, 2, 3)),
+    Case("simpo_loss", log_probabilities_of_two, differentiated=(0, 1), same_scale=(0, 1)),
+    Case("orpo_loss", log_probabilities_of_two, differentiated=(0, 1), same_scale=(0, 1)),
+    Case("orpo_loss", likely_two, differentiated=(0, 1), variant="likely"),
+    Case("kto_loss", log_ratio_sign_and_baseline, same_scale=(0, 2)),
+    Case("bradley_terry_loss", pair, MARGIN, differentiated=(0, 1), same_scale=(0, 1)),
+    Case("clipped_policy_loss", policy_and_advantage, same_scale=(0, 1)),
+    Case("clipped_policy_loss", policy_and_advantage, {"dual_clip": 3.0}, same_scale=(0, 1), variant="dual_clip=3"),
     *(Case(loss, soft_regions) for loss in ("tversky_loss", "dice_loss", "jaccard_loss")),
     Case("lovasz_hinge_loss", logits_and_region),
     Case("lovasz_softmax_loss", probabilities_and_region),

@@ -65,6 +65,13 @@ from jaxloss.losses.mining import semi_hard_triplet_loss as semi_hard_triplet_lo
 from jaxloss.losses.multilabel import multilabel_margin_loss as multilabel_margin_loss
 from jaxloss.losses.multilabel import multilabel_soft_margin_loss as multilabel_soft_margin_loss
 from jaxloss.losses.ordinal import coral_loss as coral_loss
+from jaxloss.losses.policy import clipped_policy_loss as clipped_policy_loss
+from jaxloss.losses.preference import bradley_terry_loss as bradley_terry_loss
+from jaxloss.losses.preference import dpo_loss as dpo_loss
+from jaxloss.losses.preference import ipo_loss as ipo_loss
+from jaxloss.losses.preference import kto_loss as kto_loss
+from jaxloss.losses.preference import orpo_loss as orpo_loss
+from jaxloss.losses.preference import simpo_loss as simpo_loss
 from jaxloss.losses.proxy import proxy_anchor_loss as proxy_anchor_loss
 from jaxloss.losses.quantiles import expectile_loss as expectile_loss
 from jaxloss.losses.quantiles import quantile_loss as quantile_loss

@@ -56,7 +56,7 @@ def of_pairs(a: np.ndarray, b: np.ndarray, kinds: list[tuple[int, str, bool]]) -
     Args:
       kinds: for each array, its number of core axes, its domain ("" for any number), and whether it holds indices.
     """
-    numbers = iter((a, b, np.roll(b, 1)))
+    numbers = iter((a, b, np.roll(b, 1), np.roll(a, 2)))
     vectors = iter((rows(a, b), rows(b, a), np.roll(rows(a, -b), 1, axis=-1)))
 
     def array(n_core, domain, has_indices):
