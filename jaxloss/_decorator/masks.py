@@ -108,7 +108,7 @@ class Mask:
             losses = numerics.weighted(weights, losses)
             weighted_normalisers = weights if normalisers is None else numerics.weighted(weights, normalisers)
         if self.counted is not None:
-            losses = jax.tree.map(lambda each: jnp.where(self.counted, each, 0), losses)
+            losses = jax.tree.map(functools.partial(_zero_unless, self.counted), losses)
             normalisers = self.counted if normalisers is None else jnp.where(self.counted, normalisers, 0)
             if weighted_normalisers is not None:
                 weighted_normalisers = jnp.where(self.counted, weighted_normalisers, 0)
@@ -124,6 +124,10 @@ class Mask:
             # Added, so that other samples keep their gradients.
             loss_sum += nan_unless(~jnp.any(bad), jnp.zeros_like(loss_sum))
         return dataclasses.replace(self.weigh(0 * ones, batch.normalisers, weights), loss_sum=loss_sum)
+
+
+def _zero_unless(counted: Array, losses: Array) -> Array:
+    return jnp.where(counted, losses, 0)
 
 
 def _both(one: Array | None, other: Array | None) -> Array | None:

@@ -9,6 +9,7 @@ in the backward pass.
 import dataclasses
 import functools
 import math
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -173,7 +174,7 @@ def _losses_and_gradients_of_layer(
             losses = _losses_of_logits(row, logits, shared, {**floats, **others}, shared_others)
             # Not `weighted`, whose guard for forward mode would keep the losses in memory together with the gradients.
             products = jax.tree.map(lambda w, loss: numerics.product(w, numerics.finite(loss)), weights, losses)
-            return sum(map(jnp.sum, jax.tree.leaves(products))), losses
+            return functools.reduce(operator.add, map(jnp.sum, jax.tree.leaves(products))), losses
 
         _, *factors, logits = chain.factors(hidden, units)
         total, pull, losses = jax.vjp(block_sum, logits, shared, _widened(floats), weights, has_aux=True)

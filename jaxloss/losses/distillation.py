@@ -82,8 +82,8 @@ def jensen_shannon_loss(
 
     where $p = \operatorname{softmax}(t / \tau)$ is of the teacher and $q = \operatorname{softmax}(x / \tau)$ of the
     student. Divided by $\beta$, the loss becomes $\operatorname{KL}(p \,\|\, q)$ for $\beta \to 0$; divided by
-    $1 - \beta$, it becomes $\operatorname{KL}(q \,\|\, p)$ for $\beta \to 1$. It is at most $\log 2$, even where a class
-    is impossible.
+    $1 - \beta$, it becomes $\operatorname{KL}(q \,\|\, p)$ for $\beta \to 1$. It is at most $\log 2$, even where a
+    class is impossible.
 
     The loss is differentiated with respect to the teacher too; `jax.lax.stop_gradient` keeps the teacher as it is.
 
