@@ -270,6 +270,26 @@ def angles(numbers: Numbers, n: int) -> Arrays:
     return np.stack([np.cos(angle), np.sin(angle)], axis=-1) * abs(numbers.real(n, 1)), kernel, target
 
 
+def two_logits(numbers: Numbers, n: int) -> Arrays:
+    return numbers.real(n, C), numbers.real(n, C)
+
+
+def layer_and_logits(numbers: Numbers, n: int) -> Arrays:
+    hidden, kernel, _ = layer(numbers, n)
+    return hidden, kernel, numbers.real(n, C)
+
+
+def two_layers(numbers: Numbers, n: int) -> Arrays:
+    hidden, kernel, _ = layer(numbers, n)
+    return hidden, kernel, numbers.real(n, 2), numbers.generator.normal(size=(2, C))
+
+
+def layer_and_list(numbers: Numbers, n: int) -> Arrays:
+    hidden, kernel, _ = layer(numbers, n)
+    probabilities = numbers.generator.dirichlet(np.ones(3), size=n)[:, :2]
+    return hidden, kernel, np.log(probabilities), np.argsort(numbers.generator.uniform(size=(n, C)))[:, :2]
+
+
 def views(numbers: Numbers, n: int) -> Arrays:
     """Two views of items, whose features have variances below and above 1."""
     first = numbers.generator.normal(size=(n, 5, 3)) * [0.25, 1, 2]
@@ -528,6 +548,12 @@ CASES = (
         shared=(1,),
         peers=({"torch": torch_linear} if HAS_TORCH else {}) | optax_linear(WITH_INDICES),
     ),
+    Case("distillation_loss", two_logits),
+    Case("distillation_loss", two_logits, {"temperature": 2.0, "reverse": True}, variant="reverse, temperature=2"),
+    Case("jensen_shannon_loss", two_logits),
+    Case("linear_distillation_loss", two_layers, shared=(1, 3)),
+    Case("linear_distillation_loss_from_logits", layer_and_logits, shared=(1,)),
+    Case("linear_distillation_loss_from_top_k", layer_and_list, shared=(1,)),
     *(Case(loss, angles, shared=(1,)) for loss in ("arcface_loss", "cosface_loss")),
     *(Case(loss, views, differentiated=(0, 1)) for loss in ("barlow_twins_loss", "vicreg_loss")),
     Case(

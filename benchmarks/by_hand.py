@@ -129,6 +129,24 @@ def orpo(c: Any, r: Any) -> Any:
     return -c - 0.1 * jax.nn.log_sigmoid(log_odds_ratio)
 
 
+def divergence(log_p: Any, log_q: Any) -> Any:
+    return jnp.sum(jnp.exp(log_p) * (log_p - log_q), axis=-1)
+
+
+def distillation(x: Any, t: Any) -> Any:
+    return divergence(jax.nn.log_softmax(t), jax.nn.log_softmax(x))
+
+
+def jensen_shannon(x: Any, t: Any) -> Any:
+    student, teacher = jax.nn.log_softmax(x), jax.nn.log_softmax(t)
+    mixture = jnp.log((jnp.exp(student) + jnp.exp(teacher)) / 2)
+    return (divergence(student, mixture) + divergence(teacher, mixture)) / 2
+
+
+def linear_distillation(h: Any, kernel: Any, e: Any, teacher_kernel: Any) -> Any:
+    return distillation(logits(h, kernel), jax.lax.stop_gradient(logits(e, teacher_kernel)))
+
+
 def clipped_policy(x: Any, old: Any, advantage: Any) -> Any:
     ratio = jnp.exp(x - old)
     return -jnp.minimum(ratio * advantage, jnp.clip(ratio, 0.8, 1.2) * advantage)
@@ -300,6 +318,9 @@ LINES: dict[str, Line] = {
     "kto_loss": lambda x, y, baseline: 1 - jax.nn.sigmoid(0.1 * y * (x - baseline)),
     "bradley_terry_loss": lambda c, r: -jax.nn.log_sigmoid(c - r),
     "clipped_policy_loss": clipped_policy,
+    "distillation_loss": distillation,
+    "jensen_shannon_loss": jensen_shannon,
+    "linear_distillation_loss": linear_distillation,
     "tversky_loss": lambda p, t: tversky(p, t, 0.5),
     "pairwise_logistic_loss": lambda x, y: pairwise(x, y, lambda ahead: jax.nn.softplus(-ahead)),
     "pairwise_hinge_loss": lambda x, y: pairwise(x, y, lambda ahead: jnp.maximum(1 - ahead, 0)),
@@ -407,6 +428,8 @@ def arguments(name: str, n: int) -> tuple[Any, ...]:
         **dict.fromkeys(("simpo_loss", "orpo_loss"), lambda: (jnp.log(uniform(n)), jnp.log(uniform(n)))),
         "kto_loss": lambda: (normal(n), signs(), normal(n)),
         "clipped_policy_loss": lambda: (jnp.log(uniform(n)), jnp.log(uniform(n)), normal(n)),
+        **dict.fromkeys(("distillation_loss", "jensen_shannon_loss"), lambda: (normal(n, C), normal(n, C))),
+        "linear_distillation_loss": lambda: (normal(n, 8), normal(8, C), normal(n, 4), normal(4, C)),
         "binary_cross_entropy": lambda: (uniform(n), uniform(n)),
         "binary_cross_entropy_with_logits": lambda: (normal(n), uniform(n)),
         "sigmoid_focal_loss": lambda: (normal(n), uniform(n)),

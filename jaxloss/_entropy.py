@@ -149,22 +149,10 @@ def _sum(classes: ClassAxis, slopes: Array, change: Array) -> Array:
 
 
 def _parts(classes: ClassAxis, logits: Array) -> tuple[Array, Array, Array]:
-    """The scores, the sum of the exponentials of those below 0, and the number of the others, on this device.
-
-    On a CPU, the sum of all and 0, because a second sum takes XLA:CPU as long as the first.
-    """
+    """The scores, the sum of the exponentials of those below 0, and the number of the others, on this device."""
     scores = logits - classes.maximum(lax.stop_gradient(jnp.max(logits)))
-
-    def apart(scores: Array) -> tuple[Array, Array]:
-        is_less = scores < 0
-        return jnp.sum(jnp.where(is_less, jnp.exp(scores), 0)), jnp.sum(~is_less, dtype=scores.dtype)
-
-    def together(scores: Array) -> tuple[Array, Array]:
-        total = jnp.sum(jnp.exp(scores))
-        return total, jnp.zeros_like(total)
-
-    rest, largest = lax.platform_dependent(scores, cpu=together, default=apart)
-    return scores, rest, largest
+    is_less = scores < 0
+    return scores, jnp.sum(jnp.where(is_less, jnp.exp(scores), 0)), jnp.sum(~is_less, dtype=scores.dtype)
 
 
 def _log(rest: Array, largest: Array) -> Array:

@@ -97,6 +97,25 @@ def adaptive_layer(a: np.ndarray, b: np.ndarray, options) -> Arrays:
     return hidden, head, bias, down, down[:2, :1], kernel[:, :1], kernel[:1, :2], target
 
 
+TEACHER = np.array([[0, 1, 0, 2, 0], [-1, 0, 0, 0, 1]])
+
+
+def two_layers(a: np.ndarray, b: np.ndarray, options) -> Arrays:
+    return *layer(a, b, options)[:2], np.stack([b, a], axis=-1), TEACHER.astype(a.dtype)
+
+
+def layer_and_logits(a: np.ndarray, b: np.ndarray, options) -> Arrays:
+    return *layer(a, b, options)[:2], rows(b, a)
+
+
+def layer_and_list(a: np.ndarray, b: np.ndarray, options) -> Arrays:
+    """A layer with lists of two classes of a teacher, who is certain of some, and does not know of some."""
+    *inputs, target = layer(a, b, options)
+    kinds = np.log(np.array([[0.5, 0.25], [1.0, np.finfo(np.float16).tiny], [0.25, 0.125]], a.dtype))
+    kinds = np.concatenate([kinds, np.array([[-0.5, -np.inf]], a.dtype)])
+    return *inputs, kinds[np.arange(len(a)) % 4], np.stack([target, (target + 2) % N_CLASSES], axis=-1)
+
+
 def vector_pair(a: np.ndarray, b: np.ndarray, options) -> Arrays:
     """Pairs of vectors that have one of their two nonzero entries in common, and signs."""
     return rows(a, b), np.roll(rows(b, a), 1, axis=-1), limited(a, "{-1, 1}")

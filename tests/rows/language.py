@@ -1,10 +1,65 @@
-"""Losses of language models: of preferences and of policies."""
+"""Losses of language models: of distillation, preferences and policies."""
 
 import jaxloss
-from tests.references import language
+from tests.references import distillation, extremes, language
 from tests.row import Row
+from tests.rows import CLASS_WEIGHTS
 
 ROWS = (
+    Row(
+        jaxloss.distillation_loss,
+        draw=distillation.draw_two_logits,
+        reference=distillation.distillation,
+        options=({}, {"temperature": 2.0, "reverse": True}),
+        numbers=("temperature",),
+        in_torch=False,
+    ),
+    Row(
+        jaxloss.jensen_shannon_loss,
+        draw=distillation.draw_two_logits,
+        reference=distillation.jensen_shannon,
+        options=({}, {"beta": 0.25, "temperature": 2.0}),
+        numbers=("beta", "temperature"),
+        convex=False,
+        in_torch=False,
+    ),
+    Row(
+        jaxloss.linear_distillation_loss,
+        draw=distillation.draw_two_layers,
+        reference=distillation.linear,
+        options=(
+            {},
+            {"chunk_size": 5, "bias": CLASS_WEIGHTS, "teacher_bias": -CLASS_WEIGHTS, "temperature": 2.0},
+            {"chunk_size": 4, "reverse": True, "logit_softcap": 2.0},
+        ),
+        numbers=("temperature", "logit_softcap"),
+        extremes=extremes.two_layers,
+        detached=distillation.teacher_of_layer,
+        forward_mode=False,
+        in_torch=False,
+    ),
+    Row(
+        jaxloss.linear_distillation_loss_from_logits,
+        draw=distillation.draw_layer_and_logits,
+        reference=distillation.from_logits,
+        options=({}, {"chunk_size": 5, "bias": CLASS_WEIGHTS, "temperature": 2.0, "reverse": True}),
+        numbers=("temperature", "logit_softcap"),
+        extremes=extremes.layer_and_logits,
+        detached=distillation.last_array,
+        forward_mode=False,
+        in_torch=False,
+    ),
+    Row(
+        jaxloss.linear_distillation_loss_from_top_k,
+        draw=distillation.draw_layer_and_list,
+        reference=distillation.from_top_k,
+        options=({}, {"chunk_size": 5, "bias": CLASS_WEIGHTS, "temperature": 2.0}),
+        numbers=("temperature", "logit_softcap"),
+        extremes=extremes.layer_and_list,
+        detached=distillation.listed,
+        forward_mode=False,
+        in_torch=False,
+    ),
     Row(
         jaxloss.dpo_loss,
         draw=language.draw_four,
