@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -47,47 +48,67 @@ def _log_softmax_jvp(classes, primals, tangents):
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
 def relative_entropy(classes: ClassAxis, x: Array, y: Array) -> Array:
-    """KL(p ‖ q) of p = softmax x and q = softmax y: Σ p (log p - log q), of terms that are not negative."""
-    return _sum_of_divergences(classes, log_softmax(classes, x), log_softmax(classes, y))
+    """KL(p ‖ q) of p = softmax x and q = softmax y: Σ p (log p - log q)."""
+    return _sum(classes, _terms(log_softmax(classes, x), log_softmax(classes, y)))
 
 
 @functools.partial(relative_entropy.defjvp, symbolic_zeros=True)
 def _relative_entropy_jvp(classes, primals, tangents):
-    value = relative_entropy(classes, *primals)
     log_p, log_q = (log_softmax(classes, logits) for logits in primals)
-    rules = (
-        functools.partial(_sum, classes, _slope(log_p, log_q, value)),
-        functools.partial(_sum, classes, _difference(log_q, log_p)),
-    )
-    return value, numerics.change(rules, tangents)
+
+    def by_x(change: Array) -> Array:
+        return _sum(classes, _slopes(classes, log_p, numerics.difference(log_p, log_q)) * change)
+
+    def by_y(change: Array) -> Array:
+        return _sum(classes, _difference(log_q, log_p) * change)
+
+    return relative_entropy(classes, *primals), numerics.change((by_x, by_y), tangents)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
 def jensen_shannon(classes: ClassAxis, x: Array, y: Array, share: Array) -> Array:
     """(1 - β) KL(p ‖ m) + β KL(q ‖ m) of p = softmax x, q = softmax y and m = (1 - β) p + β q, for a share β."""
-    log_m, *logs = _mixture(classes, x, y, share)
-    of_x, of_y = (_sum_of_divergences(classes, log_p, log_m) for log_p in logs)
-    return (1 - share) * of_x + share * of_y
+    of_p, of_q = _towards_mixture(classes, x, y, share)
+    return (1 - share) * of_p.divergence + share * of_q.divergence
 
 
 @functools.partial(jensen_shannon.defjvp, symbolic_zeros=True)
 def _jensen_shannon_jvp(classes, primals, tangents):
-    x, y, share = primals
-    log_m, *logs = _mixture(classes, x, y, share)
-    each = [_sum_of_divergences(classes, log_p, log_m) for log_p in logs]
-    slopes = [_slope(log_p, log_m, value) for log_p, value in zip(logs, each, strict=True)]
-    rules = (
-        functools.partial(_sum, classes, (1 - share) * slopes[0]),
-        functools.partial(_sum, classes, share * slopes[1]),
-        lambda change: (each[1] - each[0]) * change,
-    )
-    return jensen_shannon(classes, x, y, share), numerics.change(rules, tangents)
+    share = primals[2]
+    of_p, of_q = _towards_mixture(classes, *primals)
+
+    def by_x(change: Array) -> Array:
+        return (1 - share) * _sum(classes, _slopes(classes, of_p.log_p, of_p.lead) * change)
+
+    def by_y(change: Array) -> Array:
+        return share * _sum(classes, _slopes(classes, of_q.log_p, of_q.lead) * change)
+
+    def by_share(change: Array) -> Array:
+        return (of_q.divergence - of_p.divergence) * change
+
+    return jensen_shannon(classes, *primals), numerics.change((by_x, by_y, by_share), tangents)
 
 
-def _mixture(classes: ClassAxis, x: Array, y: Array, share: Array) -> tuple[Array, Array, Array]:
-    """The logarithms of m, p and q."""
+class _Towards(NamedTuple):
+    """A distribution p, how far log p is above the logarithm of a mixture that it is part of, and the divergence."""
+
+    log_p: Array
+    lead: Array
+    divergence: Array
+
+
+def _towards_mixture(classes: ClassAxis, x: Array, y: Array, share: Array) -> tuple[_Towards, _Towards]:
     log_p, log_q = log_softmax(classes, x), log_softmax(classes, y)
-    return jnp.logaddexp(jnp.log1p(-share) + log_p, jnp.log(share) + log_q), log_p, log_q
+    surplus = numerics.difference(log_q, log_p)
+    # How far the larger of both is above the mixture, from the ratio of the smaller one to it.
+    lead = -jnp.log1p(jnp.where(surplus > 0, 1 - share, share) * jnp.expm1(-jnp.abs(surplus)))
+    log_m = jnp.maximum(log_p, log_q) - lead
+
+    def towards(log_p: Array, surplus: Array) -> _Towards:
+        own = lead - numerics.finite(jnp.maximum(surplus, 0))
+        return _Towards(log_p, own, _sum(classes, _terms(log_p, log_m, -own)))
+
+    return towards(log_p, surplus), towards(log_q, -surplus)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
@@ -96,35 +117,36 @@ def entropy_of_listed(classes: ClassAxis, p: Array, logits: Array) -> Array:
 
     A class of which p is 0 is one of the others. p has no derivative.
     """
-    rest, others, log_q = _rest(classes, p, logits)
-    (listed,) = classes.sums(jnp.sum(jnp.where(p > 0, _terms(jnp.log(p), log_q), 0)))
-    return listed + _terms(jnp.log(rest), jnp.log(others))
+    rest, log_others, log_q = _rest(classes, p, logits)
+    listed = _sum(classes, jnp.where(p == 0, 0, _terms(jnp.log(jnp.where(p == 0, 1, p)), log_q)))
+    return listed + _terms(jnp.log(rest), log_others)
 
 
 @entropy_of_listed.defjvp
 def _entropy_of_listed_jvp(classes, primals, tangents):
     p, logits = primals
-    rest, others, log_q = _rest(classes, p, logits)
-    ratio = rest / jnp.where(others == 0, 1, others)
-    slopes = jnp.where(p > 0, _difference(log_q, jnp.log(jnp.where(p > 0, p, 1))), jnp.exp(log_q) * (1 - ratio))
-    return entropy_of_listed(classes, p, logits), _sum(classes, slopes, tangents[1])
+    rest, log_others, log_q = _rest(classes, p, logits)
+    of_others = jnp.exp(log_q) - rest * jnp.exp(numerics.difference(log_q, log_others))
+    of_listed = _difference(log_q, jnp.log(jnp.where(p == 0, 1, p)))
+    return entropy_of_listed(classes, p, logits), _sum(classes, jnp.where(p == 0, of_others, of_listed) * tangents[1])
 
 
 def _rest(classes: ClassAxis, p: Array, logits: Array) -> tuple[Array, Array, Array]:
-    """The mass of the classes that are not listed, in both distributions, and log q."""
+    """The mass of p outside of its list, the logarithm of that of q, and log q."""
     log_q = log_softmax(classes, logits)
-    listed, others = classes.sums(jnp.sum(p), jnp.sum(jnp.where(p > 0, 0, jnp.exp(log_q))))
-    return jnp.maximum(1 - listed, 0), others, log_q
+    others = jnp.where(p == 0, log_q, -jnp.inf)
+    largest = classes.maximum(lax.stop_gradient(jnp.max(others)))
+    listed, scaled = classes.sums(jnp.sum(p), jnp.sum(jnp.exp(numerics.difference(others, largest))))
+    none = largest == -jnp.inf
+    return jnp.maximum(1 - listed, 0), jnp.where(none, -jnp.inf, largest + jnp.log(jnp.where(none, 1, scaled))), log_q
 
 
-def _sum_of_divergences(classes: ClassAxis, log_p: Array, log_q: Array) -> Array:
-    (total,) = classes.sums(jnp.sum(_terms(log_p, log_q)))
-    return total
+def _terms(log_p: Array, log_q: Array, surplus: Array | None = None) -> Array:
+    """p log (p / q) - p + q, which is not negative. For two distributions, their sum is the divergence.
 
-
-def _terms(log_p: Array, log_q: Array) -> Array:
-    """p log (p / q) - p + q, which is not negative. For two distributions, their sum is the divergence."""
-    surplus = numerics.difference(log_q, log_p)
+    The surplus is log q - log p, by default the difference.
+    """
+    surplus = numerics.difference(log_q, log_p) if surplus is None else surplus
     less = jnp.minimum(surplus, 1)
     near = numerics.weighted(jnp.exp(log_p), jnp.maximum(jnp.expm1(less) - surplus, 0))
     far = jnp.exp(log_q) - jnp.exp(log_p) * (1 + numerics.finite(surplus))
@@ -138,13 +160,19 @@ def _difference(log_q: Array, log_p: Array) -> Array:
     return jnp.where(surplus < 1, near, jnp.exp(log_q) - jnp.exp(log_p))
 
 
-def _slope(log_p: Array, log_q: Array, value: Array) -> Array:
-    """The derivative of KL(p ‖ q) by the logits of p."""
-    return jnp.exp(log_p) * numerics.finite(numerics.difference(log_p, log_q) - value)
+def _slopes(classes: ClassAxis, log_p: Array, values: Array) -> Array:
+    """The derivative of Σ p v by the logits of p, where Σ p dv = 0: p (v - Σ p v).
+
+    Values count from that of the likeliest class. Otherwise, the difference would be lost if it is almost certain.
+    """
+    values, highest = numerics.finite(values), classes.maximum(lax.stop_gradient(jnp.max(log_p)))
+    likeliest = classes.maximum(lax.stop_gradient(jnp.max(jnp.where(log_p == highest, values, -jnp.inf))))
+    values = numerics.finite(values - likeliest)
+    return jnp.exp(log_p) * numerics.finite(values - _sum(classes, jnp.exp(log_p) * values))
 
 
-def _sum(classes: ClassAxis, slopes: Array, change: Array) -> Array:
-    (total,) = classes.sums(jnp.sum(slopes * change))
+def _sum(classes: ClassAxis, terms: Array) -> Array:
+    (total,) = classes.sums(jnp.sum(terms))
     return total
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Unpack
 
 import jax.numpy as jnp
@@ -9,9 +11,11 @@ from jax import Array
 
 from jaxloss import _entropy
 from jaxloss import _numerics as numerics
+from jaxloss import _positive as positive
 from jaxloss._arrays import Real, Vector
 from jaxloss._class_axis import ClassAxis
 from jaxloss._decorator.lift import loss
+from jaxloss._kept_gradient import keep_gradient
 from jaxloss.options import AxisOptions, is_given
 
 
@@ -61,9 +65,7 @@ def distillation_loss(
       >>> print(jaxloss.distillation_loss(student, teacher, temperature=2.0, reduction="none").round(4))
       [0.4438 0.    ]
     """
-    classes = _all_classes(logits)
-    x, t = scaled(logits, temperature), scaled(teacher_logits, temperature)
-    return divergence_of(classes, reverse, temperature, x, t)
+    return divergence_of(_all_classes(logits), reverse, temperature, logits, teacher_logits)
 
 
 @loss("(c),(c)->()", domains={"beta": "(0, 1)", "temperature": "(0, inf)"})
@@ -110,23 +112,37 @@ def jensen_shannon_loss(
       >>> print(jaxloss.jensen_shannon_loss(student, teacher, reduction="none").round(4))
       [0.0895 0.    ]
     """
-    classes = _all_classes(logits)
-    x, t = scaled(logits, temperature), scaled(teacher_logits, temperature)
-    return _entropy.jensen_shannon(classes, x, t, jnp.asarray(beta, x.dtype))
+    divergence = functools.partial(_entropy.jensen_shannon, _all_classes(logits))
+    return _at_temperature(temperature, divergence, jnp.asarray(logits), jnp.asarray(teacher_logits), beta)
 
 
-def divergence_of(classes: ClassAxis, reverse: bool, temperature: Real, x: Array, t: Array) -> Array:
-    pair = (x, t) if reverse else (t, x)
-    return times_square(temperature, _entropy.relative_entropy(classes, *pair))
+def divergence_of(classes: ClassAxis, reverse: bool, temperature: Real, x: Vector, t: Vector) -> Array:
+    """The loss of a student's and a teacher's logits."""
+
+    def divergence(x: Array, t: Array) -> Array:
+        return _entropy.relative_entropy(classes, *((x, t) if reverse else (t, x)))
+
+    return times_square(temperature, _at_temperature(temperature, divergence, jnp.asarray(x), jnp.asarray(t)))
 
 
 def times_square(temperature: Real, divergence: Array) -> Array:
     """The loss, whose gradient has the same size at each temperature."""
-    return numerics.square(jnp.asarray(temperature)) * divergence if is_given(temperature) else divergence
+    if not is_given(temperature):
+        return divergence
+    return numerics.weighted(numerics.finite(numerics.square(jnp.asarray(temperature))), divergence)
 
 
-def scaled(logits: Vector, temperature: Real) -> Array:
-    return numerics.finite(jnp.asarray(logits) / temperature) if is_given(temperature) else jnp.asarray(logits)
+def _at_temperature(temperature: Real, divergence: Callable[..., Array], x: Array, t: Array, *share: Real) -> Array:
+    """The divergence of logits divided by the temperature."""
+    shares = [jnp.asarray(each, x.dtype) for each in share]
+    if not is_given(temperature):
+        return divergence(x, t, *shares)
+
+    def of(x: Array, t: Array, temperature: Array, *shares: Array) -> Array:
+        return divergence(positive.tempered(x, temperature), positive.tempered(t, temperature), *shares)
+
+    # The derivative by the temperature is a sum over classes that may be infinity minus infinity, times a cotangent.
+    return keep_gradient(of, x, t, jnp.asarray(temperature), *shares)
 
 
 def _all_classes(logits: Vector) -> ClassAxis:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxloss import _entropy
+from jaxloss import _positive as positive
 from jaxloss._arrays import Real, Vector, product_dtype
 from jaxloss._class_axis import ClassAxis
 from jaxloss._decorator.batching import BatchLoss
@@ -18,8 +19,8 @@ from jaxloss._large_output import chunked as chunks
 from jaxloss._large_output.layer import given
 from jaxloss._large_output.tiling import Tilings
 from jaxloss._sharding import AxisName
-from jaxloss.losses.distillation import divergence_of, scaled, times_square
-from jaxloss.losses.log_probability import scaled_logits
+from jaxloss.losses.distillation import divergence_of, times_square
+from jaxloss.losses.log_probability import capped_logits
 from jaxloss.options import ReductionOptions
 
 _LAYER = {"temperature": "(0, inf)", "logit_softcap": "(0, inf)", "chunk_size": "[1, inf)"}
@@ -275,17 +276,18 @@ def _of_layer(
 
 
 def _row(classes: ClassAxis, reverse: bool, logits: Array, shared: chunks.Arrays, own: chunks.Arrays) -> Array:
-    x, temperature = scaled_logits(logits, shared, own), own.get("temperature", 1.0)
+    x = capped_logits(logits, shared, own)
     if "teacher_logits" in own:
-        t = scaled(own["teacher_logits"], temperature)
+        t = own["teacher_logits"]
     else:
         bias = {"bias": jax.lax.stop_gradient(shared["teacher_bias"])} if "teacher_bias" in shared else {}
-        t = scaled_logits(own["second"], bias, own)
-    return divergence_of(classes, reverse, temperature, _possible(classes, x), _possible(classes, t))
+        t = capped_logits(own["second"], bias, own)
+    return divergence_of(classes, reverse, own.get("temperature", 1.0), _possible(classes, x), _possible(classes, t))
 
 
 def _listed_row(classes: ClassAxis, logits: Array, shared: chunks.Arrays, own: chunks.Arrays) -> Array:
-    x = _possible(classes, scaled_logits(logits, shared, own))
+    x = capped_logits(logits, shared, own)
+    x = _possible(classes, positive.tempered(x, own["temperature"]) if "temperature" in own else x)
     divergence = _entropy.entropy_of_listed(classes, classes.spread(jnp.exp(own["log_p"]), own["index"]), x)
     return times_square(own.get("temperature", 1.0), divergence)
 

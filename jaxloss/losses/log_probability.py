@@ -8,7 +8,7 @@ from typing import Any, Unpack
 import jax.numpy as jnp
 from jax import Array
 
-from jaxloss import _numerics as numerics
+from jaxloss import _positive as positive
 from jaxloss import _special as special
 from jaxloss._arrays import Real, Vector, product_dtype
 from jaxloss._class_axis import ClassAxis
@@ -112,16 +112,15 @@ def linear_log_probability(
     return BatchLoss(results, lambda weights: jnp.sum(weights * results()))
 
 
-def scaled_logits(logits: Array, shared: chunks.Arrays, own: chunks.Arrays) -> Array:
-    """The logits with their bias, below their cap, and divided by the temperature, where these are given."""
+def capped_logits(logits: Array, shared: chunks.Arrays, own: chunks.Arrays) -> Array:
+    """The logits with their bias, below their cap, where these are given."""
     logits = logits + shared["bias"] if "bias" in shared else logits
-    if "logit_softcap" in own:
-        logits = special.soft_cap(logits, own["logit_softcap"])
-    return numerics.finite(logits / own["temperature"]) if "temperature" in own else logits
+    return special.soft_cap(logits, own["logit_softcap"]) if "logit_softcap" in own else logits
 
 
 def _row(classes: ClassAxis, has_entropy: bool, logits: Array, shared: chunks.Arrays, own: chunks.Arrays) -> Any:
-    logits = scaled_logits(logits, shared, own)
+    logits = capped_logits(logits, shared, own)
+    logits = positive.tempered(logits, own["temperature"]) if "temperature" in own else logits
     surprise, _ = softmax_cross_entropy(classes, logits, own["target"], None, 0.0, 0.0, None)
     if not has_entropy:
         return -surprise

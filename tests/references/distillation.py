@@ -53,8 +53,10 @@ def distillation(x, t, *, temperature=1.0, reverse=False):
 
 def jensen_shannon(x, t, *, beta=0.5, temperature=1.0):
     student, teacher = (log_softmax(each / column(temperature)) for each in (x, t))
-    with np.errstate(divide="ignore"):
-        mixture = np.logaddexp(np.log(column(beta)) + teacher, np.log1p(-column(beta)) + student)
+    with np.errstate(invalid="ignore"):
+        ahead = np.where(student == teacher, 0, student - teacher)
+    share = np.where(ahead > 0, column(beta), 1 - column(beta))  # of the smaller one
+    mixture = np.maximum(teacher, student) + np.log1p(share * np.expm1(-abs(ahead)))
     return with_ones(beta * divergence(teacher, mixture) + (1 - beta) * divergence(student, mixture))
 
 
@@ -93,8 +95,9 @@ def from_top_k(
 ):
     log_p = log_p if held is None else held
     log_q = log_softmax(capped(logits(hidden, kernel, bias), logit_softcap) / column(temperature))
-    is_listed = (classes[..., None] == np.arange(N_CLASSES)).any(-2)
-    rest, others = 1 - np.exp(log_p).sum(-1), np.where(is_listed, 0, np.exp(log_q)).sum(-1)
+    is_listed = ((classes[..., None] == np.arange(N_CLASSES)) & (log_p > -np.inf)[..., None]).any(-2)
+    rest = 1 - np.exp(log_p).sum(-1)
     with np.errstate(divide="ignore", invalid="ignore"):
-        remainder = np.where(rest > 0, rest * (np.log(np.maximum(rest, 0)) - np.log(others)), 0)
+        log_others = np.logaddexp.reduce(np.where(is_listed, -np.inf, log_q), -1)
+        remainder = np.where(rest > 0, rest * (np.log(np.maximum(rest, 0)) - log_others), 0)
     return with_ones(np.square(temperature) * (divergence(log_p, np.take_along_axis(log_q, classes, -1)) + remainder))

@@ -111,8 +111,7 @@ def layer_and_logits(a: np.ndarray, b: np.ndarray, options) -> Arrays:
 def layer_and_list(a: np.ndarray, b: np.ndarray, options) -> Arrays:
     """A layer with lists of two classes of a teacher, who is certain of some, and does not know of some."""
     *inputs, target = layer(a, b, options)
-    kinds = np.log(np.array([[0.5, 0.25], [1.0, np.finfo(np.float16).tiny], [0.25, 0.125]], a.dtype))
-    kinds = np.concatenate([kinds, np.array([[-0.5, -np.inf]], a.dtype)])
+    kinds = np.array([[-0.5, -1.5], [0, -np.inf], [-2, -2], [-0.5, -np.inf]], a.dtype)
     return *inputs, kinds[np.arange(len(a)) % 4], np.stack([target, (target + 2) % N_CLASSES], axis=-1)
 
 

@@ -5,6 +5,9 @@ from tests.references import distillation, extremes, language
 from tests.row import Row
 from tests.rows import CLASS_WEIGHTS
 
+# What cannot be in a list of classes has the score -inf. The softmax of +inf has no limit.
+INFINITIES = {"logits": (-1,), "teacher_logits": (-1,)}
+
 ROWS = (
     Row(
         jaxloss.distillation_loss,
@@ -12,6 +15,7 @@ ROWS = (
         reference=distillation.distillation,
         options=({}, {"temperature": 2.0, "reverse": True}),
         numbers=("temperature",),
+        infinities=INFINITIES,
         in_torch=False,
     ),
     Row(
@@ -20,6 +24,7 @@ ROWS = (
         reference=distillation.jensen_shannon,
         options=({}, {"beta": 0.25, "temperature": 2.0}),
         numbers=("beta", "temperature"),
+        infinities=INFINITIES,
         convex=False,
         in_torch=False,
     ),
@@ -35,6 +40,7 @@ ROWS = (
         numbers=("temperature", "logit_softcap"),
         extremes=extremes.two_layers,
         detached=distillation.teacher_of_layer,
+        constant=("teacher_hidden", "teacher_kernel"),
         forward_mode=False,
         in_torch=False,
     ),
@@ -46,6 +52,8 @@ ROWS = (
         numbers=("temperature", "logit_softcap"),
         extremes=extremes.layer_and_logits,
         detached=distillation.last_array,
+        constant=("teacher_logits",),
+        infinities=INFINITIES,
         forward_mode=False,
         in_torch=False,
     ),
@@ -57,6 +65,8 @@ ROWS = (
         numbers=("temperature", "logit_softcap"),
         extremes=extremes.layer_and_list,
         detached=distillation.listed,
+        constant=("teacher_log_probabilities",),
+        convex=False,
         forward_mode=False,
         in_torch=False,
     ),
