@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import functools
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from jaxloss import _logistic as logistic
 from jaxloss import _numerics as numerics
 from jaxloss._class_axis import ClassAxis
 
@@ -57,7 +57,8 @@ def _relative_entropy_jvp(classes, primals, tangents):
     log_p, log_q = (log_softmax(classes, logits) for logits in primals)
 
     def by_x(change: Array) -> Array:
-        return _sum(classes, _slopes(classes, log_p, numerics.difference(log_p, log_q)) * change)
+        lead = numerics.finite(numerics.difference(log_p, log_q))
+        return _sum(classes, _slopes(classes, log_p, lead - _at_likeliest(classes, log_p, lead)) * change)
 
     def by_y(change: Array) -> Array:
         return _sum(classes, _difference(log_q, log_p) * change)
@@ -68,47 +69,59 @@ def _relative_entropy_jvp(classes, primals, tangents):
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
 def jensen_shannon(classes: ClassAxis, x: Array, y: Array, share: Array) -> Array:
     """(1 - β) KL(p ‖ m) + β KL(q ‖ m) of p = softmax x, q = softmax y and m = (1 - β) p + β q, for a share β."""
-    of_p, of_q = _towards_mixture(classes, x, y, share)
-    return (1 - share) * of_p.divergence + share * of_q.divergence
+    of_p, of_q = _divergences_from_mixture(classes, log_softmax(classes, x), log_softmax(classes, y), share)
+    return (1 - share) * of_p + share * of_q
 
 
 @functools.partial(jensen_shannon.defjvp, symbolic_zeros=True)
 def _jensen_shannon_jvp(classes, primals, tangents):
-    share = primals[2]
-    of_p, of_q = _towards_mixture(classes, *primals)
+    x, y, share = primals
+    log_p, log_q = log_softmax(classes, x), log_softmax(classes, y)
 
     def by_x(change: Array) -> Array:
-        return (1 - share) * _sum(classes, _slopes(classes, of_p.log_p, of_p.lead) * change)
+        values = _lead_over_mixture(classes, log_p, numerics.difference(log_q, log_p), share)
+        return (1 - share) * _sum(classes, _slopes(classes, log_p, values) * change)
 
     def by_y(change: Array) -> Array:
-        return share * _sum(classes, _slopes(classes, of_q.log_p, of_q.lead) * change)
+        values = _lead_over_mixture(classes, log_q, numerics.difference(log_p, log_q), 1 - share)
+        return share * _sum(classes, _slopes(classes, log_q, values) * change)
 
     def by_share(change: Array) -> Array:
-        return (of_q.divergence - of_p.divergence) * change
+        of_p, of_q = _divergences_from_mixture(classes, log_p, log_q, share)
+        return (of_q - of_p) * change
 
     return jensen_shannon(classes, *primals), numerics.change((by_x, by_y, by_share), tangents)
 
 
-class _Towards(NamedTuple):
-    """A distribution p, how far log p is above the logarithm of a mixture that it is part of, and the divergence."""
-
-    log_p: Array
-    lead: Array
-    divergence: Array
-
-
-def _towards_mixture(classes: ClassAxis, x: Array, y: Array, share: Array) -> tuple[_Towards, _Towards]:
-    log_p, log_q = log_softmax(classes, x), log_softmax(classes, y)
+def _divergences_from_mixture(classes: ClassAxis, log_p: Array, log_q: Array, share: Array) -> tuple[Array, Array]:
+    """KL(p ‖ m) and KL(q ‖ m)."""
     surplus = numerics.difference(log_q, log_p)
     # How far the larger of both is above the mixture, from the ratio of the smaller one to it.
     lead = -jnp.log1p(jnp.where(surplus > 0, 1 - share, share) * jnp.expm1(-jnp.abs(surplus)))
     log_m = jnp.maximum(log_p, log_q) - lead
 
-    def towards(log_p: Array, surplus: Array) -> _Towards:
-        own = lead - numerics.finite(jnp.maximum(surplus, 0))
-        return _Towards(log_p, own, _sum(classes, _terms(log_p, log_m, -own)))
+    def divergence(log_p: Array, surplus: Array) -> Array:
+        return _sum(classes, _terms(log_p, log_m, numerics.finite(jnp.maximum(surplus, 0)) - lead))
 
-    return towards(log_p, surplus), towards(log_q, -surplus)
+    return divergence(log_p, surplus), divergence(log_q, -surplus)
+
+
+def _lead_over_mixture(classes: ClassAxis, log_p: Array, surplus: Array, share: Array) -> Array:
+    """log (p / m) of each class, minus that of the likeliest one of p,
+
+    -log (1 - w + w e^d)
+
+    with w = β q / m of that class, and d = log (q / p), minus that of that class.
+    """
+    surplus = numerics.finite(surplus)
+    there = _at_likeliest(classes, log_p, surplus)
+    odds = there + jnp.log(share) - jnp.log1p(-share)
+    log_w, further = -logistic.softplus(-odds), surplus - there
+    w, most = jnp.exp(log_w), 80.0  # whose exponential is finite
+    near = jnp.log1p(w * jnp.expm1(jnp.clip(further, -1, most)))
+    below = jnp.log(jnp.exp(-logistic.softplus(odds)) + w * jnp.exp(jnp.minimum(further, -1)))
+    above = jnp.logaddexp(log_w + jnp.maximum(further, most), 0)
+    return -jnp.where(further < -1, below, jnp.where(further < most, near, above))
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
@@ -165,10 +178,15 @@ def _slopes(classes: ClassAxis, log_p: Array, values: Array) -> Array:
 
     Values count from that of the likeliest class. Otherwise, the difference would be lost if it is almost certain.
     """
-    values, highest = numerics.finite(values), classes.maximum(lax.stop_gradient(jnp.max(log_p)))
-    likeliest = classes.maximum(lax.stop_gradient(jnp.max(jnp.where(log_p == highest, values, -jnp.inf))))
-    values = numerics.finite(values - likeliest)
+    values = numerics.finite(values)
     return jnp.exp(log_p) * numerics.finite(values - _sum(classes, jnp.exp(log_p) * values))
+
+
+def _at_likeliest(classes: ClassAxis, log_p: Array, values: Array) -> Array:
+    """The value of the class whose probability is the highest."""
+    log_p, values = lax.stop_gradient((log_p, values))
+    is_likeliest = log_p == classes.maximum(jnp.max(log_p))
+    return classes.maximum(jnp.max(jnp.where(is_likeliest, values, -jnp.inf)))
 
 
 def _sum(classes: ClassAxis, terms: Array) -> Array:
