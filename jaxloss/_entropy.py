@@ -150,8 +150,9 @@ def _rest(classes: ClassAxis, p: Array, logits: Array) -> tuple[Array, Array, Ar
     others = jnp.where(p == 0, log_q, -jnp.inf)
     largest = classes.maximum(lax.stop_gradient(jnp.max(others)))
     listed, scaled = classes.sums(jnp.sum(p), jnp.sum(jnp.exp(numerics.difference(others, largest))))
-    none = largest == -jnp.inf
-    return jnp.maximum(1 - listed, 0), jnp.where(none, -jnp.inf, largest + jnp.log(jnp.where(none, 1, scaled))), log_q
+    is_any = largest > -jnp.inf  # or the rest is a rounding error
+    log_others = jnp.where(is_any, largest + jnp.log(jnp.where(is_any, scaled, 1)), -jnp.inf)
+    return jnp.where(is_any, jnp.maximum(1 - listed, 0), 0), log_others, log_q
 
 
 def _terms(log_p: Array, log_q: Array, surplus: Array | None = None) -> Array:

@@ -65,7 +65,7 @@ def distillation_loss(
       >>> print(jaxloss.distillation_loss(student, teacher, temperature=2.0, reduction="none").round(4))
       [0.4438 0.    ]
     """
-    return divergence_of(_all_classes(logits), reverse, temperature, logits, teacher_logits)
+    return divergence_of(_all_classes(logits), reverse, temperature, temperature, logits, teacher_logits)
 
 
 @loss("(c),(c)->()", domains={"beta": "(0, 1)", "temperature": "(0, inf)"})
@@ -112,17 +112,18 @@ def jensen_shannon_loss(
       >>> print(jaxloss.jensen_shannon_loss(student, teacher, reduction="none").round(4))
       [0.0895 0.    ]
     """
-    divergence = functools.partial(_entropy.jensen_shannon, _all_classes(logits))
-    return _at_temperature(temperature, divergence, jnp.asarray(logits), jnp.asarray(teacher_logits), beta)
+    classes = _all_classes(logits)
+    divergence = functools.partial(_entropy.jensen_shannon, classes)
+    return _at_temperature(classes, temperature, divergence, jnp.asarray(logits), jnp.asarray(teacher_logits), beta)
 
 
-def divergence_of(classes: ClassAxis, reverse: bool, temperature: Real, x: Vector, t: Vector) -> Array:
-    """The loss of a student's and a teacher's logits."""
+def divergence_of(classes: ClassAxis, reverse: bool, factor: Real, temperature: Real, x: Vector, t: Vector) -> Array:
+    """The loss of a student's and a teacher's logits. The factor is the temperature, the same on all devices."""
 
     def divergence(x: Array, t: Array) -> Array:
         return _entropy.relative_entropy(classes, *((x, t) if reverse else (t, x)))
 
-    return times_square(temperature, _at_temperature(temperature, divergence, jnp.asarray(x), jnp.asarray(t)))
+    return times_square(factor, _at_temperature(classes, temperature, divergence, jnp.asarray(x), jnp.asarray(t)))
 
 
 def times_square(temperature: Real, divergence: Array) -> Array:
@@ -132,7 +133,9 @@ def times_square(temperature: Real, divergence: Array) -> Array:
     return numerics.weighted(numerics.finite(numerics.square(jnp.asarray(temperature))), divergence)
 
 
-def _at_temperature(temperature: Real, divergence: Callable[..., Array], x: Array, t: Array, *share: Real) -> Array:
+def _at_temperature(
+    classes: ClassAxis, temperature: Real, divergence: Callable[..., Array], x: Array, t: Array, *share: Real
+) -> Array:
     """The divergence of logits divided by the temperature."""
     shares = [jnp.asarray(each, x.dtype) for each in share]
     if not is_given(temperature):
@@ -142,7 +145,7 @@ def _at_temperature(temperature: Real, divergence: Callable[..., Array], x: Arra
         return divergence(positive.tempered(x, temperature), positive.tempered(t, temperature), *shares)
 
     # The derivative by the temperature is a sum over classes that may be infinity minus infinity, times a cotangent.
-    return keep_gradient(of, x, t, jnp.asarray(temperature), *shares)
+    return keep_gradient(of, x, t, jnp.asarray(temperature), *shares, total=lambda term: classes.sums(term)[0])
 
 
 def _all_classes(logits: Vector) -> ClassAxis:

@@ -106,7 +106,7 @@ def linear_distillation_loss(
         chunk_size,
         axis_name,
         shared=given(bias=bias, teacher_bias=teacher_bias),
-        split=given(temperature=temperature, logit_softcap=logit_softcap),
+        options=given(temperature=temperature, logit_softcap=logit_softcap),
         second=(second[0].astype(dtype), second[1].astype(dtype)),
     )
 
@@ -180,7 +180,7 @@ def linear_distillation_loss_from_logits(
         chunk_size,
         axis_name,
         shared=given(bias=bias),
-        split=given(temperature=temperature, logit_softcap=logit_softcap),
+        options=given(temperature=temperature, logit_softcap=logit_softcap),
         fixed={"teacher_logits": jnp.asarray(teacher_logits)},
     )
 
@@ -257,17 +257,27 @@ def linear_distillation_loss_from_top_k(
         chunk_size,
         axis_name,
         shared=given(bias=bias),
-        split=given(temperature=temperature, logit_softcap=logit_softcap),
+        options=given(temperature=temperature, logit_softcap=logit_softcap),
         fixed={"log_p": jnp.asarray(teacher_log_probabilities), "index": jnp.asarray(teacher_classes)},
     )
 
 
 def _of_layer(
-    row: chunks.Row, hidden: Vector, kernel: Vector, chunk_size: int | None, axis_name: AxisName | None, **arrays: Any
+    row: chunks.Row,
+    hidden: Vector,
+    kernel: Vector,
+    chunk_size: int | None,
+    axis_name: AxisName | None,
+    *,
+    options: chunks.Arrays,
+    **arrays: Any,
 ) -> BatchLoss:
     hidden, kernel = jnp.asarray(hidden), jnp.asarray(kernel)
     dtype = product_dtype([hidden, kernel])
-    layer = chunks.Layer(hidden.astype(dtype), (kernel.astype(dtype),), own={}, axis_name=axis_name, **arrays)
+    # Options are the same on all devices, but their gradients belong to the columns of each; that of a factor does not.
+    own = {"factor": options["temperature"]} if "temperature" in options else {}
+    kernels = (kernel.astype(dtype),)
+    layer = chunks.Layer(hidden.astype(dtype), kernels, own=own, split=options, axis_name=axis_name, **arrays)
     tilings = Tilings.of(layer.kernels[0], chunk_size, is_crowded=True)
     return BatchLoss(
         losses=functools.partial(chunks.losses, row, tilings, layer),
@@ -282,14 +292,15 @@ def _row(classes: ClassAxis, reverse: bool, logits: Array, shared: chunks.Arrays
     else:
         bias = {"bias": jax.lax.stop_gradient(shared["teacher_bias"])} if "teacher_bias" in shared else {}
         t = capped_logits(own["second"], bias, own)
-    return divergence_of(classes, reverse, own.get("temperature", 1.0), _possible(classes, x), _possible(classes, t))
+    x, t = _possible(classes, x), _possible(classes, t)
+    return divergence_of(classes, reverse, own.get("factor", 1.0), own.get("temperature", 1.0), x, t)
 
 
 def _listed_row(classes: ClassAxis, logits: Array, shared: chunks.Arrays, own: chunks.Arrays) -> Array:
     x = capped_logits(logits, shared, own)
     x = _possible(classes, positive.tempered(x, own["temperature"]) if "temperature" in own else x)
     divergence = _entropy.entropy_of_listed(classes, classes.spread(jnp.exp(own["log_p"]), own["index"]), x)
-    return times_square(own.get("temperature", 1.0), divergence)
+    return times_square(own.get("factor", 1.0), divergence)
 
 
 def _possible(classes: ClassAxis, logits: Array) -> Array:
