@@ -85,9 +85,10 @@ def test_the_recipes_for_embeddings_run_and_pass_their_assertions():
             exec(block, namespace)
 
 
+@pytest.mark.nans
 def test_the_recipes_for_language_models_run_and_pass_their_assertions():
     blocks = re.findall(r"```python\n(.*?)```", (DOCS / "recipes_language.md").read_text(), re.DOTALL)
-    assert len(blocks) == 10
+    assert len(blocks) == 19
     namespace = {}
     with jax.numpy_dtype_promotion("standard"):
         for block in blocks:
