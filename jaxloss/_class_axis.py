@@ -51,6 +51,11 @@ class ClassAxis:
         is_class = jnp.arange(self.length, dtype=jnp.int32) < self.n_classes - self._first()
         return is_class if self.valid is None else is_class & self.valid
 
+    def possible(self, logits: Array) -> Array:
+        """The logits, -inf for columns that are no class."""
+        exists = self.exists()
+        return logits if exists is None else jnp.where(exists, logits, -jnp.inf)
+
     def share(self, values: Vector, index: Vector | int) -> Array:
         """What the columns of this device add to `values[index]`, for a class index that counts over all devices."""
         index, here = self._column(index)

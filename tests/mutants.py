@@ -146,6 +146,7 @@ CHOSEN = {
         "test_large_output or test_adaptive_softmax or ((test_sharding or test_export) and chunks)",
         OF_LAYERS,
     ),
+    "_large_output.second": ("test_distillation", "linear_distillation"),
     "_large_output.matmul": ("test_matmul or test_large_output or (test_export and chunks)", OF_LAYERS),
     "_large_output.tiling": ("test_large_output and (chunks or loops)", OF_LAYERS),
     "_large_output.parameter_checks": ("test_adaptive_softmax and errors", "adaptive_log_softmax"),

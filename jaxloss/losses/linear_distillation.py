@@ -97,17 +97,17 @@ def linear_distillation_loss(
       >>> print(losses.round(4))
       [0.4438 0.    ]
     """
-    second = jnp.asarray(teacher_hidden), jnp.asarray(teacher_kernel)
-    dtype = product_dtype(second)
+    rows, matrix = jnp.asarray(teacher_hidden), jnp.asarray(teacher_kernel)
+    dtype = product_dtype([rows, matrix])
     return _of_layer(
         functools.partial(_row, classes, reverse),
         hidden,
         kernel,
-        chunk_size,
-        axis_name,
+        chunk_size=chunk_size,
+        axis_name=axis_name,
         shared=given(bias=bias, teacher_bias=teacher_bias),
         options=given(temperature=temperature, logit_softcap=logit_softcap),
-        second=(second[0].astype(dtype), second[1].astype(dtype)),
+        second=(rows.astype(dtype), matrix.astype(dtype)),
     )
 
 
@@ -177,8 +177,8 @@ def linear_distillation_loss_from_logits(
         functools.partial(_row, classes, reverse),
         hidden,
         kernel,
-        chunk_size,
-        axis_name,
+        chunk_size=chunk_size,
+        axis_name=axis_name,
         shared=given(bias=bias),
         options=given(temperature=temperature, logit_softcap=logit_softcap),
         fixed={"teacher_logits": jnp.asarray(teacher_logits)},
@@ -213,8 +213,7 @@ def linear_distillation_loss_from_top_k(
     $$l = \tau^2 \Bigl(\sum_{k} p_k \log \frac{p_k}{q_{c_k}} + r \log \frac{r}{1 - \sum_k q_{c_k}}\Bigr), \qquad
     r = 1 - \sum_k p_k, \qquad q = \operatorname{softmax}(x / \tau), \qquad x = h K + b$$
 
-    All other classes count as one, whose mass is the rest. Without it, the student would be rewarded for mass outside
-    of the list being lost. The student's mass there is a sum over the other classes, not a difference from 1.
+    All other classes count as one, whose mass is the rest, and 0 if all classes are in the list.
 
     Args:
       hidden: floating `(..., D)`: $h$, the input of the student's output layer, features last.
@@ -254,8 +253,8 @@ def linear_distillation_loss_from_top_k(
         functools.partial(_listed_row, classes),
         hidden,
         kernel,
-        chunk_size,
-        axis_name,
+        chunk_size=chunk_size,
+        axis_name=axis_name,
         shared=given(bias=bias),
         options=given(temperature=temperature, logit_softcap=logit_softcap),
         fixed={"log_p": jnp.asarray(teacher_log_probabilities), "index": jnp.asarray(teacher_classes)},
@@ -266,9 +265,9 @@ def _of_layer(
     row: chunks.Row,
     hidden: Vector,
     kernel: Vector,
+    *,
     chunk_size: int | None,
     axis_name: AxisName | None,
-    *,
     options: chunks.Arrays,
     **arrays: Any,
 ) -> BatchLoss:
@@ -278,11 +277,8 @@ def _of_layer(
     own = {"factor": options["temperature"]} if "temperature" in options else {}
     kernels = (kernel.astype(dtype),)
     layer = chunks.Layer(hidden.astype(dtype), kernels, own=own, split=options, axis_name=axis_name, **arrays)
-    tilings = Tilings.of(layer.kernels[0], chunk_size, is_crowded=True)
-    return BatchLoss(
-        losses=functools.partial(chunks.losses, row, tilings, layer),
-        weighted_sum=functools.partial(chunks.weighted_sum, row, tilings, layer),
-    )
+    given_row = row, Tilings.of(layer.kernels[0], chunk_size, is_crowded=True), layer
+    return BatchLoss(functools.partial(chunks.losses, *given_row), functools.partial(chunks.weighted_sum, *given_row))
 
 
 def _row(classes: ClassAxis, reverse: bool, logits: Array, shared: chunks.Arrays, own: chunks.Arrays) -> Array:
@@ -292,17 +288,12 @@ def _row(classes: ClassAxis, reverse: bool, logits: Array, shared: chunks.Arrays
     else:
         bias = {"bias": jax.lax.stop_gradient(shared["teacher_bias"])} if "teacher_bias" in shared else {}
         t = capped_logits(own["second"], bias, own)
-    x, t = _possible(classes, x), _possible(classes, t)
+    x, t = classes.possible(x), classes.possible(t)
     return divergence_of(classes, reverse, own.get("factor", 1.0), own.get("temperature", 1.0), x, t)
 
 
 def _listed_row(classes: ClassAxis, logits: Array, shared: chunks.Arrays, own: chunks.Arrays) -> Array:
     x = capped_logits(logits, shared, own)
-    x = _possible(classes, positive.tempered(x, own["temperature"]) if "temperature" in own else x)
+    x = classes.possible(positive.tempered(x, own["temperature"]) if "temperature" in own else x)
     divergence = _entropy.entropy_of_listed(classes, classes.spread(jnp.exp(own["log_p"]), own["index"]), x)
     return times_square(own.get("factor", 1.0), divergence)
-
-
-def _possible(classes: ClassAxis, logits: Array) -> Array:
-    exists = classes.exists()
-    return logits if exists is None else jnp.where(exists, logits, -jnp.inf)

@@ -124,5 +124,4 @@ def _row(classes: ClassAxis, has_entropy: bool, logits: Array, shared: chunks.Ar
     surprise, _ = softmax_cross_entropy(classes, logits, own["target"], None, 0.0, 0.0, None)
     if not has_entropy:
         return -surprise
-    exists = classes.exists()
-    return -surprise, entropy_of(classes, logits if exists is None else jnp.where(exists, logits, -jnp.inf))
+    return -surprise, entropy_of(classes, classes.possible(logits))
