@@ -19,8 +19,8 @@ def entropy(classes: ClassAxis, logits: Array) -> Array:
 
     log Σ exp s - Σ p s
     """
-    scores, rest, largest = _parts(classes, logits)
-    rest, largest, moment = classes.sums(rest, largest, -jnp.sum(jnp.exp(scores) * numerics.finite(scores)))
+    scores, below, largest = _parts(classes, logits)
+    rest, largest, moment = classes.sums(jnp.sum(below), largest, -_dot(below, numerics.finite(scores)))
     return _log(rest, largest) + moment / (largest + rest)
 
 
@@ -35,8 +35,8 @@ def _entropy_jvp(classes, primals, tangents):
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
 def log_softmax(classes: ClassAxis, logits: Array) -> Array:
     """The logarithm of the probability of each class on this device."""
-    scores, rest, largest = _parts(classes, logits)
-    return scores - _log(*classes.sums(rest, largest))
+    scores, below, largest = _parts(classes, logits)
+    return scores - _log(*classes.sums(jnp.sum(below), largest))
 
 
 @log_softmax.defjvp
@@ -180,7 +180,9 @@ def _slopes(classes: ClassAxis, log_p: Array, values: Array) -> Array:
     Values count from that of the likeliest class. Otherwise, the difference would be lost if it is almost certain.
     """
     values = numerics.finite(values)
-    return jnp.exp(log_p) * numerics.finite(values - _sum(classes, jnp.exp(log_p) * values))
+    p = jnp.exp(log_p)
+    (mean,) = classes.sums(_dot(p, values))
+    return p * numerics.finite(values - mean)
 
 
 def _at_likeliest(classes: ClassAxis, log_p: Array, values: Array) -> Array:
@@ -195,11 +197,16 @@ def _sum(classes: ClassAxis, terms: Array) -> Array:
     return total
 
 
+def _dot(x: Array, y: Array) -> Array:
+    """Σ x y. In a loop, XLA:CPU sums products three times as fast by a product of vectors, which elsewhere may round."""
+    return lax.platform_dependent(x, y, cpu=jnp.dot, default=lambda x, y: jnp.sum(x * y))
+
+
 def _parts(classes: ClassAxis, logits: Array) -> tuple[Array, Array, Array]:
-    """The scores, the sum of the exponentials of those below 0, and the number of the others, on this device."""
+    """The scores, the exponentials of those below 0 (0 for the others), and the number of others, on this device."""
     scores = logits - classes.maximum(lax.stop_gradient(jnp.max(logits)))
     is_less = scores < 0
-    return scores, jnp.sum(jnp.where(is_less, jnp.exp(scores), 0)), jnp.sum(~is_less, dtype=scores.dtype)
+    return scores, jnp.where(is_less, jnp.exp(scores), 0), jnp.sum(jnp.where(is_less, 0, jnp.ones_like(scores)))
 
 
 def _log(rest: Array, largest: Array) -> Array:

@@ -76,14 +76,11 @@ class Tilings:
     other: Tiling
 
     @staticmethod
-    def of(kernel: Array, chunk_size: int | None = None, *, is_crowded: bool = False) -> Tilings:
-        """The tilings of a kernel `(d, c)`, with chunks of at most `chunk_size` rows if it is given.
-
-        `is_crowded` says that rows have more arrays in memory than a cross-entropy has: its logits and exponentials.
-        """
+    def of(kernel: Array, chunk_size: int | None = None) -> Tilings:
+        """The tilings of a kernel `(d, c)`, with chunks of at most `chunk_size` rows if it is given."""
         d, c = kernel.shape
-        # At least 128 rows on a CPU: with fewer, products are slow. New memory for each call is slower still.
-        on_cpu = max_dim(_CPU_LOGITS // 2 // c, 32) if is_crowded else max_dim(_CPU_LOGITS // c, 128)
+        # At least 128 rows on a CPU: with fewer, products are slow.
+        on_cpu = max_dim(_CPU_LOGITS // c, 128)
         elsewhere = max_dim(max_dim(min_dim(_ROWS, _MOST_LOGITS // c), _LEAST_LOGITS // c), 128)
         on_tpu = min_dim(elsewhere, max_dim(d * kernel.dtype.itemsize // 4, 512))
         per_device = chunk_size is None

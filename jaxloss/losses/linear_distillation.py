@@ -277,7 +277,7 @@ def _of_layer(
     own = {"factor": options["temperature"]} if "temperature" in options else {}
     kernels = (kernel.astype(dtype),)
     layer = chunks.Layer(hidden.astype(dtype), kernels, own=own, split=options, axis_name=axis_name, **arrays)
-    given_row = row, Tilings.of(layer.kernels[0], chunk_size, is_crowded=True), layer
+    given_row = row, Tilings.of(layer.kernels[0], chunk_size), layer
     return BatchLoss(functools.partial(chunks.losses, *given_row), functools.partial(chunks.weighted_sum, *given_row))
 
 

@@ -107,7 +107,7 @@ def linear_log_probability(
         numbers=2 if entropy else None,
     )
     row = functools.partial(_row, classes, entropy)
-    tilings = Tilings.of(layer.kernels[0], chunk_size, is_crowded=entropy)
+    tilings = Tilings.of(layer.kernels[0], chunk_size)
     results = functools.partial(chunks.losses, row, tilings, layer)
     return BatchLoss(results, lambda weights: jnp.sum(weights * results()))
 
