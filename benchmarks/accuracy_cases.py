@@ -132,6 +132,32 @@ def log_rate_and_count(numbers: Numbers, n: int) -> Arrays:
     return numbers.real(n), numbers.generator.poisson(rate).astype(float)
 
 
+def log_probabilities_of_two(numbers: Numbers, n: int) -> Arrays:
+    """No subnormal ones, which may count as 0, whose odds are infinite."""
+    x, y = (-np.maximum(abs(each), 1.2e-38) for each in pair(numbers, n))
+    return x, y
+
+
+def likely_two(numbers: Numbers, n: int) -> Arrays:
+    """Two log-probabilities, also of answers that are almost certain."""
+    return np.log(numbers.probability(n)), np.log(numbers.probability(n))
+
+
+def log_probabilities_of_four(numbers: Numbers, n: int) -> Arrays:
+    x, y = log_probabilities_of_two(numbers, n)
+    return x, y, -abs(numbers.near(x)), -abs(numbers.near(y))
+
+
+def log_ratio_sign_and_baseline(numbers: Numbers, n: int) -> Arrays:
+    x, y = pair(numbers, n)
+    return x, numbers.generator.choice([-1, 1], size=n), y
+
+
+def policy_and_advantage(numbers: Numbers, n: int) -> Arrays:
+    x, y = log_probabilities_of_two(numbers, n)
+    return x, y, numbers.real(n)
+
+
 def rate_and_count(numbers: Numbers, n: int) -> Arrays:
     x, y = log_rate_and_count(numbers, n)
     return abs(x), y
@@ -242,6 +268,26 @@ def angles(numbers: Numbers, n: int) -> Arrays:
     kernel, target = numbers.generator.normal(size=(2, C)), numbers.generator.integers(0, C, size=n)
     angle = np.arctan2(*kernel[::-1, target]) + numbers.generator.uniform(0.5, 2.5, size=n)
     return np.stack([np.cos(angle), np.sin(angle)], axis=-1) * abs(numbers.real(n, 1)), kernel, target
+
+
+def two_logits(numbers: Numbers, n: int) -> Arrays:
+    return numbers.real(n, C), numbers.real(n, C)
+
+
+def layer_and_logits(numbers: Numbers, n: int) -> Arrays:
+    hidden, kernel, _ = layer(numbers, n)
+    return hidden, kernel, numbers.real(n, C)
+
+
+def two_layers(numbers: Numbers, n: int) -> Arrays:
+    hidden, kernel, _ = layer(numbers, n)
+    return hidden, kernel, numbers.real(n, 2), numbers.generator.normal(size=(2, C))
+
+
+def layer_and_list(numbers: Numbers, n: int) -> Arrays:
+    hidden, kernel, _ = layer(numbers, n)
+    probabilities = numbers.generator.dirichlet(np.ones(3), size=n)[:, :2]
+    return hidden, kernel, np.log(probabilities), np.argsort(numbers.generator.uniform(size=(n, C)))[:, :2]
 
 
 def views(numbers: Numbers, n: int) -> Arrays:
@@ -502,6 +548,12 @@ CASES = (
         shared=(1,),
         peers=({"torch": torch_linear} if HAS_TORCH else {}) | optax_linear(WITH_INDICES),
     ),
+    Case("distillation_loss", two_logits),
+    Case("distillation_loss", two_logits, {"temperature": 2.0, "reverse": True}, variant="reverse, temperature=2"),
+    Case("jensen_shannon_loss", two_logits),
+    Case("linear_distillation_loss", two_layers, shared=(1, 3)),
+    Case("linear_distillation_loss_from_logits", layer_and_logits, shared=(1,)),
+    Case("linear_distillation_loss_from_top_k", layer_and_list, shared=(1,)),
     *(Case(loss, angles, shared=(1,)) for loss in ("arcface_loss", "cosface_loss")),
     *(Case(loss, views, differentiated=(0, 1)) for loss in ("barlow_twins_loss", "vicreg_loss")),
     Case(
@@ -629,6 +681,23 @@ CASES = (
     ),
     *(Case(loss, scores_and_grades) for loss in ("ranking_softmax_loss", "listmle_loss", "pairwise_logistic_loss")),
     Case("pairwise_hinge_loss", scores_and_grades, SHARP, {}),
+    Case("dpo_loss", log_probabilities_of_four, differentiated=(0, 1), same_scale=(0, 1, 2, 3)),
+    Case(
+        "dpo_loss",
+        log_probabilities_of_four,
+        SMOOTHED,
+        differentiated=(0, 1),
+        same_scale=(0, 1, 2, 3),
+        variant="label_smoothing",
+    ),
+    Case("ipo_loss", log_probabilities_of_four, differentiated=(0, 1), same_scale=(0, 1, 2, 3)),
+    Case("simpo_loss", log_probabilities_of_two, differentiated=(0, 1), same_scale=(0, 1)),
+    Case("orpo_loss", log_probabilities_of_two, differentiated=(0, 1), same_scale=(0, 1)),
+    Case("orpo_loss", likely_two, differentiated=(0, 1), variant="likely"),
+    Case("kto_loss", log_ratio_sign_and_baseline, same_scale=(0, 2)),
+    Case("bradley_terry_loss", pair, MARGIN, differentiated=(0, 1), same_scale=(0, 1)),
+    Case("clipped_policy_loss", policy_and_advantage, same_scale=(0, 1)),
+    Case("clipped_policy_loss", policy_and_advantage, {"dual_clip": 3.0}, same_scale=(0, 1), variant="dual_clip=3"),
     *(Case(loss, soft_regions) for loss in ("tversky_loss", "dice_loss", "jaccard_loss")),
     Case("lovasz_hinge_loss", logits_and_region),
     Case("lovasz_softmax_loss", probabilities_and_region),

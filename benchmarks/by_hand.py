@@ -124,6 +124,34 @@ def negative_binomial(x: Any, y: Any, r: Any) -> Any:
     return (r + y) * jnp.log(r + jnp.exp(x)) - r * jnp.log(r) - y * x + gammas
 
 
+def orpo(c: Any, r: Any) -> Any:
+    log_odds_ratio = (c - r) - (jnp.log1p(-jnp.exp(c)) - jnp.log1p(-jnp.exp(r)))
+    return -c - 0.1 * jax.nn.log_sigmoid(log_odds_ratio)
+
+
+def divergence(log_p: Any, log_q: Any) -> Any:
+    return jnp.sum(jnp.exp(log_p) * (log_p - log_q), axis=-1)
+
+
+def distillation(x: Any, t: Any) -> Any:
+    return divergence(jax.nn.log_softmax(t), jax.nn.log_softmax(x))
+
+
+def jensen_shannon(x: Any, t: Any) -> Any:
+    student, teacher = jax.nn.log_softmax(x), jax.nn.log_softmax(t)
+    mixture = jnp.log((jnp.exp(student) + jnp.exp(teacher)) / 2)
+    return (divergence(student, mixture) + divergence(teacher, mixture)) / 2
+
+
+def linear_distillation(h: Any, kernel: Any, e: Any, teacher_kernel: Any) -> Any:
+    return distillation(logits(h, kernel), jax.lax.stop_gradient(logits(e, teacher_kernel)))
+
+
+def clipped_policy(x: Any, old: Any, advantage: Any) -> Any:
+    ratio = jnp.exp(x - old)
+    return -jnp.minimum(ratio * advantage, jnp.clip(ratio, 0.8, 1.2) * advantage)
+
+
 SIGNED = ("hinge_loss", "squared_hinge_loss", "perceptron_loss", "soft_margin_loss")
 INDEXED = (
     *("cross_entropy", "softmax_focal_loss", "poly_loss_cross_entropy", "generalized_cross_entropy", "coral_loss"),
@@ -283,6 +311,16 @@ LINES: dict[str, Line] = {
     "vicreg_loss": vicreg,
     "arcface_loss": lambda h, kernel, t: cross_entropy_with_margin(cosines(h, kernel), t, add_to_angle),
     "cosface_loss": lambda h, kernel, t: cross_entropy_with_margin(cosines(h, kernel), t, lambda each: each - 0.35),
+    "dpo_loss": lambda c, r, u, v: -jax.nn.log_sigmoid(0.1 * ((c - u) - (r - v))),
+    "ipo_loss": lambda c, r, u, v: ((c - u) - (r - v) - 5) ** 2,
+    "simpo_loss": lambda c, r: -jax.nn.log_sigmoid(2 * (c - r) - 0.5),
+    "orpo_loss": orpo,
+    "kto_loss": lambda x, y, baseline: 1 - jax.nn.sigmoid(0.1 * y * (x - baseline)),
+    "bradley_terry_loss": lambda c, r: -jax.nn.log_sigmoid(c - r),
+    "clipped_policy_loss": clipped_policy,
+    "distillation_loss": distillation,
+    "jensen_shannon_loss": jensen_shannon,
+    "linear_distillation_loss": linear_distillation,
     "tversky_loss": lambda p, t: tversky(p, t, 0.5),
     "pairwise_logistic_loss": lambda x, y: pairwise(x, y, lambda ahead: jax.nn.softplus(-ahead)),
     "pairwise_hinge_loss": lambda x, y: pairwise(x, y, lambda ahead: jnp.maximum(1 - ahead, 0)),
@@ -386,6 +424,12 @@ def arguments(name: str, n: int) -> tuple[Any, ...]:
         "poisson_nll_loss": lambda: (normal(n), jnp.round(3 * uniform(n))),
         "gaussian_nll_loss": lambda: (normal(n), normal(n), uniform(n)),
         "kl_div": lambda: (jnp.log(uniform(n)), uniform(n)),
+        **dict.fromkeys(("dpo_loss", "ipo_loss"), lambda: tuple(jnp.log(uniform(n)) for _ in range(4))),
+        **dict.fromkeys(("simpo_loss", "orpo_loss"), lambda: (jnp.log(uniform(n)), jnp.log(uniform(n)))),
+        "kto_loss": lambda: (normal(n), signs(), normal(n)),
+        "clipped_policy_loss": lambda: (jnp.log(uniform(n)), jnp.log(uniform(n)), normal(n)),
+        **dict.fromkeys(("distillation_loss", "jensen_shannon_loss"), lambda: (normal(n, C), normal(n, C))),
+        "linear_distillation_loss": lambda: (normal(n, 8), normal(8, C), normal(n, 4), normal(4, C)),
         "binary_cross_entropy": lambda: (uniform(n), uniform(n)),
         "binary_cross_entropy_with_logits": lambda: (normal(n), uniform(n)),
         "sigmoid_focal_loss": lambda: (normal(n), uniform(n)),

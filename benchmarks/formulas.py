@@ -371,6 +371,83 @@ def pairwise_hinge_loss(x: Vector, y: Vector, margin: float = 1) -> Number:
     return mp.fsum(positive_part(margin - high + low) for high, low in pairs(x, y))
 
 
+def divergence(log_p: Vector, log_q: Vector) -> Number:
+    return mp.fsum(mp.exp(u) * (u - v) for u, v in zip(log_p, log_q, strict=True))
+
+
+def distillation_loss(x: Vector, t: Vector, temperature: float = 1.0, reverse: bool = False) -> Number:
+    student, teacher = (log_softmax([each / temperature for each in logits]) for logits in (x, t))
+    return temperature**2 * (divergence(student, teacher) if reverse else divergence(teacher, student))
+
+
+def jensen_shannon_loss(x: Vector, t: Vector, beta: float = 0.5) -> Number:
+    student, teacher = log_softmax(x), log_softmax(t)
+    mixture = [mp.log(beta * mp.exp(v) + (1 - beta) * mp.exp(u)) for u, v in zip(student, teacher, strict=True)]
+    return beta * divergence(teacher, mixture) + (1 - beta) * divergence(student, mixture)
+
+
+def linear_distillation_loss(h: Vector, kernel: Matrix, teacher: Vector, teacher_kernel: Matrix) -> Number:
+    return distillation_loss(product(h, kernel), product(teacher, teacher_kernel))
+
+
+def linear_distillation_loss_from_logits(h: Vector, kernel: Matrix, t: Vector) -> Number:
+    return distillation_loss(product(h, kernel), t)
+
+
+def linear_distillation_loss_from_top_k(h: Vector, kernel: Matrix, log_p: Vector, classes: Sequence[int]) -> Number:
+    log_q = log_softmax(product(h, kernel))
+    rest = 1 - mp.fsum(map(mp.exp, log_p))
+    others = mp.fsum(mp.exp(v) for i, v in enumerate(log_q) if i not in classes)
+    return divergence(log_p, [log_q[i] for i in classes]) + rest * (mp.log(rest) - mp.log(others))
+
+
+def lead(c: Number, r: Number, c_reference: Number, r_reference: Number) -> Number:
+    return (c - c_reference) - (r - r_reference)
+
+
+def dpo_loss(c: Number, r: Number, u: Number, v: Number, beta: float = 0.1, label_smoothing: float = 0.0) -> Number:
+    x, smoothing = mp.mpf(beta) * lead(c, r, u, v), mp.mpf(label_smoothing)
+    return (1 - smoothing) * softplus(-x) + smoothing * softplus(x)
+
+
+def ipo_loss(c: Number, r: Number, u: Number, v: Number, beta: float = 0.1) -> Number:
+    return (lead(c, r, u, v) - 1 / (2 * mp.mpf(beta))) ** 2
+
+
+def simpo_loss(c: Number, r: Number, beta: float = 2.0, gamma: float = 0.5) -> Number:
+    return softplus(mp.mpf(gamma) - mp.mpf(beta) * (c - r))
+
+
+def orpo_loss(c: Number, r: Number, beta: float = 0.1) -> Number:
+    def log_odds(x: Number) -> Number:
+        return x - mp.log(-mp.expm1(x))
+
+    return -c + mp.mpf(beta) * softplus(log_odds(r) - log_odds(c))
+
+
+def kto_loss(x: Number, y: Number, baseline: Number, beta: float = 0.1) -> Number:
+    return logistic(-y * mp.mpf(beta) * (x - baseline))
+
+
+def bradley_terry_loss(c: Number, r: Number, margin: float = 0.0) -> Number:
+    return softplus(mp.mpf(margin) - (c - r))
+
+
+def clipped_policy_loss(
+    x: Number,
+    old: Number,
+    advantage: Number,
+    clip_low: float = 0.2,
+    clip_high: float = 0.2,
+    dual_clip: float | None = None,
+) -> Number:
+    ratio = mp.exp(x - old)
+    if advantage > 0:
+        return -advantage * minimum(ratio, 1 + mp.mpf(clip_high))
+    bounded = maximum(ratio, 1 - mp.mpf(clip_low))
+    return -advantage * (bounded if dual_clip is None else minimum(bounded, mp.mpf(dual_clip)))
+
+
 def tversky_loss(p: Vector, t: Vector, alpha: float = 0.5, beta: float = 0.5, smooth: float = 1) -> Number:
     found = mp.fsum(u * v for u, v in zip(p, t, strict=True))
     false = alpha * mp.fsum(u * (1 - v) for u, v in zip(p, t, strict=True))

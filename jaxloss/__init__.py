@@ -26,6 +26,8 @@ from jaxloss.losses.classification import nll_loss as nll_loss
 from jaxloss.losses.contrastive import info_nce_loss as info_nce_loss
 from jaxloss.losses.contrastive import siglip_loss as siglip_loss
 from jaxloss.losses.counts import negative_binomial_nll_loss as negative_binomial_nll_loss
+from jaxloss.losses.distillation import distillation_loss as distillation_loss
+from jaxloss.losses.distillation import jensen_shannon_loss as jensen_shannon_loss
 from jaxloss.losses.divergences import generalized_kl_div as generalized_kl_div
 from jaxloss.losses.embedding import cosine_embedding_loss as cosine_embedding_loss
 from jaxloss.losses.embedding import triplet_margin_loss as triplet_margin_loss
@@ -44,6 +46,14 @@ from jaxloss.losses.large_output import linear_cross_entropy as linear_cross_ent
 from jaxloss.losses.likelihood import gaussian_nll_loss as gaussian_nll_loss
 from jaxloss.losses.likelihood import kl_div as kl_div
 from jaxloss.losses.likelihood import poisson_nll_loss as poisson_nll_loss
+from jaxloss.losses.linear_distillation import linear_distillation_loss as linear_distillation_loss
+from jaxloss.losses.linear_distillation import (
+    linear_distillation_loss_from_logits as linear_distillation_loss_from_logits,
+)
+from jaxloss.losses.linear_distillation import (
+    linear_distillation_loss_from_top_k as linear_distillation_loss_from_top_k,
+)
+from jaxloss.losses.log_probability import linear_log_probability as linear_log_probability
 from jaxloss.losses.margin import highest_wrong_score as highest_wrong_score
 from jaxloss.losses.margin import hinge_embedding_loss as hinge_embedding_loss
 from jaxloss.losses.margin import margin_ranking_loss as margin_ranking_loss
@@ -55,6 +65,13 @@ from jaxloss.losses.mining import semi_hard_triplet_loss as semi_hard_triplet_lo
 from jaxloss.losses.multilabel import multilabel_margin_loss as multilabel_margin_loss
 from jaxloss.losses.multilabel import multilabel_soft_margin_loss as multilabel_soft_margin_loss
 from jaxloss.losses.ordinal import coral_loss as coral_loss
+from jaxloss.losses.policy import clipped_policy_loss as clipped_policy_loss
+from jaxloss.losses.preference import bradley_terry_loss as bradley_terry_loss
+from jaxloss.losses.preference import dpo_loss as dpo_loss
+from jaxloss.losses.preference import ipo_loss as ipo_loss
+from jaxloss.losses.preference import kto_loss as kto_loss
+from jaxloss.losses.preference import orpo_loss as orpo_loss
+from jaxloss.losses.preference import simpo_loss as simpo_loss
 from jaxloss.losses.proxy import proxy_anchor_loss as proxy_anchor_loss
 from jaxloss.losses.quantiles import expectile_loss as expectile_loss
 from jaxloss.losses.quantiles import quantile_loss as quantile_loss
@@ -89,6 +106,7 @@ from jaxloss.losses.simplex import fenchel_young_loss as fenchel_young_loss
 from jaxloss.losses.simplex import multiclass_sparsemax_loss as multiclass_sparsemax_loss
 from jaxloss.losses.simplex import sparsemax_loss as sparsemax_loss
 from jaxloss.options import AxisOptions as AxisOptions
+from jaxloss.options import MaskOptions as MaskOptions
 from jaxloss.options import ReductionOptions as ReductionOptions
 from jaxloss.options import SampleOptions as SampleOptions
 from jaxloss.options import SetOptions as SetOptions

@@ -9,7 +9,7 @@ from jax import Array, lax
 
 from jaxloss._arrays import Vector
 from jaxloss._errors import require_number
-from jaxloss._lookup import at_class, sum_of_others
+from jaxloss._lookup import at_class, spread, sum_of_others
 from jaxloss._sharding import AxisName, require_split
 
 
@@ -51,6 +51,11 @@ class ClassAxis:
         is_class = jnp.arange(self.length, dtype=jnp.int32) < self.n_classes - self._first()
         return is_class if self.valid is None else is_class & self.valid
 
+    def possible(self, logits: Array) -> Array:
+        """The logits, -inf for columns that are no class."""
+        exists = self.exists()
+        return logits if exists is None else jnp.where(exists, logits, -jnp.inf)
+
     def share(self, values: Vector, index: Vector | int) -> Array:
         """What the columns of this device add to `values[index]`, for a class index that counts over all devices."""
         index, here = self._column(index)
@@ -62,6 +67,10 @@ class ClassAxis:
         """What the columns of this device add to the sum of the other classes, see `sum_of_others`."""
         index, here = self._column(index)
         return sum_of_others(values, index if here is None else jnp.where(here, index, -1))
+
+    def spread(self, numbers: Array, index: Array) -> Array:
+        """The sum of the numbers at each column of this device, for one class index per number."""
+        return spread(numbers, self._column(index)[0], self.length)
 
     def others(self, index: Vector | int) -> Array:
         """Which columns of this device are possible classes other than this one."""

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxloss._arrays import Vector
-from jaxloss._sharding import equally_varying
+from jaxloss._sharding import equally_varying, vary_over, varying_axes
 
 
 def at_class(values: Vector, index: Vector | int) -> Array:
@@ -46,6 +46,19 @@ def sum_of_others(values: Array, index: Array) -> Array:
 @sum_of_others.defjvp
 def _sum_of_others_jvp(primals, tangents):
     return sum_of_others(*primals), jnp.sum(tangents[0])
+
+
+def spread(numbers: Array, index: Array, n_classes: int) -> Array:
+    """The sum of the numbers at each class, for one class index per number. An index out of range adds nothing."""
+
+    def scattered(numbers: Array, index: Array) -> Array:
+        zeros = vary_over(jnp.zeros(n_classes, numbers.dtype), varying_axes(numbers))
+        return zeros.at[jnp.where(index < 0, n_classes, index)].add(numbers, mode="drop")
+
+    def compared(numbers: Array, index: Array) -> Array:
+        return jnp.sum(jnp.where(_is_class(index, n_classes), numbers[:, None], 0), axis=0)
+
+    return _by_platform(scattered, compared, numbers, index)
 
 
 def leaves_out() -> Array:

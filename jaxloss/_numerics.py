@@ -225,7 +225,7 @@ def _weighted_jvp(primals, tangents):
         # Zero only where the loss is infinite: elsewhere, the second derivative at weight 0 is the tangent of the loss.
         return jnp.where((weight == 0) & jnp.isinf(loss), 0, weight * change)
 
-    return weighted(weight, loss), _change((lambda change: finite(loss) * change, by_loss), tangents)
+    return weighted(weight, loss), change((lambda change: finite(loss) * change, by_loss), tangents)
 
 
 @jax.custom_jvp
@@ -246,10 +246,10 @@ def _twice_weighted_jvp(primals, tangents):
         lambda change: finite(one * finite(loss)) * change,
         lambda change: jax.jvp(functools.partial(weighted, one * other), (loss,), (change,))[1],
     )
-    return twice_weighted(one, other, loss), _change(rules, tangents)
+    return twice_weighted(one, other, loss), change(rules, tangents)
 
 
-def _change(rules: Sequence[Callable[[Array], Array]], tangents: Sequence[Any]) -> Array:
+def change(rules: Sequence[Callable[[Array], Array]], tangents: Sequence[Any]) -> Array:
     """The sum over the tangents, each by its rule, without those known to be 0.
 
     Outside `jit`, the gradient would keep the factors of these too: up to three arrays of the size of the logits.

@@ -1,10 +1,11 @@
 """Logarithms, exponentials and quotients of positive numbers, finite where the numbers underflow or overflow."""
 
+import functools
 import math
 
 import jax
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 
 from jaxloss import _numerics as numerics
 
@@ -63,3 +64,28 @@ def _quotient_jvp(primals, tangents):
     x, y = primals
     result = quotient(x, y)
     return result, numerics.finite(1 / y) * tangents[0] - numerics.finite(result / y) * tangents[1]
+
+
+@jax.custom_jvp
+def tempered(x: Array, temperature: Array) -> Array:
+    """The vector x divided by a temperature, finite unless x is infinite."""
+    return quotient(x, temperature)
+
+
+@functools.partial(tempered.defjvp, symbolic_zeros=True)
+def _tempered_jvp(primals, tangents):
+    x, temperature = primals
+    result = tempered(x, temperature)
+    values = numerics.finite(result)
+    # In units of the largest entry: a sum of cotangents times entries could be infinity minus infinity.
+    largest = lax.stop_gradient(jnp.max(jnp.abs(values), initial=0))
+    shares = values / jnp.where(largest == 0, 1, largest)
+    rate = numerics.finite(largest / normal(temperature))
+
+    def by_x(change: Array) -> Array:
+        return numerics.finite(1 / temperature) * change
+
+    def by_temperature(change: Array) -> Array:
+        return -shares * (rate * change)
+
+    return result, numerics.change((by_x, by_temperature), tangents)

@@ -39,6 +39,17 @@ class ReductionOptions(SetOptions, total=False):
     where: Boolean | None
 
 
+class MaskOptions(TypedDict, total=False):
+    """The option of a function of samples that is not a loss, such as `jaxloss.linear_log_probability`.
+
+    Args:
+      where: booleans, true for the samples to include. Masked samples have the value 0 and gradient 0, even if they
+        contain NaN or infinities.
+    """
+
+    where: Boolean | None
+
+
 class SampleOptions(TypedDict, total=False):
     """The option of a function of vectors that is not a loss, such as `jaxloss.highest_wrong_score`.
 

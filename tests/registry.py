@@ -12,6 +12,7 @@ from tests.rows import (
     embedding,
     focal,
     hinge,
+    language,
     large_output,
     likelihood,
     margin,
@@ -42,6 +43,7 @@ REGISTRY = (
     *boxes.ROWS,
     *self_supervised.ROWS,
     *angular.ROWS,
+    *language.ROWS,
 )
 
 # Losses of sets, which have tests of their own in `test_registry_sets.py`.

@@ -29,6 +29,7 @@ class Row:
         per pair; by default derived from the declaration.
       pack: makes the arguments of the loss from the drawn arrays; by default these are the arguments.
       detached: maps (arrays, options) to what the loss cuts off from differentiation; the reference takes it as `held`.
+      constant: names of the arrays that have no gradient.
       infinities: by name, the signs of the infinite numbers of which the loss is the limit, for arrays of which it is
         not that of all that their domain allows.
       kinked: options with which the loss has kinks along its first array.
@@ -48,6 +49,7 @@ class Row:
     extremes: Callable[[np.ndarray, np.ndarray, Mapping[str, Any]], Arrays] | None = None
     pack: Callable[..., tuple[Any, ...]] = lambda *arrays: arrays
     detached: Callable[..., np.ndarray] | None = None
+    constant: tuple[str, ...] = ()
     infinities: Mapping[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)
     kinked: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     convex: bool = True

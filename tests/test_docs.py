@@ -85,6 +85,16 @@ def test_the_recipes_for_embeddings_run_and_pass_their_assertions():
             exec(block, namespace)
 
 
+@pytest.mark.nans
+def test_the_recipes_for_language_models_run_and_pass_their_assertions():
+    blocks = re.findall(r"```python\n(.*?)```", (DOCS / "recipes_language.md").read_text(), re.DOTALL)
+    assert len(blocks) == 19
+    namespace = {}
+    with jax.numpy_dtype_promotion("standard"):
+        for block in blocks:
+            exec(block, namespace)
+
+
 def test_every_loss_of_optax_has_a_row():
     if optax.__version__ != "0.2.8":
         pytest.skip("another version may have other losses")

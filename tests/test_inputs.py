@@ -134,7 +134,7 @@ def test_class_indices_of_64_bits_do_not_wrap_where_those_are_not_enabled(row):
 
 
 class Number(enum.IntEnum):
-    FIRST, SECOND, IGNORED, LAST = 0, 1, -7, -1
+    FIRST, SECOND, THIRD, IGNORED, LAST = 0, 1, 2, -7, -1
 
 
 class Reduction(enum.StrEnum):
@@ -145,7 +145,7 @@ class Reduction(enum.StrEnum):
 def test_members_of_enumerations_are_numbers_and_names(row):
     arrays = draw(row, (2, 3))
     assert row.loss(*arrays, reduction=Reduction.SUM) == row.loss(*arrays, reduction="sum")
-    options = dict.fromkeys(row.integers(), Number.SECOND) | ({"axis": Number.LAST} if row.has_axis else {})
+    options = {name: Number(n) for name, n in row.integers().items()} | ({"axis": Number.LAST} if row.has_axis else {})
     assert row.loss(*arrays, **options) == row.loss(*arrays, **{name: int(of) for name, of in options.items()})
     if "ignore_index" in row.declaration.defaults and row.has_indices:
         *rest, target = arrays

@@ -28,7 +28,7 @@ LAYERS = (
     ("_directions",),
     ("_scaling",),
     ("kinks",),
-    ("_general_robust", "_likelihoods", "_divergence", "_ordered", "_pairs", "_dcg"),
+    ("_general_robust", "_likelihoods", "_divergence", "_ordered", "_pairs", "_dcg", "_odds", "_entropy"),
     ("_special", "_positive", "_stirling", "_kept_gradient"),
     (
         "_numerics",

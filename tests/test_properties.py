@@ -31,10 +31,10 @@ SOFTMAX = {
     "smoothed": lambda x, y, **o: jaxloss.cross_entropy(x, y, label_smoothing=0.3, **o),
     "linear": lambda x, y, **o: jaxloss.linear_cross_entropy(x, jnp.eye(C), y, **o),
 }
-# Logarithms of densities, terms of a divergence, and a distance that may be any number.
+# Logarithms of densities, terms of a divergence, an advantage, and a distance that may be any number.
 OF_EITHER_SIGN = (
     *("poisson_nll_loss", "gaussian_nll_loss", "gamma_nll_loss", "kl_div", "nll_loss"),
-    "negative_binomial_nll_loss",
+    *("negative_binomial_nll_loss", "clipped_policy_loss"),
     *("hinge_embedding_loss", "ensemble_crps", "energy_score"),
 )
 

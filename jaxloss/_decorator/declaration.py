@@ -14,7 +14,7 @@ from jax import Array
 from jaxloss._decorator.notation import Core, Pattern
 from jaxloss._errors import COUNT
 from jaxloss._interval import Interval
-from jaxloss.options import COMMON, AxisOptions, ReductionOptions, SampleOptions, SetOptions
+from jaxloss.options import COMMON, AxisOptions, MaskOptions, ReductionOptions, SampleOptions, SetOptions
 
 PREDICTIONS = ("prediction", "logits", "log_probabilities", "hidden", "features", "scores", "probabilities", "boxes")
 """A first argument with one of these names, or of vectors as in "(n,d)", has the full size on every batch axis."""
@@ -176,8 +176,8 @@ def _common_options(kernel: Callable[..., Any], patterns: Sequence[Pattern], own
         hint = parameter.kind is parameter.VAR_KEYWORD and _hint(kernel, parameter.name)
         if hint:
             declared = next(iter(typing.get_args(hint)), None)
-            if declared not in (ReductionOptions, AxisOptions, SampleOptions, SetOptions):
-                takes = "Unpack[] of jaxloss.ReductionOptions, AxisOptions, SampleOptions or SetOptions"
+            if declared not in (ReductionOptions, AxisOptions, SampleOptions, MaskOptions, SetOptions):
+                takes = "Unpack[] of jaxloss.ReductionOptions, AxisOptions, SampleOptions, MaskOptions or SetOptions"
                 raise TypeError(f"loss: {kernel.__name__} has **{parameter.name} of type {hint} but takes {takes}")
             if "axis" in declared.__annotations__ and not any(pattern.has_axis for pattern in patterns):
                 raise TypeError(

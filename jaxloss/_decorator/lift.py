@@ -88,7 +88,8 @@ def loss(
       `weights` multiply each item's own loss.
 
     `**options: Unpack[...]` declares the common options: `jaxloss.ReductionOptions`, `jaxloss.AxisOptions` or
-    `jaxloss.SetOptions`. A function of a sample that is not a loss has no reductions; it takes `jaxloss.SampleOptions`.
+    `jaxloss.SetOptions`. A function of a sample that is not a loss has no reductions; it takes `jaxloss.SampleOptions`
+    or `jaxloss.MaskOptions`.
 
     The other keyword-only parameters of a kernel are the options of the loss. An option left at its default reaches the
     kernel unchanged, so that the kernel can leave out a term. Any other number reaches it as a traced scalar in the

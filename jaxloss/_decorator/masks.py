@@ -8,8 +8,10 @@ numbers. After the kernel, its loss and its normaliser are replaced by 0.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator, Mapping
 
+import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
@@ -94,16 +96,19 @@ class Mask:
         return value
 
     def weigh(self, losses: Array, normalisers: Array | None, weights: Array | None) -> Samples:
-        """Weighted losses and their normalisers: 0 for a masked sample, NaN for one that is not usable."""
+        """Weighted losses and their normalisers: 0 for a masked sample, NaN for one that is not usable.
+
+        A function that is not a loss may return several numbers per sample, which are masked alike.
+        """
         if self.usable is not None:
-            losses = nan_unless(self.usable, losses)
+            losses = jax.tree.map(functools.partial(nan_unless, self.usable), losses)
             normalisers = None if normalisers is None else nan_unless(self.usable, normalisers)
         weighted_normalisers = None
         if weights is not None:
             losses = numerics.weighted(weights, losses)
             weighted_normalisers = weights if normalisers is None else numerics.weighted(weights, normalisers)
         if self.counted is not None:
-            losses = jnp.where(self.counted, losses, 0)
+            losses = jax.tree.map(functools.partial(_zero_unless, self.counted), losses)
             normalisers = self.counted if normalisers is None else jnp.where(self.counted, normalisers, 0)
             if weighted_normalisers is not None:
                 weighted_normalisers = jnp.where(self.counted, weighted_normalisers, 0)
@@ -119,6 +124,10 @@ class Mask:
             # Added, so that other samples keep their gradients.
             loss_sum += nan_unless(~jnp.any(bad), jnp.zeros_like(loss_sum))
         return dataclasses.replace(self.weigh(0 * ones, batch.normalisers, weights), loss_sum=loss_sum)
+
+
+def _zero_unless(counted: Array, losses: Array) -> Array:
+    return jnp.where(counted, losses, 0)
 
 
 def _both(one: Array | None, other: Array | None) -> Array | None:

@@ -9,6 +9,7 @@ in the backward pass.
 import dataclasses
 import functools
 import math
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -21,6 +22,7 @@ from jaxloss._arrays import compute_dtype
 from jaxloss._large_output.layer import Arrays, Layer, axes_of_losses, placed
 from jaxloss._large_output.loops import Blocks, Groups, in_parts, over_rows, put_at
 from jaxloss._large_output.matmul import Chain, is_narrow
+from jaxloss._large_output.second import Second
 from jaxloss._large_output.tiling import Tiling, Tilings
 from jaxloss._sharding import (
     automatic_devices,
@@ -30,12 +32,12 @@ from jaxloss._sharding import (
     wide_zeros_like,
 )
 
-Row = Callable[[Array, Arrays, Arrays], Array]
-"""Maps (logits of a row, arrays shared by all rows, arrays of the row) to the loss of the row."""
+Row = Callable[[Array, Arrays, Arrays], Any]
+"""Maps (logits of a row, arrays shared by all rows, arrays of the row) to its loss, or to a tuple of numbers."""
 
 
-def losses(row: Row, tilings: Tilings, layer: Layer) -> Array:
-    """The loss of each row."""
+def losses(row: Row, tilings: Tilings, layer: Layer) -> Any:
+    """The loss of each row, or a tuple of arrays of several numbers of each."""
     return _losses(row, tilings, placed(layer)[0])
 
 
@@ -75,18 +77,21 @@ def _losses(row: Row, tilings: Tilings, layer: Layer) -> Array:
 def _losses_of_layer(row: Row, tiling: Tiling, layer: Layer) -> Array:
     chain, (groups, blocks) = Chain.of(layer.hidden, layer.kernels, wide=tiling.wide), _division(layer, tiling)
 
-    def step(carry: None, block: tuple[Array, Array, Arrays], inside: Array | None) -> tuple[None, Array]:
-        def part_step(carry: None, start: Array | int, part: tuple[Array, Array, Arrays]) -> tuple[None, Array]:
+    second = Second.of(layer)
+
+    def step(carry: None, block: Any, inside: Array | None) -> tuple[None, Array]:
+        def part_step(carry: None, start: Array | int, part: Any) -> tuple[None, Array]:
             del start
-            hidden, units, own = part
+            hidden, units, own, fixed = part
             *_, logits = chain.factors(hidden, units)
-            return carry, _losses_of_logits(row, logits, {}, _widened(own), layer.shared)
+            return carry, _losses_of_logits(row, logits, {}, _widened({**own, **second.arrays(fixed)}), layer.shared)
 
         carry, losses = in_parts(part_step, carry, block, tiling.parts_of(block[0].shape[1]))
-        return carry, losses if inside is None else _zero_unless(inside, losses)
+        return carry, _all_zero_unless(inside, losses)
 
     zeros = wide_zeros(layer.hidden.shape[:-1], layer.hidden, axes_of_losses(layer))
-    rows = (layer.hidden, chain.row_units, {**layer.own, **layer.split})
+    zeros = zeros if layer.numbers is None else (zeros,) * layer.numbers
+    rows = (layer.hidden, chain.row_units, {**layer.own, **layer.split}, second.rows)
     step = _recomputed(step) if tiling.scanned else step
     _, losses = over_rows(step, None, zeros, rows, groups, blocks, layer.span, scanned=tiling.scanned)
     return losses
@@ -156,18 +161,20 @@ def _losses_and_gradients_of_layer(
     floats, others = _floats_and_others({**layer.own, **layer.split})
     shared_floats, shared_others = _floats_and_others(layer.shared)
     chain, (groups, blocks) = Chain.of(layer.hidden, layer.kernels, wide=tiling.wide), _division(layer, tiling)
-    n_sums = groups.n_sums
+    second, n_sums = Second.of(layer), groups.n_sums
     n_rows = groups.count // n_sums * blocks.size
     n_parts = tiling.parts_of(n_rows)
     shared = {name: jnp.broadcast_to(array, (n_sums, *array.shape)) for name, array in shared_floats.items()}
 
     def part_step(carry: Any, start: Array | int, part: Any) -> Any:
-        hidden, units, floats, others, weights = part
+        hidden, units, floats, others, fixed, weights = part
+        others = {**others, **_widened(second.arrays(fixed))}
 
         def block_sum(logits: Array, shared: Arrays, floats: Arrays, weights: Array) -> tuple[Array, Array]:
             losses = _losses_of_logits(row, logits, shared, {**floats, **others}, shared_others)
             # Not `weighted`, whose guard for forward mode would keep the losses in memory together with the gradients.
-            return jnp.sum(numerics.product(weights, numerics.finite(losses))), losses
+            products = jax.tree.map(lambda w, loss: numerics.product(w, numerics.finite(loss)), weights, losses)
+            return functools.reduce(operator.add, map(jnp.sum, jax.tree.leaves(products))), losses
 
         _, *factors, logits = chain.factors(hidden, units)
         total, pull, losses = jax.vjp(block_sum, logits, shared, _widened(floats), weights, has_aux=True)
@@ -180,19 +187,17 @@ def _losses_and_gradients_of_layer(
 
     def step(carry: Any, block: Any, inside: Array | None) -> Any:
         shared_sums, kernel_sums, cotangents = carry
-        hidden, units, floats, others, weights = block
-        if inside is not None:
-            hidden, weights = _zero_unless(inside, hidden), _zero_unless(inside, weights)
+        hidden, *own, weights = block
+        hidden, weights = _all_zero_unless(inside, (hidden, weights))
         (shared_sums, cotangents), (losses, by_floats, by_weights, factors, row_units) = in_parts(
-            part_step, (shared_sums, cotangents), (hidden, units, floats, others, weights), n_parts
+            part_step, (shared_sums, cotangents), (hidden, *own, weights), n_parts
         )
         by_hidden, kernel_sums = chain.pulled_back(
             (cotangents, row_units), [hidden, *factors], kernel_sums, tiling.columns
         )
         by_rows = jax.tree.map(numerics.finite, (by_hidden, by_floats, by_weights))
-        if inside is not None:
-            # Everything, because 0 times a NaN in the kernel is NaN.
-            losses, by_rows = jax.tree.map(functools.partial(_zero_unless, inside), (losses, by_rows))
+        # Everything, because 0 times a NaN in the kernel is NaN.
+        losses, by_rows = _all_zero_unless(inside, (losses, by_rows))
         return (shared_sums, kernel_sums, cotangents if n_parts > 1 else None), (losses, by_rows)
 
     step = _recomputed(step) if tiling.scanned else step
@@ -204,8 +209,8 @@ def _losses_and_gradients_of_layer(
     cotangents = jnp.zeros((n_sums, n_rows, kernel.shape[1]), kernel.dtype) if n_parts > 1 else None
     cotangents = jax.tree.map(lambda array: vary_over(array, varying_axes((layer.hidden, weights))), cotangents)
     by_rows = jax.tree.map(wide_zeros_like, (layer.hidden, floats, weights))
-    losses = wide_zeros(weights.shape, layer.hidden, axes_of_losses(layer))
-    rows = (layer.hidden, chain.row_units, floats, others, weights)
+    losses = jax.tree.map(lambda each: wide_zeros(each.shape, layer.hidden, axes_of_losses(layer)), weights)
+    rows = (layer.hidden, chain.row_units, floats, others, second.rows, weights)
     (shared_sums, kernel_sums, _), (losses, (by_hidden, by_floats, by_weights)) = over_rows(
         step,
         (shared_sums, kernel_sums, cotangents),
@@ -225,6 +230,8 @@ def _losses_and_gradients_of_layer(
         shared={name: by_shared.get(name) for name in layer.shared},  # integers have gradient None
         own={name: by_floats.get(name) for name in layer.own},
         split={name: by_floats[name] for name in layer.split},
+        fixed=None,
+        second=None,
         span=None,
     )
     return losses, gradients, by_weights
@@ -244,9 +251,11 @@ def _division(layer: Layer, tiling: Tiling) -> tuple[Groups, Blocks]:
     return groups, Blocks.of(rows, max(chunk_size // groups.count, 1), tiling.parts)
 
 
-def _zero_unless(inside: Array, rows: Array) -> Array:
-    """Arrays `(partial sums, rows, ...)` with 0 in the rows that are not inside."""
-    return jnp.where(jnp.expand_dims(inside, range(1, rows.ndim - 1)), rows, 0)
+def _all_zero_unless(inside: Array | None, arrays: Any) -> Any:
+    """Arrays `(partial sums, rows, ...)` with 0 in the rows that are not inside; None means that all are."""
+    if inside is None:
+        return arrays
+    return jax.tree.map(lambda rows: jnp.where(jnp.expand_dims(inside, range(1, rows.ndim - 1)), rows, 0), arrays)
 
 
 def _floats_and_others(arrays: Arrays) -> tuple[Arrays, Arrays]:
@@ -260,10 +269,10 @@ def _widened(arrays: Arrays) -> Arrays:
     return {**{name: each.astype(compute_dtype([each])) for name, each in floats.items()}, **others}
 
 
-def _losses_of_logits(row: Row, logits: Array, by_sum: Arrays, own: Arrays, shared: Arrays) -> Array:
+def _losses_of_logits(row: Row, logits: Array, by_sum: Arrays, own: Arrays, shared: Arrays) -> Any:
     """The losses of logits `(partial sums, rows, classes)`, with arrays per partial sum, per row, and for all rows."""
 
-    def of_row(logits: Array, by_sum: Arrays, own: Arrays) -> Array:
+    def of_row(logits: Array, by_sum: Arrays, own: Arrays) -> Any:
         return row(logits, {**by_sum, **shared}, own)
 
     rows = jax.vmap(of_row, in_axes=(0, None, 0))

@@ -1,6 +1,7 @@
 """The inputs of the losses of rows, and where they are placed on a mesh of devices."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,7 +10,7 @@ from jax import Array
 
 from jaxloss._arrays import compute_dtype
 from jaxloss._large_output.loops import Span
-from jaxloss._sharding import AxisName, equally_varying, mesh_axes, vary_over, varying_axes, whole_along
+from jaxloss._sharding import AxisName, mesh_axes, vary_over, varying_axes, whole_along
 from jaxloss.options import is_given
 
 Arrays = Mapping[str, Array]
@@ -31,7 +32,11 @@ class Layer:
       shared: named arrays that are the same for every row.
       own: named arrays with one entry per row along their leading axes.
       split: like `own`, for arrays that differ between devices, like the kernels, if the classes are split.
+      fixed: like `split`, for arrays without gradient.
+      second: `(..., e)` and `(e, c)`, rows and the matrix of a second product, without gradient. A row sees the result
+        as the array `second` of its own.
       span: the range of rows, along a single axis, to compute; the losses of other rows are 0. None means all rows.
+      numbers: how many numbers a row returns, as a tuple; None if it returns its loss alone.
       axis_name: the mesh axes over which the classes are split, inside `shard_map`; None means that they are not split.
     """
 
@@ -40,8 +45,11 @@ class Layer:
     shared: Arrays
     own: Arrays
     split: Arrays = dataclasses.field(default_factory=dict)
+    fixed: Arrays = dataclasses.field(default_factory=dict)
+    second: tuple[Array, Array] | None = None
     span: Span | None = None
     axis_name: AxisName | None = dataclasses.field(default=None, metadata={"static": True})
+    numbers: int | None = dataclasses.field(default=None, metadata={"static": True})
 
     def widened(self) -> "Layer":
         """The layer with its products in float32 or wider."""
@@ -58,16 +66,23 @@ def placed(layer: Layer, weights: Array | None = None) -> tuple[Layer, Array | N
     with respect to an array that is the same on all devices are then summed over devices once. Losses and per-row
     arrays are the same on all devices over which the classes are split.
     """
-    hidden, kernels, shared, split, *_ = equally_varying(
-        (layer.hidden, layer.kernels, layer.shared, layer.split, layer.own, weights)
-    )
+    everywhere = varying_axes((_by_device(layer), layer.own, weights))
+    by_device = jax.tree.map(functools.partial(vary_over, axes=everywhere), _by_device(layer))
     axes = axes_of_losses(layer) | varying_axes(weights)
     own, weights = jax.tree.map(lambda array: vary_over(array, axes), (layer.own, weights))
-    kernels = tuple(whole_along(kernel, 0) for kernel in kernels)
-    return dataclasses.replace(layer, hidden=hidden, kernels=kernels, shared=shared, split=split, own=own), weights
+    by_device["kernels"] = tuple(whole_along(kernel, 0) for kernel in by_device["kernels"])
+    if layer.second is not None:
+        rows, kernel = by_device["second"]
+        by_device["second"] = rows, whole_along(kernel, 0)
+    return dataclasses.replace(layer, **by_device, own=own), weights
 
 
 def axes_of_losses(layer: Layer) -> set[Any]:
     """The mesh axes over which the losses of rows vary."""
-    by_device = varying_axes((layer.hidden, layer.kernels, layer.shared, layer.split))
+    by_device = varying_axes(_by_device(layer))
     return (by_device - mesh_axes(layer.axis_name)) | varying_axes(layer.own)
+
+
+def _by_device(layer: Layer) -> dict[str, Any]:
+    """What may differ between the devices over which the classes are split."""
+    return {name: getattr(layer, name) for name in ("hidden", "kernels", "shared", "split", "fixed", "second")}

@@ -56,7 +56,7 @@ def of_pairs(a: np.ndarray, b: np.ndarray, kinds: list[tuple[int, str, bool]]) -
     Args:
       kinds: for each array, its number of core axes, its domain ("" for any number), and whether it holds indices.
     """
-    numbers = iter((a, b, np.roll(b, 1)))
+    numbers = iter((a, b, np.roll(b, 1), np.roll(a, 2)))
     vectors = iter((rows(a, b), rows(b, a), np.roll(rows(a, -b), 1, axis=-1)))
 
     def array(n_core, domain, has_indices):
@@ -95,6 +95,24 @@ def adaptive_layer(a: np.ndarray, b: np.ndarray, options) -> Arrays:
     hidden, kernel, target = layer(a, b, options)
     head, bias, down = kernel[:, :4], kernel[0, 1:], kernel[:, 1:3]
     return hidden, head, bias, down, down[:2, :1], kernel[:, :1], kernel[:1, :2], target
+
+
+TEACHER = np.array([[0, 1, 0, 2, 0], [-1, 0, 0, 0, 1]])
+
+
+def two_layers(a: np.ndarray, b: np.ndarray, options) -> Arrays:
+    return *layer(a, b, options)[:2], np.stack([b, a], axis=-1), TEACHER.astype(a.dtype)
+
+
+def layer_and_logits(a: np.ndarray, b: np.ndarray, options) -> Arrays:
+    return *layer(a, b, options)[:2], rows(b, a)
+
+
+def layer_and_list(a: np.ndarray, b: np.ndarray, options) -> Arrays:
+    """A layer with lists of two classes of a teacher, who is certain of some, and does not know of some."""
+    *inputs, target = layer(a, b, options)
+    kinds = np.array([[-0.5, -1.5], [0, -np.inf], [-2, -2], [-0.5, -np.inf]], a.dtype)
+    return *inputs, kinds[np.arange(len(a)) % 4], np.stack([target, (target + 2) % N_CLASSES], axis=-1)
 
 
 def vector_pair(a: np.ndarray, b: np.ndarray, options) -> Arrays:

@@ -1,0 +1,213 @@
+"""Entropies of softmaxes, whose classes may be split over devices."""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from jaxloss import _logistic as logistic
+from jaxloss import _numerics as numerics
+from jaxloss._class_axis import ClassAxis
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+def entropy(classes: ClassAxis, logits: Array) -> Array:
+    """-Σ p log p. No term is negative, and that of a nearly certain class is not rounded to 0: with s = x - max x,
+
+    log Σ exp s - Σ p s
+    """
+    scores, below, largest = _parts(classes, logits)
+    rest, largest, moment = classes.sums(jnp.sum(below), largest, -_dot(below, numerics.finite(scores)))
+    return _log(rest, largest) + moment / (largest + rest)
+
+
+@entropy.defjvp
+def _entropy_jvp(classes, primals, tangents):
+    (logits,) = primals
+    value, surprise = entropy(classes, logits), -numerics.finite(log_softmax(classes, logits))
+    (change,) = classes.sums(jnp.sum(jnp.exp(-surprise) * (surprise - value) * tangents[0]))
+    return value, change
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+def log_softmax(classes: ClassAxis, logits: Array) -> Array:
+    """The logarithm of the probability of each class on this device."""
+    scores, below, largest = _parts(classes, logits)
+    return scores - _log(*classes.sums(jnp.sum(below), largest))
+
+
+@log_softmax.defjvp
+def _log_softmax_jvp(classes, primals, tangents):
+    log_p = log_softmax(classes, *primals)
+    (mean,) = classes.sums(jnp.sum(jnp.exp(log_p) * tangents[0]))
+    return log_p, tangents[0] - mean
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+def relative_entropy(classes: ClassAxis, x: Array, y: Array) -> Array:
+    """KL(p ‖ q) of p = softmax x and q = softmax y: Σ p (log p - log q)."""
+    return _sum(classes, _terms(log_softmax(classes, x), log_softmax(classes, y)))
+
+
+@functools.partial(relative_entropy.defjvp, symbolic_zeros=True)
+def _relative_entropy_jvp(classes, primals, tangents):
+    log_p, log_q = (log_softmax(classes, logits) for logits in primals)
+
+    def by_x(change: Array) -> Array:
+        lead = numerics.finite(numerics.difference(log_p, log_q))
+        return _sum(classes, _slopes(classes, log_p, lead - _at_likeliest(classes, log_p, lead)) * change)
+
+    def by_y(change: Array) -> Array:
+        return _sum(classes, _difference(log_q, log_p) * change)
+
+    return relative_entropy(classes, *primals), numerics.change((by_x, by_y), tangents)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+def jensen_shannon(classes: ClassAxis, x: Array, y: Array, share: Array) -> Array:
+    """(1 - β) KL(p ‖ m) + β KL(q ‖ m) of p = softmax x, q = softmax y and m = (1 - β) p + β q, for a share β."""
+    of_p, of_q = _divergences_from_mixture(classes, log_softmax(classes, x), log_softmax(classes, y), share)
+    return (1 - share) * of_p + share * of_q
+
+
+@functools.partial(jensen_shannon.defjvp, symbolic_zeros=True)
+def _jensen_shannon_jvp(classes, primals, tangents):
+    x, y, share = primals
+    log_p, log_q = log_softmax(classes, x), log_softmax(classes, y)
+
+    def by_x(change: Array) -> Array:
+        values = _lead_over_mixture(classes, log_p, numerics.difference(log_q, log_p), share)
+        return (1 - share) * _sum(classes, _slopes(classes, log_p, values) * change)
+
+    def by_y(change: Array) -> Array:
+        values = _lead_over_mixture(classes, log_q, numerics.difference(log_p, log_q), 1 - share)
+        return share * _sum(classes, _slopes(classes, log_q, values) * change)
+
+    def by_share(change: Array) -> Array:
+        of_p, of_q = _divergences_from_mixture(classes, log_p, log_q, share)
+        return (of_q - of_p) * change
+
+    return jensen_shannon(classes, *primals), numerics.change((by_x, by_y, by_share), tangents)
+
+
+def _divergences_from_mixture(classes: ClassAxis, log_p: Array, log_q: Array, share: Array) -> tuple[Array, Array]:
+    """KL(p ‖ m) and KL(q ‖ m)."""
+    surplus = numerics.difference(log_q, log_p)
+    # How far the larger of both is above the mixture, from the ratio of the smaller one to it.
+    lead = -jnp.log1p(jnp.where(surplus > 0, 1 - share, share) * jnp.expm1(-jnp.abs(surplus)))
+    log_m = jnp.maximum(log_p, log_q) - lead
+
+    def divergence(log_p: Array, surplus: Array) -> Array:
+        return _sum(classes, _terms(log_p, log_m, numerics.finite(jnp.maximum(surplus, 0)) - lead))
+
+    return divergence(log_p, surplus), divergence(log_q, -surplus)
+
+
+def _lead_over_mixture(classes: ClassAxis, log_p: Array, surplus: Array, share: Array) -> Array:
+    """log (p / m) of each class, minus that of the likeliest one of p,
+
+    -log (1 - w + w e^d)
+
+    with w = β q / m of that class, and d = log (q / p), minus that of that class.
+    """
+    surplus = numerics.finite(surplus)
+    there = _at_likeliest(classes, log_p, surplus)
+    odds = there + jnp.log(share) - jnp.log1p(-share)
+    log_w, further = -logistic.softplus(-odds), surplus - there
+    w, most = jnp.exp(log_w), 80.0  # whose exponential is finite
+    near = jnp.log1p(w * jnp.expm1(jnp.clip(further, -1, most)))
+    below = jnp.log(jnp.exp(-logistic.softplus(odds)) + w * jnp.exp(jnp.minimum(further, -1)))
+    above = jnp.logaddexp(log_w + jnp.maximum(further, most), 0)
+    return -jnp.where(further < -1, below, jnp.where(further < most, near, above))
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+def entropy_of_listed(classes: ClassAxis, p: Array, logits: Array) -> Array:
+    """KL(p ‖ q) of q = softmax x, for probabilities of some classes; the others count as one with the rest of the mass.
+
+    A class of which p is 0 is one of the others. p has no derivative.
+    """
+    rest, log_others, log_q = _rest(classes, p, logits)
+    listed = _sum(classes, jnp.where(p == 0, 0, _terms(jnp.log(jnp.where(p == 0, 1, p)), log_q)))
+    return listed + _terms(jnp.log(rest), log_others)
+
+
+@entropy_of_listed.defjvp
+def _entropy_of_listed_jvp(classes, primals, tangents):
+    p, logits = primals
+    rest, log_others, log_q = _rest(classes, p, logits)
+    of_others = jnp.exp(log_q) - rest * jnp.exp(numerics.difference(log_q, log_others))
+    of_listed = _difference(log_q, jnp.log(jnp.where(p == 0, 1, p)))
+    return entropy_of_listed(classes, p, logits), _sum(classes, jnp.where(p == 0, of_others, of_listed) * tangents[1])
+
+
+def _rest(classes: ClassAxis, p: Array, logits: Array) -> tuple[Array, Array, Array]:
+    """The mass of p outside of its list, the logarithm of that of q, and log q."""
+    log_q = log_softmax(classes, logits)
+    others = jnp.where(p == 0, log_q, -jnp.inf)
+    largest = classes.maximum(lax.stop_gradient(jnp.max(others)))
+    listed, scaled = classes.sums(jnp.sum(p), jnp.sum(jnp.exp(numerics.difference(others, largest))))
+    is_any = largest > -jnp.inf  # or the rest is a rounding error
+    log_others = jnp.where(is_any, largest + jnp.log(jnp.where(is_any, scaled, 1)), -jnp.inf)
+    return jnp.where(is_any, jnp.maximum(1 - listed, 0), 0), log_others, log_q
+
+
+def _terms(log_p: Array, log_q: Array, surplus: Array | None = None) -> Array:
+    """p log (p / q) - p + q, which is not negative. For two distributions, their sum is the divergence.
+
+    The surplus is log q - log p, by default the difference.
+    """
+    surplus = numerics.difference(log_q, log_p) if surplus is None else surplus
+    less = jnp.minimum(surplus, 1)
+    near = numerics.weighted(jnp.exp(log_p), jnp.maximum(jnp.expm1(less) - surplus, 0))
+    far = jnp.exp(log_q) - jnp.exp(log_p) * (1 + numerics.finite(surplus))
+    return jnp.where(surplus < 1, near, far)
+
+
+def _difference(log_q: Array, log_p: Array) -> Array:
+    """q - p, without cancellation where they are close."""
+    surplus = numerics.difference(log_q, log_p)
+    near = jnp.exp(log_p) * jnp.expm1(jnp.minimum(surplus, 1))
+    return jnp.where(surplus < 1, near, jnp.exp(log_q) - jnp.exp(log_p))
+
+
+def _slopes(classes: ClassAxis, log_p: Array, values: Array) -> Array:
+    """The derivative of Σ p v by the logits of p, where Σ p dv = 0: p (v - Σ p v).
+
+    Values count from that of the likeliest class. Otherwise, the difference would be lost if it is almost certain.
+    """
+    values = numerics.finite(values)
+    p = jnp.exp(log_p)
+    (mean,) = classes.sums(_dot(p, values))
+    return p * numerics.finite(values - mean)
+
+
+def _at_likeliest(classes: ClassAxis, log_p: Array, values: Array) -> Array:
+    """The value of the class whose probability is the highest."""
+    log_p, values = lax.stop_gradient((log_p, values))
+    is_likeliest = log_p == classes.maximum(jnp.max(log_p))
+    return classes.maximum(jnp.max(jnp.where(is_likeliest, values, -jnp.inf)))
+
+
+def _sum(classes: ClassAxis, terms: Array) -> Array:
+    (total,) = classes.sums(jnp.sum(terms))
+    return total
+
+
+def _dot(x: Array, y: Array) -> Array:
+    """Σ x y. XLA:CPU takes a third of the time for a product of vectors in a loop; elsewhere, that may round."""
+    return lax.platform_dependent(x, y, cpu=jnp.dot, default=lambda x, y: jnp.sum(x * y))
+
+
+def _parts(classes: ClassAxis, logits: Array) -> tuple[Array, Array, Array]:
+    """The scores, the exponentials of those below 0 (0 for the others), and the number of others, on this device."""
+    scores = logits - classes.maximum(lax.stop_gradient(jnp.max(logits)))
+    is_less = scores < 0
+    return scores, jnp.where(is_less, jnp.exp(scores), 0), jnp.sum(jnp.where(is_less, 0, jnp.ones_like(scores)))
+
+
+def _log(rest: Array, largest: Array) -> Array:
+    return jnp.log1p(rest + (largest - 1))

@@ -1,0 +1,133 @@
+"""Losses of language models: of distillation, preferences and policies."""
+
+import jaxloss
+from tests.references import distillation, extremes, language
+from tests.row import Row
+from tests.rows import CLASS_WEIGHTS
+
+# What cannot be in a list of classes has the score -inf. The softmax of +inf has no limit.
+INFINITIES = {"logits": (-1,), "teacher_logits": (-1,)}
+
+ROWS = (
+    Row(
+        jaxloss.distillation_loss,
+        draw=distillation.draw_two_logits,
+        reference=distillation.distillation,
+        options=({}, {"temperature": 2.0, "reverse": True}),
+        numbers=("temperature",),
+        infinities=INFINITIES,
+        in_torch=False,
+    ),
+    Row(
+        jaxloss.jensen_shannon_loss,
+        draw=distillation.draw_two_logits,
+        reference=distillation.jensen_shannon,
+        options=({}, {"beta": 0.25, "temperature": 2.0}),
+        numbers=("beta", "temperature"),
+        infinities=INFINITIES,
+        convex=False,
+        in_torch=False,
+    ),
+    Row(
+        jaxloss.linear_distillation_loss,
+        draw=distillation.draw_two_layers,
+        reference=distillation.linear,
+        options=(
+            {},
+            {"chunk_size": 5, "bias": CLASS_WEIGHTS, "teacher_bias": -CLASS_WEIGHTS, "temperature": 2.0},
+            {"chunk_size": 4, "reverse": True, "logit_softcap": 2.0},
+        ),
+        numbers=("temperature", "logit_softcap"),
+        extremes=extremes.two_layers,
+        detached=distillation.teacher_of_layer,
+        constant=("teacher_hidden", "teacher_kernel"),
+        forward_mode=False,
+        in_torch=False,
+    ),
+    Row(
+        jaxloss.linear_distillation_loss_from_logits,
+        draw=distillation.draw_layer_and_logits,
+        reference=distillation.from_logits,
+        options=({}, {"chunk_size": 5, "bias": CLASS_WEIGHTS, "temperature": 2.0, "reverse": True}),
+        numbers=("temperature", "logit_softcap"),
+        extremes=extremes.layer_and_logits,
+        detached=distillation.last_array,
+        constant=("teacher_logits",),
+        infinities=INFINITIES,
+        forward_mode=False,
+        in_torch=False,
+    ),
+    Row(
+        jaxloss.linear_distillation_loss_from_top_k,
+        draw=distillation.draw_layer_and_list,
+        reference=distillation.from_top_k,
+        options=({}, {"chunk_size": 5, "bias": CLASS_WEIGHTS, "temperature": 2.0}),
+        numbers=("temperature", "logit_softcap"),
+        extremes=extremes.layer_and_list,
+        detached=distillation.listed,
+        constant=("teacher_log_probabilities",),
+        convex=False,
+        forward_mode=False,
+        in_torch=False,
+    ),
+    Row(
+        jaxloss.dpo_loss,
+        draw=language.draw_four,
+        reference=language.dpo,
+        options=({}, {"label_smoothing": 0.25}, {"beta": 2.0, "label_smoothing": 1}),
+        numbers=("beta", "label_smoothing"),
+        in_torch=False,
+    ),
+    Row(
+        jaxloss.ipo_loss,
+        draw=language.draw_four,
+        reference=language.ipo,
+        options=({}, {"beta": 0.5}),
+        numbers=("beta",),
+        in_torch=False,
+    ),
+    Row(
+        jaxloss.simpo_loss,
+        draw=language.draw_two,
+        reference=language.simpo,
+        options=({}, {"beta": 0.5, "gamma": -1.0}),
+        numbers=("beta", "gamma"),
+        in_torch=False,
+    ),
+    Row(
+        jaxloss.orpo_loss,
+        draw=language.draw_two,
+        reference=language.orpo,
+        options=({}, {"beta": 2.0}),
+        numbers=("beta",),
+        convex=False,
+        in_torch=False,
+    ),
+    Row(
+        jaxloss.kto_loss,
+        draw=language.draw_labelled,
+        reference=language.kto,
+        options=({}, {"beta": 1.0, "desirable_weight": 2.0, "undesirable_weight": 0.5}),
+        numbers=("beta", "desirable_weight", "undesirable_weight"),
+        detached=language.baseline_of_kto,
+        convex=False,
+        in_torch=False,
+    ),
+    Row(
+        jaxloss.bradley_terry_loss,
+        draw=language.draw_two,
+        reference=language.bradley_terry,
+        options=({}, {"margin": 1.5}),
+        numbers=("margin",),
+        in_torch=False,
+    ),
+    Row(
+        jaxloss.clipped_policy_loss,
+        draw=language.draw_policy,
+        reference=language.clipped_policy,
+        options=({}, {"dual_clip": 3.0}, {"clip_low": 1.0, "clip_high": 0.0}),
+        numbers=("clip_low", "clip_high", "dual_clip"),
+        convex=False,
+        in_torch=False,
+    ),
+)
