@@ -77,7 +77,7 @@ def _losses(row: Row, tilings: Tilings, layer: Layer) -> Array:
 def _losses_of_layer(row: Row, tiling: Tiling, layer: Layer) -> Array:
     chain, (groups, blocks) = Chain.of(layer.hidden, layer.kernels, wide=tiling.wide), _division(layer, tiling)
 
-    second = Second.of(layer)
+    second = Second.of(layer, tiling.as_bits)
 
     def step(carry: None, block: Any, inside: Array | None) -> tuple[None, Array]:
         def part_step(carry: None, start: Array | int, part: Any) -> tuple[None, Array]:
@@ -161,7 +161,7 @@ def _losses_and_gradients_of_layer(
     floats, others = _floats_and_others({**layer.own, **layer.split})
     shared_floats, shared_others = _floats_and_others(layer.shared)
     chain, (groups, blocks) = Chain.of(layer.hidden, layer.kernels, wide=tiling.wide), _division(layer, tiling)
-    second, n_sums = Second.of(layer), groups.n_sums
+    second, n_sums = Second.of(layer, tiling.as_bits), groups.n_sums
     n_rows = groups.count // n_sums * blocks.size
     n_parts = tiling.parts_of(n_rows)
     shared = {name: jnp.broadcast_to(array, (n_sums, *array.shape)) for name, array in shared_floats.items()}

@@ -28,9 +28,11 @@ class Second:
     dtypes: Mapping[str, Any]
 
     @staticmethod
-    def of(layer: Layer) -> Second:
-        fixed = {name: _as_bits(lax.stop_gradient(array)) for name, array in layer.fixed.items()}
+    def of(layer: Layer, as_bits: bool) -> Second:
+        fixed = {name: lax.stop_gradient(array) for name, array in layer.fixed.items()}
         dtypes = {name: array.dtype for name, array in layer.fixed.items()}
+        if as_bits:
+            fixed = {name: _as_bits(array) for name, array in fixed.items()}
         if layer.second is None:
             return Second(None, fixed, dtypes)
         hidden, kernel = map(lax.stop_gradient, layer.second)

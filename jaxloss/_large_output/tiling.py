@@ -52,6 +52,7 @@ class Tiling:
       columns: the columns of a block in the products of the backward pass; None means all columns.
       wide: whether only the first of several products in a row is in half precision.
       peeled: whether the first chunk is compiled on its own, outside the loop.
+      as_bits: whether arrays in half precision without gradient are divided into chunks as integers, see `Second`.
       scanned: whether a loop over a span can be differentiated, see `over_blocks`.
     """
 
@@ -61,6 +62,7 @@ class Tiling:
     columns: int | None = None
     wide: bool = False
     peeled: bool = False
+    as_bits: bool = False
     scanned: bool = False
 
     def parts_of(self, rows: int) -> int:
@@ -85,7 +87,7 @@ class Tilings:
         on_tpu = min_dim(elsewhere, max_dim(d * kernel.dtype.itemsize // 4, 512))
         per_device = chunk_size is None
         return Tilings(
-            cpu=Tiling(chunk_size or on_cpu, columns=_COLUMNS),
+            cpu=Tiling(chunk_size or on_cpu, columns=_COLUMNS, as_bits=True),
             tpu=Tiling(chunk_size or on_tpu, per_device=per_device, peeled=True),
             other=Tiling(chunk_size or elsewhere, per_device=per_device, parts=4, peeled=True),
         )
