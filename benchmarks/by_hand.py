@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxloss
+from benchmarks import by_hand_sets
 from jaxloss._decorator.lift import declaration_of
 
 C = 16
@@ -334,6 +335,7 @@ LINES: dict[str, Line] = {
     "multiclass_sparsemax_loss": sparsemax,
     "triplet_margin_with_distance_loss": triplet,
     "cosine_embedding_loss": cosine,
+    **by_hand_sets.LINES,
 }
 
 
@@ -458,5 +460,7 @@ def arguments(name: str, n: int) -> tuple[Any, ...]:
         "lovasz_hinge_loss": lambda: (normal(n, C), jnp.minimum(classes(n, C), 1)),
         "lovasz_softmax_loss": lambda: (uniform(n, C), jnp.minimum(classes(n, C), 1)),
         **dict.fromkeys(BOXES, lambda: (box(), box())),
+        **dict.fromkeys(by_hand_sets.PAIRED, lambda: (normal(n, 8, C), normal(n, 8, C))),
+        **dict.fromkeys(by_hand_sets.LABELLED, lambda: (normal(n, 8, C), classes(n, 8) % 3)),
     }
     return makers.get(name, lambda: (normal(n), normal(n)))()

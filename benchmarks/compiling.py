@@ -21,10 +21,10 @@ from benchmarks.results import Row, Rows
 
 def compile_times(quick: bool) -> Rows:
     """Time to trace and to compile value and gradient with weights, a mask and a mean, for jaxloss and by hand."""
-    n = 32
-    weights, where = jnp.ones(n), jnp.arange(n) % 3 > 0
     for name, line in by_hand.LINES.items():
-        arrays = by_hand.arguments(name, n)
+        arrays = by_hand.arguments(name, 32)
+        weights = jnp.ones(jax.eval_shape(line, *arrays).shape)
+        where = jnp.arange(weights.size).reshape(weights.shape) % 3 > 0
 
         def ours(w: Any, m: Any, *arrays: Any, name: str = name) -> Any:
             return getattr(jaxloss, name)(*arrays, weights=w, where=m)
