@@ -288,6 +288,7 @@ LINES: dict[str, Line] = {
     "nll_loss": lambda x, t: -take(x, t),
     "cross_entropy": cross_entropy,
     "linear_cross_entropy": lambda h, kernel, t: cross_entropy(logits(h, kernel), t),
+    "linear_log_probability": lambda h, kernel, t: -cross_entropy(logits(h, kernel), t),
     "sigmoid_focal_loss": sigmoid_focal,
     "softmax_focal_loss": lambda x, t: softmax_focal(-cross_entropy(x, t)),
     "poly_loss_cross_entropy": lambda x, t: poly(-cross_entropy(x, t)),
@@ -360,6 +361,7 @@ SELECTING: dict[str, Line] = {
     "nll_loss": lambda x, t: -select(x, t),
     "cross_entropy": select_cross_entropy,
     "linear_cross_entropy": lambda h, kernel, t: select_cross_entropy(logits(h, kernel), t),
+    "linear_log_probability": lambda h, kernel, t: -select_cross_entropy(logits(h, kernel), t),
     "adaptive_log_softmax_with_loss": lambda h, kernel, t: select_cross_entropy(logits(h, kernel), t),
     "multi_margin_loss": select_multi_margin,
     "softmax_focal_loss": lambda x, t: softmax_focal(-select_cross_entropy(x, t)),
@@ -441,7 +443,8 @@ def arguments(name: str, n: int) -> tuple[Any, ...]:
         "fenchel_young_loss": lambda: (normal(n, C), jax.nn.softmax(normal(n, C))),
         "nll_loss": lambda: (jax.nn.log_softmax(normal(n, C)), classes(n)),
         **dict.fromkeys(
-            ("linear_cross_entropy", "arcface_loss", "cosface_loss"), lambda: (normal(n, 8), normal(8, C), classes(n))
+            ("linear_cross_entropy", "linear_log_probability", "arcface_loss", "cosface_loss"),
+            lambda: (normal(n, 8), normal(8, C), classes(n)),
         ),
         **dict.fromkeys(("barlow_twins_loss", "vicreg_loss"), lambda: (normal(n, 8, C), normal(n, 8, C))),
         "hinge_embedding_loss": lambda: (normal(n), signs()),

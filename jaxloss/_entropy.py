@@ -115,12 +115,13 @@ def _lead_over_mixture(classes: ClassAxis, log_p: Array, surplus: Array, share: 
     """
     surplus = numerics.finite(surplus)
     there = _at_likeliest(classes, log_p, surplus)
-    odds = there + jnp.log(share) - jnp.log1p(-share)
+    logit = jnp.log(share) - jnp.log1p(-share)
+    odds = there + logit
     log_w, further = -logistic.softplus(-odds), surplus - there
     w, most = jnp.exp(log_w), 80.0  # whose exponential is finite
     near = jnp.log1p(w * jnp.expm1(jnp.clip(further, -1, most)))
     below = jnp.log(jnp.exp(-logistic.softplus(odds)) + w * jnp.exp(jnp.minimum(further, -1)))
-    above = jnp.logaddexp(log_w + jnp.maximum(further, most), 0)
+    above = jnp.logaddexp(jnp.where(further < most, 0, surplus + logit) - logistic.softplus(odds), 0)
     return -jnp.where(further < -1, below, jnp.where(further < most, near, above))
 
 
@@ -149,8 +150,11 @@ def _rest(classes: ClassAxis, p: Array, logits: Array) -> tuple[Array, Array, Ar
     log_q = log_softmax(classes, logits)
     others = jnp.where(p == 0, log_q, -jnp.inf)
     largest = classes.maximum(lax.stop_gradient(jnp.max(others)))
-    listed, scaled = classes.sums(jnp.sum(p), jnp.sum(jnp.exp(numerics.difference(others, largest))))
-    is_any = largest > -jnp.inf  # or the rest is a rounding error
+    exists = classes.exists()
+    is_other = (p == 0) if exists is None else (p == 0) & exists
+    scaled = jnp.sum(jnp.where(is_other, jnp.exp(numerics.difference(others, largest)), 0))
+    listed, scaled, n_others = classes.sums(jnp.sum(p), scaled, jnp.sum(is_other, dtype=p.dtype))
+    is_any = n_others > 0  # or the rest is a rounding error
     log_others = jnp.where(is_any, largest + jnp.log(jnp.where(is_any, scaled, 1)), -jnp.inf)
     return jnp.where(is_any, jnp.maximum(1 - listed, 0), 0), log_others, log_q
 

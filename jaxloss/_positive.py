@@ -76,11 +76,12 @@ def tempered(x: Array, temperature: Array) -> Array:
 def _tempered_jvp(primals, tangents):
     x, temperature = primals
     result = tempered(x, temperature)
-    values = numerics.finite(result)
-    # In units of the largest entry: a sum of cotangents times entries could be infinity minus infinity.
+    values = jnp.where(jnp.isinf(x), 0, numerics.finite(result))
+    # In a unit that is 1 unless entries are huge: a sum of cotangents times entries could be infinity minus infinity.
     largest = lax.stop_gradient(jnp.max(jnp.abs(values), initial=0))
-    shares = values / jnp.where(largest == 0, 1, largest)
-    rate = numerics.finite(largest / normal(temperature))
+    unit = jnp.maximum(largest / 2.0 ** (jnp.finfo(x.dtype).maxexp * 3 // 4), 1)
+    shares = values / unit
+    rate = numerics.finite(unit / normal(temperature))
 
     def by_x(change: Array) -> Array:
         return numerics.finite(1 / temperature) * change

@@ -160,3 +160,38 @@ def test_cotangents_of_any_size_in_half_precision():
         got = jax.grad(lambda *a, size=size: size * jaxloss.linear_distillation_loss(*a), (0, 1))(*arrays)
         for one, other in zip(got, expected, strict=True):
             np.testing.assert_allclose(one.astype(np.float32) / size, other, rtol=0.02, atol=2e-3)
+
+
+def test_gradients_beside_impossible_classes():
+    """An impossible class of either side changes neither the derivative by the temperature nor that by the logits."""
+    with jax.enable_x64(True):
+        x, t = np.arange(5.0), np.array([0.5, 0.0, -1.0, 2.0, 1.0])
+        for masked in (-np.inf, -1e300, -1e30, -1e9):
+            hidden = np.where(np.arange(8) < 5, 0, masked)
+
+            def of(loss, n, hidden=hidden, **options):
+                def value(x, t, temperature):
+                    x, t = (jnp.pad(each, (0, 8 - 5))[:n] + hidden[:n] for each in (x, t))
+                    return loss(x, t, temperature=temperature, **options)
+
+                return jax.grad(value, (0, 1, 2))(x, t, 1.5)
+
+            for reverse in (False, True):
+                pair = (of(jaxloss.distillation_loss, n, reverse=reverse) for n in (8, 5))
+                chex.assert_trees_all_close(*pair, rtol=1e-9, atol=1e-12)
+            chex.assert_trees_all_close(*(of(jaxloss.jensen_shannon_loss, n) for n in (8, 5)), rtol=1e-9, atol=1e-12)
+        far = jax.grad(jaxloss.jensen_shannon_loss)(x, np.array([-np.inf] * 3 + [0.0, -np.inf]))
+        near = jax.grad(jaxloss.jensen_shannon_loss)(x, np.array([-100.0] * 3 + [0.0, -100.0]))
+        np.testing.assert_allclose(far, near, rtol=1e-9)
+
+
+def test_the_derivative_by_the_temperature_ignores_padding():
+    with jax.enable_x64(True):
+        kernel, teacher = (np.pad(each, ((0, 0), (0, 5)), constant_values=7.0) for each in (KERNEL, TEACHER_KERNEL))
+
+        def value(temperature, kernel, teacher, **options):
+            arrays = HIDDEN, kernel, TEACHER_HIDDEN, teacher
+            return jaxloss.linear_distillation_loss(*arrays, temperature=temperature, **options)
+
+        whole = jax.grad(value)(1.5, KERNEL, TEACHER_KERNEL)
+        np.testing.assert_allclose(jax.grad(value)(1.5, kernel, teacher, n_classes=C), whole, rtol=1e-10)

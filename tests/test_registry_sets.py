@@ -256,6 +256,17 @@ def test_transformations(row):
 
 
 @each_set
+def test_a_scalar_weight_or_mask_applies_to_all_items(row):
+    first, second, _, _ = drawn(row)
+    losses = row.function(first, second, reduction="none")
+    np.testing.assert_allclose(row.function(first, second, weights=2.0, reduction="none"), 2 * losses, rtol=1e-6)
+    np.testing.assert_array_equal(row.function(first, second, where=True, reduction="none"), losses)
+    total = row.function(first, second, weights=2.0, where=True, reduction="sum")
+    np.testing.assert_allclose(total, 2 * np.sum(losses), rtol=1e-5)
+    assert row.function(first[0], second[0], where=False) == 0
+
+
+@each_set
 def test_items_in_another_order_have_the_same_losses(row):
     first, second, _, where = drawn(row, (9,))
     order = np.random.default_rng(2).permutation(9)

@@ -11,6 +11,10 @@ from jax import Array, lax
 from jaxloss._decorator.notation import Match, Operand
 
 
+def _no_sum(weights: Array) -> Array:
+    raise NotImplementedError("a function that is not a loss has no weighted sum")
+
+
 @dataclasses.dataclass(frozen=True)
 class BatchLoss:
     """The result of a kernel that sees the whole batch, for losses that a `vmap` of one sample would compute badly.
@@ -18,12 +22,12 @@ class BatchLoss:
     Args:
       losses: computes the loss of each sample, an array with the shape of the batch.
       weighted_sum: maps weights, one per sample, to the sum of the weighted losses. It may compute the gradients
-        together with the sum.
+        together with the sum. A function that is not a loss has none.
       normalisers: one per sample, or None if each is 1.
     """
 
     losses: Callable[[], Array]
-    weighted_sum: Callable[[Array], Array]
+    weighted_sum: Callable[[Array], Array] = _no_sum
     normalisers: Array | None = None
 
 

@@ -145,9 +145,9 @@ class Call:
     def samples(self, values: Mapping[str, Array], *, is_summed: bool) -> Samples:
         """The losses of the batch, weighted and masked, or their sum alone."""
         dtype, promoted = self._promoted(values)
-        for name in promoted.keys() & {"weights", "where"} if self.pattern.output else ():
-            if not promoted[name].ndim:  # a scalar applies to all items
-                promoted[name] = jnp.broadcast_to(promoted[name], self.output_shape)
+        shape = self.shape if self.declaration.sees_batch else self.output_shape  # a scalar applies to all items
+        scalars = [name for name in promoted.keys() & {"weights", "where"} if not promoted[name].ndim]
+        for_all = {name: jnp.broadcast_to(promoted[name], shape) for name in scalars if self.pattern.output}
         operands = self.operands
         if isinstance(self.options.get("axis"), tuple):
             flat = [o.flatten(promoted[o.name]) for o in operands if len(o.core) == 1 and o.role != "parameter"]
@@ -155,10 +155,11 @@ class Call:
             operands = [{o.name: o for o, _ in flat}.get(operand.name, operand) for operand in operands]
         if 0 in self.output_shape:
             return Samples(vary_over(jnp.zeros(self.shape, dtype), varying_axes(promoted)), None)
+        kernel = functools.partial(self._masked_kernel, dtype=dtype)
         if self.declaration.sees_batch:
-            samples = self._masked_kernel(spread_batch(operands, self.matched, promoted), dtype, is_summed=is_summed)
+            samples = kernel(spread_batch(operands, self.matched, promoted) | for_all, is_summed=is_summed)
         else:
-            samples = vmap_batch(functools.partial(self._masked_kernel, dtype=dtype), operands, self.matched)(promoted)
+            samples = vmap_batch(kernel, operands, self.matched)(promoted | for_all)
         if 0 in self.shape:
             # Inside shard_map, XLA cannot compile the derivative with respect to an empty batch.
             samples = jax.tree.map(lambda x: vary_over(jnp.zeros(x.shape, x.dtype), varying_axes(x)), samples)

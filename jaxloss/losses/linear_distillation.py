@@ -208,7 +208,7 @@ def linear_distillation_loss_from_top_k(
     n_classes: int | None = None,
     **options: Unpack[ReductionOptions],
 ) -> BatchLoss:
-    r"""`linear_distillation_loss` of a teacher of whom the best K classes are known, with their log-probabilities.
+    r"""`linear_distillation_loss` for a teacher of which only the K most probable classes are known.
 
     $$l = \tau^2 \Bigl(\sum_{k} p_k \log \frac{p_k}{q_{c_k}} + r \log \frac{r}{1 - \sum_k q_{c_k}}\Bigr), \qquad
     r = 1 - \sum_k p_k, \qquad q = \operatorname{softmax}(x / \tau), \qquad x = h K + b$$
@@ -219,7 +219,7 @@ def linear_distillation_loss_from_top_k(
       hidden: floating `(..., D)`: $h$, the input of the student's output layer, features last.
       kernel: floating `(D, C)`: $K$.
       teacher_log_probabilities: floating `(..., K)`, at most 0: $\log p$, at the same temperature. An entry of -inf is
-        not in the list, so that lists of different lengths can be padded.
+        not in the list, so that lists of different lengths can be padded; its class has to be in [0, C) too.
       teacher_classes: integer `(..., K)`: $c_k$, the class of each, in [0, C).
       temperature: above 0: $\tau$. A number, or an array with one value per sample.
       bias: real `(C,)`: $b$; 0 if not given.

@@ -109,7 +109,7 @@ def linear_log_probability(
     row = functools.partial(_row, classes, entropy)
     tilings = Tilings.of(layer.kernels[0], chunk_size)
     results = functools.partial(chunks.losses, row, tilings, layer)
-    return BatchLoss(results, lambda weights: jnp.sum(weights * results()))
+    return BatchLoss(results)
 
 
 def capped_logits(logits: Array, shared: chunks.Arrays, own: chunks.Arrays) -> Array:

@@ -52,7 +52,7 @@ def batch_hard_triplet_loss(
     Args:
       embeddings: floating `(..., N, D)`: $x$, one for each item of a set.
       labels: integer `(..., N)`, of any value. They are compared with each other and nothing else.
-      margin: $m$. A number, or an array with one value per set. Without effect if soft.
+      margin: $m$. A number, or an array with one value per set. It has no effect with `soft`.
       soft: whether the soft margin replaces the hinge.
       kink_width: half-width of the ramp that the derivative follows at the kinks of the loss and of the distance, at
         least 0. None means one machine epsilon. See `jaxloss.kinks`.

@@ -41,8 +41,8 @@ def clipped_policy_loss(
     Args:
       log_probability: floating, any shape `(...)`: $x$, the log-probability of a token or an action.
       old_log_probability: floating, the same shape: $x_\text{old}$, as of the policy that drew the token.
-      advantage: real, the same shape: $A$, by how much better the outcome is than expected. To have one advantage for
-        each answer of shape `(n, t)`, pass `advantage[:, None]`.
+      advantage: floating, the same shape: $A$, by how much better the outcome is than expected. To have one advantage
+        for each answer of shape `(n, t)`, pass `advantage[:, None]`.
       clip_low: $\epsilon_-$ in [0, 1]. A number, or an array with one number per sample.
       clip_high: $\epsilon_+$, at least 0. A number, or an array with one number per sample.
       dual_clip: $c$, above 1, which bounds the loss of a token that the old policy would hardly have drawn. None means
@@ -55,7 +55,7 @@ def clipped_policy_loss(
 
     Raises:
       ValueError: shapes do not fit, `clip_low` is outside [0, 1], `clip_high` is negative, or `dual_clip` is at most 1.
-      TypeError: `log_probability` or `old_log_probability` is not floating.
+      TypeError: an argument is not floating.
 
     Reference:
       Schulman et al., Proximal policy optimization algorithms, 2017, equation 7; with two bounds, Yu et al., DAPO: an

@@ -174,7 +174,7 @@ def orpo_loss(chosen: Real, rejected: Real, *, beta: Real = 0.1, **options: Unpa
 
     Returns:
       The reduced loss, a scalar; with `reduction="none"`, of the shape of the arguments. NaN for a log-probability
-      above 0. Where a derivative is infinite, it is the largest finite number instead.
+      above 0. Where a derivative is infinite, it is β times a finite number near the largest.
 
     Raises:
       ValueError: shapes do not fit, or `beta` is not above 0.
@@ -223,8 +223,9 @@ def kto_loss(
       log_ratio: floating, any shape `(...)`: $x$, the log-probability of a whole answer minus that of the reference
         model.
       target: 1 for desirable answers, -1 for undesirable ones, the same shape: $y$.
-      baseline: real, the same shape or a scalar: $z$, an estimate of the divergence of the policy from the reference
-        model, such as the mean log-ratio of answers to other prompts, at least 0. No gradient goes through it.
+      baseline: floating, the same shape or a scalar: $z$, an estimate of the divergence of the policy from the
+        reference model, such as the mean log-ratio of answers to other prompts, at least 0. No gradient goes through
+        it.
       beta: $\beta$, above 0: how fast the loss saturates. A number, or an array with one number per sample.
       desirable_weight: $\lambda_D$, at least 0. A number, or an array with one number per sample.
       undesirable_weight: $\lambda_U$, at least 0. A number, or an array with one number per sample.
@@ -235,7 +236,7 @@ def kto_loss(
 
     Raises:
       ValueError: shapes do not fit, `beta` is not above 0, or a weight is negative.
-      TypeError: `log_ratio` is not floating.
+      TypeError: `log_ratio` or `baseline` is not floating.
 
     Reference:
       Ethayarajh et al., KTO: model alignment as prospect theoretic optimization, ICML 2024, section 4.1.

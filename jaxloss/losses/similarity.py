@@ -161,10 +161,12 @@ def circle_loss(
 
 
 def _circle(row: sets.Row, numbers: sets.Numbers) -> Array:
-    s, m, gamma = row.similarities, numbers["margin"], numbers["gamma"]
+    m, gamma = numbers["margin"], numbers["gamma"]
+    # The anchor itself has no part in it, but its similarity may be so large that its gradient is 0 times infinity.
+    s = jnp.where(row.positives | row.negatives, row.similarities, 0)
     # The logits are -gamma pace (s - 1 + m) for positives and gamma pace (s - m) for negatives.
     is_positive = row.positives
     pace = lax.stop_gradient(jnp.maximum(jnp.where(is_positive, 1 + m - s, s + m), 0))
-    logits = numerics.finite(gamma * pace * jnp.where(is_positive, 1 - m - s, s - m))
+    logits = numerics.finite(numerics.finite(gamma * pace) * jnp.where(is_positive, 1 - m - s, s - m))
     total = special.log_sum_exp(logits, row.positives) + special.log_sum_exp(logits, row.negatives)
     return logistic.softplus(total)
