@@ -68,7 +68,10 @@ def _quotient_jvp(primals, tangents):
 
 @jax.custom_jvp
 def tempered(x: Array, temperature: Array) -> Array:
-    """The vector x divided by a temperature, finite unless x is infinite."""
+    """The scores x divided by a temperature, finite unless x is infinite.
+
+    The derivative by the temperature is that of a function which does not change if all scores change by a number.
+    """
     return quotient(x, temperature)
 
 
@@ -76,7 +79,9 @@ def tempered(x: Array, temperature: Array) -> Array:
 def _tempered_jvp(primals, tangents):
     x, temperature = primals
     result = tempered(x, temperature)
-    values = jnp.where(jnp.isinf(x), 0, numerics.finite(result))
+    values, is_infinite = numerics.finite(result), jnp.isinf(x)
+    highest = lax.stop_gradient(jnp.max(jnp.where(is_infinite, -jnp.inf, values), initial=-jnp.inf))
+    values = jnp.where(is_infinite, 0, numerics.finite(values - numerics.finite(highest)))
     # In a unit that is 1 unless entries are huge: a sum of cotangents times entries could be infinity minus infinity.
     largest = lax.stop_gradient(jnp.max(jnp.abs(values), initial=0))
     unit = jnp.maximum(largest / 2.0 ** (jnp.finfo(x.dtype).maxexp * 3 // 4), 1)

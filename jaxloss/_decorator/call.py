@@ -145,7 +145,7 @@ class Call:
     def samples(self, values: Mapping[str, Array], *, is_summed: bool) -> Samples:
         """The losses of the batch, weighted and masked, or their sum alone."""
         dtype, promoted = self._promoted(values)
-        shape = self.shape if self.declaration.sees_batch else self.output_shape  # a scalar applies to all items
+        shape = self.shape if self.declaration.sees_batch else self.output_shape
         scalars = [name for name in promoted.keys() & {"weights", "where"} if not promoted[name].ndim]
         for_all = {name: jnp.broadcast_to(promoted[name], shape) for name in scalars if self.pattern.output}
         operands = self.operands
@@ -266,8 +266,7 @@ class Call:
         if self.declaration.indices[name].axes != {axis} or self.cores[name]:
             return None
         classes = self.classes or ClassAxis.of(self.name, self.matched.core_sizes[axis])
-        (is_possible,) = classes.sums(classes.share(valid.astype(jnp.int32), index))
-        return is_possible > 0
+        return classes.sums(classes.share(valid.astype(jnp.int32), index))[0] > 0
 
     def _call_kernel(self, values: Mapping[str, Any], mask: Mask, exists: Mapping[str, Array]) -> Any:
         declaration = self.declaration

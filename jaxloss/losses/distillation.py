@@ -65,7 +65,13 @@ def distillation_loss(
       >>> print(jaxloss.distillation_loss(student, teacher, temperature=2.0, reduction="none").round(4))
       [0.4438 0.    ]
     """
-    return divergence_of(_all_classes(logits), reverse, temperature, temperature, logits, teacher_logits)
+
+    def of(x: Array, t: Array, temperature: Real) -> Array:
+        return divergence_of(_all_classes(logits), reverse, temperature, temperature, x, t)
+
+    x, t = jnp.asarray(logits), jnp.asarray(teacher_logits)
+    # Of the factor and of the divergence, the derivatives by the temperature may be infinities of either sign.
+    return keep_gradient(of, x, t, temperature) if is_given(temperature) else of(x, t, temperature)
 
 
 @loss("(c),(c)->()", domains={"beta": "(0, 1)", "temperature": "(0, inf)"})
