@@ -44,10 +44,12 @@ def sizes(name, pattern):
 
 @pytest.mark.parametrize("case", list(cases(sizes)), ids=lambda case: case.label)
 def test_a_loss_has_few_kernels_and_temporaries_and_no_loop_over_rows(case):
+    # Lines for sets hold an entry for each pair of items, which ours must not.
+    compared = ("jaxloss",) if case.pattern.output else ("jaxloss", "by hand")
     found = {
         candidate: estimates(TPU, compiled_for(TPU, function, arguments))[0]
         for candidate, (function, arguments) in case.programs.items()
-        if candidate in ("jaxloss", "by hand")
+        if candidate in compared
     }
     ours = found["jaxloss"]
     most = KERNELS_OF_LAYERS if is_in_chunks(case.pattern) else KERNELS
