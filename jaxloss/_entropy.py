@@ -28,8 +28,7 @@ def entropy(classes: ClassAxis, logits: Array) -> Array:
 def _entropy_jvp(classes, primals, tangents):
     (logits,) = primals
     value, surprise = entropy(classes, logits), -numerics.finite(log_softmax(classes, logits))
-    (change,) = classes.sums(jnp.sum(jnp.exp(-surprise) * (surprise - value) * tangents[0]))
-    return value, change
+    return value, _sum(classes, jnp.exp(-surprise) * (surprise - value) * tangents[0])
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
@@ -42,8 +41,7 @@ def log_softmax(classes: ClassAxis, logits: Array) -> Array:
 @log_softmax.defjvp
 def _log_softmax_jvp(classes, primals, tangents):
     log_p = log_softmax(classes, *primals)
-    (mean,) = classes.sums(jnp.sum(jnp.exp(log_p) * tangents[0]))
-    return log_p, tangents[0] - mean
+    return log_p, tangents[0] - _sum(classes, jnp.exp(log_p) * tangents[0])
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
@@ -117,8 +115,7 @@ def _lead_over_mixture(classes: ClassAxis, log_p: Array, surplus: Array, share: 
     there = _at_likeliest(classes, log_p, surplus)
     logit = jnp.log(share) - jnp.log1p(-share)
     odds = there + logit
-    log_w, further = -logistic.softplus(-odds), surplus - there
-    w, most = jnp.exp(log_w), 80.0  # whose exponential is finite
+    w, further, most = jnp.exp(-logistic.softplus(-odds)), surplus - there, 80.0  # whose exponential is finite
     near = jnp.log1p(w * jnp.expm1(jnp.clip(further, -1, most)))
     below = jnp.log(jnp.exp(-logistic.softplus(odds)) + w * jnp.exp(jnp.minimum(further, -1)))
     above = jnp.logaddexp(jnp.where(further < most, 0, surplus + logit) - logistic.softplus(odds), 0)

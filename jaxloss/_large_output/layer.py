@@ -8,6 +8,7 @@ from typing import Any
 import jax
 from jax import Array
 
+from jaxloss import _special as special
 from jaxloss._arrays import compute_dtype
 from jaxloss._large_output.loops import Span
 from jaxloss._sharding import AxisName, mesh_axes, vary_over, varying_axes, whole_along
@@ -19,6 +20,12 @@ Arrays = Mapping[str, Array]
 def given(**values: Any) -> Arrays:
     """The values that are arrays. An option left at its default leaves out its term."""
     return {name: value for name, value in values.items() if is_given(value)}
+
+
+def capped_logits(logits: Array, shared: Arrays, own: Arrays) -> Array:
+    """The logits with their bias, below their cap, where these are given."""
+    logits = logits + shared["bias"] if "bias" in shared else logits
+    return special.soft_cap(logits, own["logit_softcap"]) if "logit_softcap" in own else logits
 
 
 @jax.tree_util.register_dataclass

@@ -16,7 +16,7 @@ from jaxloss._decorator.batching import BatchLoss
 from jaxloss._decorator.lift import batch_loss
 from jaxloss._large_output import chunked as chunks
 from jaxloss._large_output.adaptive import AdaptiveSoftmax
-from jaxloss._large_output.layer import given
+from jaxloss._large_output.layer import capped_logits, given
 from jaxloss._large_output.loops import Span
 from jaxloss._large_output.tiling import Tilings
 from jaxloss._sharding import AxisName, equally_varying
@@ -240,8 +240,8 @@ def _sorted_layers(
 
 def _row(classes: ClassAxis, logits: Array, shared: chunks.Arrays, own: chunks.Arrays) -> Array:
     """The loss of one row, without the terms of options that are not given."""
-    logits = logits + shared["bias"] if "bias" in shared else logits
-    options = own.get("label_smoothing", 0.0), own.get("z_loss", 0.0), own.get("logit_softcap")
+    logits = capped_logits(logits, shared, own)
+    options = own.get("label_smoothing", 0.0), own.get("z_loss", 0.0), None
     loss, _ = softmax_cross_entropy(classes, logits, own["target"], shared.get("class_weights"), *options)
     return loss
 

@@ -16,11 +16,10 @@ from jaxloss._class_axis import ClassAxis
 from jaxloss._decorator.batching import BatchLoss
 from jaxloss._decorator.lift import batch_loss
 from jaxloss._large_output import chunked as chunks
-from jaxloss._large_output.layer import given
+from jaxloss._large_output.layer import capped_logits, given
 from jaxloss._large_output.tiling import Tilings
 from jaxloss._sharding import AxisName
 from jaxloss.losses.distillation import divergence_of, times_square
-from jaxloss.losses.log_probability import capped_logits
 from jaxloss.options import ReductionOptions
 
 _LAYER = {"temperature": "(0, inf)", "logit_softcap": "(0, inf)", "chunk_size": "[1, inf)"}

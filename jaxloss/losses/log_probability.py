@@ -9,14 +9,13 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxloss import _positive as positive
-from jaxloss import _special as special
 from jaxloss._arrays import Real, Vector, product_dtype
 from jaxloss._class_axis import ClassAxis
 from jaxloss._decorator.batching import BatchLoss
 from jaxloss._decorator.lift import batch_loss
 from jaxloss._entropy import entropy as entropy_of
 from jaxloss._large_output import chunked as chunks
-from jaxloss._large_output.layer import given
+from jaxloss._large_output.layer import capped_logits, given
 from jaxloss._large_output.tiling import Tilings
 from jaxloss._sharding import AxisName
 from jaxloss.losses.softmax import softmax_cross_entropy
@@ -110,12 +109,6 @@ def linear_log_probability(
     tilings = Tilings.of(layer.kernels[0], chunk_size)
     results = functools.partial(chunks.losses, row, tilings, layer)
     return BatchLoss(results)
-
-
-def capped_logits(logits: Array, shared: chunks.Arrays, own: chunks.Arrays) -> Array:
-    """The logits with their bias, below their cap, where these are given."""
-    logits = logits + shared["bias"] if "bias" in shared else logits
-    return special.soft_cap(logits, own["logit_softcap"]) if "logit_softcap" in own else logits
 
 
 def _row(classes: ClassAxis, has_entropy: bool, logits: Array, shared: chunks.Arrays, own: chunks.Arrays) -> Any:
