@@ -550,6 +550,11 @@ CASES = (
     ),
     Case("distillation_loss", two_logits),
     Case("distillation_loss", two_logits, {"temperature": 2.0, "reverse": True}, variant="reverse, temperature=2"),
+    *(
+        Case(loss, two_logits, {"temperature": temperature}, variant=f"temperature={temperature:.0e}")
+        for loss in ("distillation_loss", "jensen_shannon_loss")
+        for temperature in (1e3, 1e6)
+    ),
     Case("jensen_shannon_loss", two_logits),
     Case("linear_distillation_loss", two_layers, shared=(1, 3)),
     Case("linear_distillation_loss_from_logits", layer_and_logits, shared=(1,)),

@@ -380,8 +380,8 @@ def distillation_loss(x: Vector, t: Vector, temperature: float = 1.0, reverse: b
     return temperature**2 * (divergence(student, teacher) if reverse else divergence(teacher, student))
 
 
-def jensen_shannon_loss(x: Vector, t: Vector, beta: float = 0.5) -> Number:
-    student, teacher = log_softmax(x), log_softmax(t)
+def jensen_shannon_loss(x: Vector, t: Vector, beta: float = 0.5, temperature: float = 1.0) -> Number:
+    student, teacher = (log_softmax([each / temperature for each in logits]) for logits in (x, t))
     mixture = [mp.log(beta * mp.exp(v) + (1 - beta) * mp.exp(u)) for u, v in zip(student, teacher, strict=True)]
     return beta * divergence(teacher, mixture) + (1 - beta) * divergence(student, mixture)
 

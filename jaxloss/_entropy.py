@@ -10,6 +10,7 @@ from jax import Array, lax
 
 from jaxloss import _logistic as logistic
 from jaxloss import _numerics as numerics
+from jaxloss import _special as special
 from jaxloss._class_axis import ClassAxis
 
 
@@ -45,21 +46,47 @@ def _log_softmax_jvp(classes, primals, tangents):
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+def log_ratio(classes: ClassAxis, x: Array, y: Array) -> tuple[Array, Array, Array]:
+    """log p, log q and log q - log p of each class on this device, for p = softmax x and q = softmax y.
+
+    At a high temperature, p and q differ by less than the rounding errors of their logarithms. So the last one is
+    y - x - log (Σ exp y / Σ exp x), in which the two sums, too, are compared class by class.
+    """
+    x, y = (logits - classes.maximum(lax.stop_gradient(jnp.max(logits))) for logits in (x, y))
+    of_x, of_y, ahead = jnp.exp(x), jnp.exp(y), numerics.difference(y, x)
+    excess = _excess(of_y, of_x, ahead)
+    total_x, total_y, excess = classes.sums(jnp.sum(of_x), jnp.sum(of_y), jnp.sum(excess))
+    excess /= total_x
+    shift = jnp.where(jnp.abs(excess) < 0.5, jnp.log1p(excess), jnp.log(total_y / total_x))
+    return x - jnp.log(total_x), y - jnp.log(total_y), ahead - shift
+
+
+@log_ratio.defjvp
+def _log_ratio_jvp(classes, primals, tangents):
+    log_p, log_q, surplus = log_ratio(classes, *primals)
+    of_p, of_q = (
+        tangent - _sum(classes, jnp.exp(log) * tangent) for log, tangent in zip((log_p, log_q), tangents, strict=True)
+    )
+    return (log_p, log_q, surplus), (of_p, of_q, of_q - of_p)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
 def relative_entropy(classes: ClassAxis, x: Array, y: Array) -> Array:
     """KL(p ‖ q) of p = softmax x and q = softmax y: Σ p (log p - log q)."""
-    return _sum(classes, _terms(log_softmax(classes, x), log_softmax(classes, y)))
+    log_p, log_q, surplus = log_ratio(classes, x, y)
+    return _sum(classes, _terms(jnp.exp(log_p), jnp.exp(log_q), surplus))
 
 
 @functools.partial(relative_entropy.defjvp, symbolic_zeros=True)
 def _relative_entropy_jvp(classes, primals, tangents):
-    log_p, log_q = (log_softmax(classes, logits) for logits in primals)
+    log_p, log_q, surplus = log_ratio(classes, *primals)
 
     def by_x(change: Array) -> Array:
-        lead = numerics.finite(numerics.difference(log_p, log_q))
+        lead = numerics.finite(-surplus)
         return _sum(classes, _slopes(classes, log_p, lead - _at_likeliest(classes, log_p, lead)) * change)
 
     def by_y(change: Array) -> Array:
-        return _sum(classes, _difference(log_q, log_p) * change)
+        return _sum(classes, _excess(jnp.exp(log_q), jnp.exp(log_p), surplus) * change)
 
     return relative_entropy(classes, *primals), numerics.change((by_x, by_y), tangents)
 
@@ -67,41 +94,39 @@ def _relative_entropy_jvp(classes, primals, tangents):
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
 def jensen_shannon(classes: ClassAxis, x: Array, y: Array, share: Array) -> Array:
     """(1 - β) KL(p ‖ m) + β KL(q ‖ m) of p = softmax x, q = softmax y and m = (1 - β) p + β q, for a share β."""
-    of_p, of_q = _divergences_from_mixture(classes, log_softmax(classes, x), log_softmax(classes, y), share)
-    return (1 - share) * of_p + share * of_q
+    log_p, log_q, surplus = log_ratio(classes, x, y)
+    of_p, of_q = _terms_of_mixture(log_p, log_q, surplus, share)
+    return _sum(classes, (1 - share) * of_p + share * of_q)
 
 
 @functools.partial(jensen_shannon.defjvp, symbolic_zeros=True)
 def _jensen_shannon_jvp(classes, primals, tangents):
     x, y, share = primals
-    log_p, log_q = log_softmax(classes, x), log_softmax(classes, y)
+    log_p, log_q, surplus = log_ratio(classes, x, y)
 
     def by_x(change: Array) -> Array:
-        values = _lead_over_mixture(classes, log_p, numerics.difference(log_q, log_p), share)
+        values = _lead_over_mixture(classes, log_p, surplus, share)
         return (1 - share) * _sum(classes, _slopes(classes, log_p, values) * change)
 
     def by_y(change: Array) -> Array:
-        values = _lead_over_mixture(classes, log_q, numerics.difference(log_p, log_q), 1 - share)
+        values = _lead_over_mixture(classes, log_q, -surplus, 1 - share)
         return share * _sum(classes, _slopes(classes, log_q, values) * change)
 
     def by_share(change: Array) -> Array:
-        of_p, of_q = _divergences_from_mixture(classes, log_p, log_q, share)
-        return (of_q - of_p) * change
+        of_p, of_q = _terms_of_mixture(log_p, log_q, surplus, share)
+        return _sum(classes, of_q - of_p) * change
 
     return jensen_shannon(classes, *primals), numerics.change((by_x, by_y, by_share), tangents)
 
 
-def _divergences_from_mixture(classes: ClassAxis, log_p: Array, log_q: Array, share: Array) -> tuple[Array, Array]:
-    """KL(p ‖ m) and KL(q ‖ m)."""
-    surplus = numerics.difference(log_q, log_p)
+def _terms_of_mixture(log_p: Array, log_q: Array, surplus: Array, share: Array) -> tuple[Array, Array]:
+    """The terms of KL(p ‖ m) and of KL(q ‖ m)."""
     # How far the larger of both is above the mixture, from the ratio of the smaller one to it.
     lead = -jnp.log1p(jnp.where(surplus > 0, 1 - share, share) * jnp.expm1(-jnp.abs(surplus)))
-    log_m = jnp.maximum(log_p, log_q) - lead
-
-    def divergence(log_p: Array, surplus: Array) -> Array:
-        return _sum(classes, _terms(log_p, log_m, numerics.finite(jnp.maximum(surplus, 0)) - lead))
-
-    return divergence(log_p, surplus), divergence(log_q, -surplus)
+    p, q = jnp.exp(log_p), jnp.exp(log_q)
+    mixture = (1 - share) * p + share * q
+    of_p = _terms(p, mixture, jnp.maximum(surplus, 0) - lead)
+    return of_p, _terms(q, mixture, jnp.maximum(-surplus, 0) - lead)
 
 
 def _lead_over_mixture(classes: ClassAxis, log_p: Array, surplus: Array, share: Array) -> Array:
@@ -129,8 +154,11 @@ def entropy_of_listed(classes: ClassAxis, p: Array, logits: Array) -> Array:
     A class of which p is 0 is one of the others. p has no derivative.
     """
     rest, log_others, log_q = _rest(classes, p, logits)
-    listed = _sum(classes, jnp.where(p == 0, 0, _terms(jnp.log(jnp.where(p == 0, 1, p)), log_q)))
-    return listed + _terms(jnp.log(rest), log_others)
+
+    def terms(p: Array, log_q: Array) -> Array:
+        return _terms(p, jnp.exp(log_q), numerics.difference(log_q, jnp.log(p)))
+
+    return _sum(classes, jnp.where(p == 0, 0, terms(jnp.where(p == 0, 1, p), log_q))) + terms(rest, log_others)
 
 
 @entropy_of_listed.defjvp
@@ -138,7 +166,8 @@ def _entropy_of_listed_jvp(classes, primals, tangents):
     p, logits = primals
     rest, log_others, log_q = _rest(classes, p, logits)
     of_others = jnp.exp(log_q) - rest * jnp.exp(numerics.difference(log_q, log_others))
-    of_listed = _difference(log_q, jnp.log(jnp.where(p == 0, 1, p)))
+    surplus = numerics.difference(log_q, jnp.log(jnp.where(p == 0, 1, p)))
+    of_listed = _excess(jnp.exp(log_q), p, surplus)
     return entropy_of_listed(classes, p, logits), _sum(classes, jnp.where(p == 0, of_others, of_listed) * tangents[1])
 
 
@@ -156,23 +185,19 @@ def _rest(classes: ClassAxis, p: Array, logits: Array) -> tuple[Array, Array, Ar
     return jnp.where(is_any, jnp.maximum(1 - listed, 0), 0), log_others, log_q
 
 
-def _terms(log_p: Array, log_q: Array, surplus: Array | None = None) -> Array:
+def _terms(p: Array, q: Array, surplus: Array) -> Array:
     """p log (p / q) - p + q, which is not negative. For two distributions, their sum is the divergence.
 
-    The surplus is log q - log p, by default the difference.
+    The surplus is log q - log p.
     """
-    surplus = numerics.difference(log_q, log_p) if surplus is None else surplus
-    less = jnp.minimum(surplus, 1)
-    near = numerics.weighted(jnp.exp(log_p), jnp.maximum(jnp.expm1(less) - surplus, 0))
-    far = jnp.exp(log_q) - jnp.exp(log_p) * (1 + numerics.finite(surplus))
-    return jnp.where(surplus < 1, near, far)
+    near = p * special.small_exp_excess(jnp.clip(surplus, -1, 1))
+    far = q - p - numerics.weighted(p, surplus)
+    return jnp.where(jnp.abs(surplus) < 1, near, far)
 
 
-def _difference(log_q: Array, log_p: Array) -> Array:
-    """q - p, without cancellation where they are close."""
-    surplus = numerics.difference(log_q, log_p)
-    near = jnp.exp(log_p) * jnp.expm1(jnp.minimum(surplus, 1))
-    return jnp.where(surplus < 1, near, jnp.exp(log_q) - jnp.exp(log_p))
+def _excess(q: Array, p: Array, surplus: Array) -> Array:
+    """q - p, from log q - log p where they are close."""
+    return jnp.where(jnp.abs(surplus) < 1, p * jnp.expm1(jnp.clip(surplus, -1, 1)), q - p)
 
 
 def _slopes(classes: ClassAxis, log_p: Array, values: Array) -> Array:
@@ -199,7 +224,7 @@ def _sum(classes: ClassAxis, terms: Array) -> Array:
 
 
 def _dot(x: Array, y: Array) -> Array:
-    """Σ x y. XLA:CPU takes a third of the time for a product of vectors in a loop; elsewhere, that may round."""
+    """Σ x y. In a loop, XLA:CPU takes a third of the time for a product of vectors (jaxlib 0.10.2). Others may round."""
     return lax.platform_dependent(x, y, cpu=jnp.dot, default=lambda x, y: jnp.sum(x * y))
 
 

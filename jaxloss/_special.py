@@ -56,11 +56,15 @@ def _log1p_difference_jvp(primals, tangents):
 
 def exp_excess(x: Array) -> Array:
     """e^x - 1 - x, which is about x^2 / 2 near 0. It is for the value of a loss, not for its derivative."""
-    small = jnp.clip(x, -1, 1)
+    return jnp.where(jnp.abs(x) < 1, small_exp_excess(jnp.clip(x, -1, 1)), jnp.exp(x) - 1 - x)
+
+
+def small_exp_excess(x: Array) -> Array:
+    """e^x - 1 - x for an x between -1 and 1, from its Taylor series."""
     series = 1.0
-    for n in range(20, 2, -1):
-        series = 1 + series * small / n
-    return jnp.where(jnp.abs(x) < 1, small * small / 2 * series, jnp.exp(x) - 1 - x)
+    for n in range(20 if x.dtype == jnp.float64 else 12, 2, -1):
+        series = 1 + series * x * (1 / n)
+    return x * x / 2 * series
 
 
 @jax.custom_jvp

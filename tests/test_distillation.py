@@ -3,6 +3,7 @@
 import chex
 import jax
 import jax.numpy as jnp
+import mpmath
 import numpy as np
 import pytest
 from jax.sharding import PartitionSpec
@@ -195,3 +196,45 @@ def test_the_derivative_by_the_temperature_ignores_padding():
 
         whole = jax.grad(value)(1.5, KERNEL, TEACHER_KERNEL)
         np.testing.assert_allclose(jax.grad(value)(1.5, kernel, teacher, n_classes=C), whole, rtol=1e-10)
+
+
+def softmax_of(logits, temperature):
+    powers = [mpmath.exp(mpmath.mpf(float(x)) / temperature) for x in logits]
+    return [power / mpmath.fsum(powers) for power in powers]
+
+
+def exact_divergence(x, t, temperature, reverse):
+    """The loss of one row and its gradient by the student's logits, in 60 digits."""
+    with mpmath.workdps(60):
+        q, p = softmax_of(x, temperature), softmax_of(t, temperature)
+        ahead = [mpmath.log(b / a) for a, b in zip(p, q, strict=True)]
+        if not reverse:
+            slopes = [b - a for a, b in zip(p, q, strict=True)]
+            value = -mpmath.fdot(p, ahead)
+        else:
+            value = mpmath.fdot(q, ahead)
+            slopes = [b * (s - value) for b, s in zip(q, ahead, strict=True)]
+        return float(temperature**2 * value), [float(temperature * slope) for slope in slopes]
+
+
+@pytest.mark.parametrize("temperature", [0.25, 1.0, 30.0, 1e3, 1e6])
+@pytest.mark.parametrize("reverse", [False, True])
+def test_digits_at_every_temperature(temperature, reverse):
+    """Also of two rows that differ in one class, and of two with other likeliest classes."""
+    x, t = np.random.default_rng(1).integers(-12, 12, size=(2, 20, 50)).astype(np.float32) / 4
+    t[0], t[1, ::2] = x[0], x[1, ::2]
+    t[0, 7] += 1
+    values, slopes = zip(
+        *(exact_divergence(*rows, temperature, reverse) for rows in zip(x, t, strict=True)), strict=True
+    )
+    identity, options = np.eye(50, dtype=np.float32), {"temperature": temperature, "reverse": reverse}
+    calls = {
+        "logits": lambda x: jaxloss.distillation_loss(x, t, **options, reduction="none"),
+        "layer": lambda x: jaxloss.linear_distillation_loss(x, identity, t, identity, **options, reduction="none"),
+        "stored": lambda x: jaxloss.linear_distillation_loss_from_logits(x, identity, t, **options, reduction="none"),
+    }
+    largest = np.max(np.abs(slopes), axis=1, keepdims=True)
+    for name, call in calls.items():
+        np.testing.assert_allclose(call(x), values, rtol=2e-6, err_msg=name)
+        gradient = jax.grad(lambda x, call=call: jnp.sum(call(x)))(x)
+        np.testing.assert_allclose(gradient / largest, slopes / largest, rtol=0, atol=2e-6, err_msg=name)

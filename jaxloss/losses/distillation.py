@@ -66,8 +66,10 @@ def distillation_loss(
       [0.4438 0.    ]
     """
 
+    divergence = _divergence(_all_classes(logits), reverse)
+
     def of(x: Array, t: Array, temperature: Real) -> Array:
-        return divergence_of(_all_classes(logits), reverse, temperature, temperature, x, t)
+        return times_square(temperature, _of_tempered(divergence, x, t, temperature))
 
     x, t = jnp.asarray(logits), jnp.asarray(teacher_logits)
     # Of the factor and of the divergence, the derivatives by the temperature may be infinities of either sign.
@@ -120,16 +122,14 @@ def jensen_shannon_loss(
     """
     classes = _all_classes(logits)
     divergence = functools.partial(_entropy.jensen_shannon, classes)
-    return _at_temperature(classes, temperature, divergence, jnp.asarray(logits), jnp.asarray(teacher_logits), beta)
+    x, t = jnp.asarray(logits), jnp.asarray(teacher_logits)
+    return _at_temperature(classes, divergence, x, t, temperature, jnp.asarray(beta, x.dtype))
 
 
 def divergence_of(classes: ClassAxis, reverse: bool, factor: Real, temperature: Real, x: Vector, t: Vector) -> Array:
     """The loss of a student's and a teacher's logits. The factor is the temperature, the same on all devices."""
-
-    def divergence(x: Array, t: Array) -> Array:
-        return _entropy.relative_entropy(classes, *((x, t) if reverse else (t, x)))
-
-    return times_square(factor, _at_temperature(classes, temperature, divergence, jnp.asarray(x), jnp.asarray(t)))
+    arrays = jnp.asarray(x), jnp.asarray(t)
+    return times_square(factor, _at_temperature(classes, _divergence(classes, reverse), *arrays, temperature))
 
 
 def times_square(temperature: Real, divergence: Array) -> Array:
@@ -139,19 +139,30 @@ def times_square(temperature: Real, divergence: Array) -> Array:
     return numerics.weighted(numerics.finite(numerics.square(jnp.asarray(temperature))), divergence)
 
 
+def _divergence(classes: ClassAxis, reverse: bool) -> Callable[[Array, Array], Array]:
+    """The divergence of a student's logits and a teacher's."""
+
+    def divergence(x: Array, t: Array) -> Array:
+        return _entropy.relative_entropy(classes, *((x, t) if reverse else (t, x)))
+
+    return divergence
+
+
 def _at_temperature(
-    classes: ClassAxis, temperature: Real, divergence: Callable[..., Array], x: Array, t: Array, *share: Real
+    classes: ClassAxis, divergence: Callable[..., Array], x: Array, t: Array, temperature: Real, *share: Array
 ) -> Array:
-    """The divergence of logits divided by the temperature."""
-    shares = [jnp.asarray(each, x.dtype) for each in share]
+    """The divergence of logits divided by the temperature, with the gradient of these."""
     if not is_given(temperature):
-        return divergence(x, t, *shares)
-
-    def of(x: Array, t: Array, temperature: Array, *shares: Array) -> Array:
-        return divergence(positive.tempered(x, temperature), positive.tempered(t, temperature), *shares)
-
+        return divergence(x, t, *share)
+    of = functools.partial(_of_tempered, divergence)
     # The derivative by the temperature is a sum over classes that may be infinity minus infinity, times a cotangent.
-    return keep_gradient(of, x, t, jnp.asarray(temperature), *shares, total=lambda term: classes.sums(term)[0])
+    return keep_gradient(of, x, t, temperature, *share, total=lambda term: classes.sums(term)[0])
+
+
+def _of_tempered(divergence: Callable[..., Array], x: Array, t: Array, temperature: Real, *share: Array) -> Array:
+    if is_given(temperature):
+        x, t = (positive.tempered(logits, jnp.asarray(temperature)) for logits in (x, t))
+    return divergence(x, t, *share)
 
 
 def _all_classes(logits: Vector) -> ClassAxis:

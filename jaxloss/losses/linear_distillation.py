@@ -214,6 +214,9 @@ def linear_distillation_loss_from_top_k(
 
     All other classes count as one, whose mass is the rest, and 0 if all classes are in the list.
 
+    At a high temperature, the loss has fewer digits than `linear_distillation_loss`: student and teacher differ by
+    about $1 / \tau$, and the given logarithms are rounded, in float32 to about $10^{-6}$.
+
     Args:
       hidden: floating `(..., D)`: $h$, the input of the student's output layer, features last.
       kernel: floating `(D, C)`: $K$.
