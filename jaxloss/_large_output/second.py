@@ -49,7 +49,10 @@ class Second:
 
 
 def _as_bits(array: Array) -> Array:
-    """Numbers in half precision as integers: XLA:CPU would convert all of them to float32 to take a chunk of them."""
+    """Numbers in half precision as integers.
+
+    XLA:CPU would convert all of them to float32 to take a chunk of them (jaxlib 0.10.2).
+    """
     is_half = jnp.issubdtype(array.dtype, jnp.floating) and array.dtype.itemsize == 2
     return lax.bitcast_convert_type(array, jnp.uint16) if is_half else array
 
