@@ -224,7 +224,10 @@ def _sum(classes: ClassAxis, terms: Array) -> Array:
 
 
 def _dot(x: Array, y: Array) -> Array:
-    """Σ x y. In a loop, XLA:CPU takes a third of the time for a product of vectors (jaxlib 0.10.2). Others may round."""
+    """Σ x y. In a loop, XLA:CPU takes a third of the time for a product of vectors (jaxlib 0.10.2).
+
+    Elsewhere, such a product may round its factors.
+    """
     return lax.platform_dependent(x, y, cpu=jnp.dot, default=lambda x, y: jnp.sum(x * y))
 
 

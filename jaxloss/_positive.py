@@ -67,6 +67,22 @@ def _quotient_jvp(primals, tangents):
 
 
 @jax.custom_jvp
+def divided(x: Array, y: Array) -> Array:
+    """Finite numbers x divided by one number y, as `quotient`, for a function in which their derivatives are summed.
+
+    The terms of the derivative by y are summed before 1 / y makes them infinities of both signs.
+    """
+    return numerics.finite(x / normal(y))
+
+
+@divided.defjvp
+def _divided_jvp(primals, tangents):
+    x, y = primals
+    result, rate = divided(x, y), numerics.finite(1 / normal(y))
+    return result, rate * tangents[0] - result * (rate * tangents[1])
+
+
+@jax.custom_jvp
 def tempered(x: Array, temperature: Array) -> Array:
     """The scores x divided by a temperature, finite unless x is infinite.
 

@@ -169,3 +169,21 @@ class Variable:
 
     def __jax_array__(self):
         return jnp.asarray(self.value)
+
+
+def require_slope_of_temperature(slope, expected, least=0.0):
+    """At tiny temperatures, the slope in float32 is that of the reference in float64, or large where that overflows.
+
+    Below the least temperature, it is only a number.
+    """
+    for temperature in np.float32([1e-6, 1e-12, 1e-17, 1e-18, 1e-19, 1e-25, 1e-37]):
+        got, at, step = slope(temperature), float(temperature), 1e-6
+        assert not np.isnan(got), f"{temperature}: {got}"
+        if at < least:
+            continue
+        up, down = (expected(at * (1 + sign * step)) for sign in (1, -1))
+        right = (up - down) / (2 * step) / at
+        if abs(right) < 1e37:
+            np.testing.assert_allclose(got, right, rtol=1e-4, err_msg=f"{temperature}")
+        else:
+            assert got / np.sign(right) > 1e36, f"{temperature}: {got} is not as large as {right}"

@@ -5,7 +5,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.drawing import HALF, Floats, dot, draw, each_row, each_variant, full_only, widened
+from tests.drawing import (
+    HALF,
+    Floats,
+    dot,
+    draw,
+    each_row,
+    each_variant,
+    full_only,
+    require_slope_of_temperature,
+    widened,
+)
 from tests.registry import REGISTRY
 
 AT = 0.3  # how far above their lower ends the options are at which derivatives are taken
@@ -172,6 +182,15 @@ def test_derivative_with_respect_to_one_option_at_a_time(row):
             held = row.held(*arrays, **{option: at})
             up, down = (row.expected(*arrays, **{option: at + s * 1e-6}, **held)[0].sum() for s in (1, -1))
             np.testing.assert_allclose(slope, (up - down) / 2e-6, rtol=1e-6)
+
+
+@pytest.mark.parametrize("row", [row for row in REGISTRY if "temperature" in row.numbers], ids=lambda row: row.label)
+def test_derivative_with_respect_to_a_tiny_temperature(row):
+    arrays = draw(row)
+    wide = [array.astype(np.float64) if array.dtype.kind == "f" else array for array in arrays]
+    slope = jax.jit(jax.grad(lambda number: row.loss(*arrays, temperature=number, reduction="sum")))
+    least = 0.9e-17 if "distillation" in row.name else 0  # the square of the temperature, a factor, underflows
+    require_slope_of_temperature(slope, lambda number: row.expected(*wide, temperature=number)[0].sum(), least)
 
 
 @pytest.mark.parametrize("row", [row for row in REGISTRY if "kink_width" in row.numbers], ids=lambda row: row.label)

@@ -11,7 +11,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import jaxloss
 from tests.collectives import sent
-from tests.drawing import each_half, full_only, like_another, reduced
+from tests.drawing import each_half, full_only, like_another, reduced, require_slope_of_temperature
 from tests.registry import SETS
 
 SHAPE = (2, 7)  # two sets of seven items
@@ -393,3 +393,18 @@ def test_no_array_has_an_entry_for_each_pair(row):
     compiled = jax.jit(jax.value_and_grad(row.function)).lower(first, second).compile()
     plain = 2 * n * n * 4  # the similarities and their gradients
     assert compiled.memory_analysis().temp_size_in_bytes < plain / 6
+
+
+@pytest.mark.parametrize("row", [row for row in SETS if "temperature" in row.numbers], ids=lambda row: row.name)
+@pytest.mark.parametrize("normalize", [False, True])
+def test_derivative_with_respect_to_a_tiny_temperature(row, normalize):
+    first, second, _, where = drawn(row)
+    wide = [array.astype(np.float64) if array.dtype.kind == "f" else array for array in (first, second)]
+
+    def loss(number):
+        return row.function(first, second, where=where, normalize=normalize, temperature=number, reduction="sum")
+
+    def expected(number):
+        return row.expected(*wide, where, normalize=normalize, temperature=number)[0].sum()
+
+    require_slope_of_temperature(jax.jit(jax.grad(loss)), expected)

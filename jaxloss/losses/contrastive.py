@@ -9,6 +9,7 @@ from jax import Array
 
 from jaxloss import _logistic as logistic
 from jaxloss import _numerics as numerics
+from jaxloss import _positive as positive
 from jaxloss import _ring as ring
 from jaxloss import _sets as sets
 from jaxloss import _special as special
@@ -185,4 +186,4 @@ def _siglip(row: sets.Row, numbers: sets.Numbers) -> Array:
 
 
 def logits_of(row: sets.Row, numbers: sets.Numbers) -> Array:
-    return numerics.finite(row.similarities / numbers["temperature"])
+    return positive.divided(row.similarities, jnp.asarray(numbers["temperature"]))
