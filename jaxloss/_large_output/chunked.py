@@ -84,7 +84,7 @@ def _losses_of_layer(row: Row, tiling: Tiling, layer: Layer) -> Array:
             del start
             hidden, units, own, fixed = part
             *_, logits = chain.factors(hidden, units)
-            return carry, _losses_of_logits(row, logits, {}, _widened({**own, **second.arrays(fixed)}), layer.shared)
+            return carry, _losses_of_logits(row, logits, {}, {**_widened(own), **second.arrays(fixed)}, layer.shared)
 
         carry, losses = in_parts(part_step, carry, block, tiling.parts_of(block[0].shape[1]))
         return carry, _all_zero_unless(inside, losses)
@@ -168,7 +168,7 @@ def _losses_and_gradients_of_layer(
 
     def part_step(carry: Any, start: Array | int, part: Any) -> Any:
         hidden, units, floats, others, fixed, weights = part
-        others = {**others, **_widened(second.arrays(fixed))}
+        others = {**others, **second.arrays(fixed)}
 
         def block_sum(logits: Array, shared: Arrays, floats: Arrays, weights: Array) -> tuple[Array, Array]:
             losses = _losses_of_logits(row, logits, shared, {**floats, **others}, shared_others)

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax import Array
 
 from jaxloss import _special as special
-from jaxloss._arrays import compute_dtype
+from jaxloss._arrays import Vector, compute_dtype, product_dtype
 from jaxloss._large_output.loops import Span
 from jaxloss._sharding import AxisName, mesh_axes, vary_over, varying_axes, whole_along
 from jaxloss.options import is_given
@@ -57,6 +58,13 @@ class Layer:
     span: Span | None = None
     axis_name: AxisName | None = dataclasses.field(default=None, metadata={"static": True})
     numbers: int | None = dataclasses.field(default=None, metadata={"static": True})
+
+    @staticmethod
+    def of(hidden: Vector, kernel: Vector, *, shared: Arrays, own: Arrays, **others: Any) -> "Layer":
+        """The layer of a single matrix, with its product in the dtype of `product_dtype`."""
+        hidden, kernel = jnp.asarray(hidden), jnp.asarray(kernel)
+        dtype = product_dtype([hidden, kernel])
+        return Layer(hidden.astype(dtype), (kernel.astype(dtype),), shared, own, **others)
 
     def widened(self) -> "Layer":
         """The layer with its products in float32 or wider."""

@@ -9,6 +9,7 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array, lax
 
+from jaxloss._arrays import compute_dtype
 from jaxloss._large_output.layer import Arrays, Layer
 from jaxloss._large_output.matmul import Chain
 
@@ -40,8 +41,8 @@ class Second:
         return Second(chain, {**fixed, "second": hidden, "second_units": chain.row_units}, dtypes)
 
     def arrays(self, rows: Arrays) -> Arrays:
-        """The arrays that rows see, from those of a chunk."""
-        own = dict(rows) | {name: _from_bits(rows[name], dtype) for name, dtype in self.dtypes.items()}
+        """The arrays that rows see, floating ones in float32 or wider, from those of a chunk."""
+        own = dict(rows) | {name: _widened(_from_bits(rows[name], dtype)) for name, dtype in self.dtypes.items()}
         if self.chain is None:
             return own
         *_, product = self.chain.factors(own["second"], own.pop("second_units"))
@@ -59,3 +60,7 @@ def _as_bits(array: Array) -> Array:
 
 def _from_bits(array: Array, dtype: Any) -> Array:
     return array if array.dtype == dtype else lax.bitcast_convert_type(array, dtype)
+
+
+def _widened(array: Array) -> Array:
+    return array.astype(compute_dtype([array])) if jnp.issubdtype(array.dtype, jnp.floating) else array

@@ -113,14 +113,13 @@ def linear_cross_entropy(
       >>> print(jaxloss.linear_cross_entropy(hidden, kernel, jnp.array([0, 2]), reduction="none").round(4))
       [0.2395 1.0986]
     """
-    hidden, kernel, target = jnp.asarray(hidden), jnp.asarray(kernel), jnp.asarray(target)
-    dtype = product_dtype([hidden, kernel])
+    target = jnp.asarray(target)
     shared = given(bias=bias, class_weights=class_weights)
-    is_index = target.ndim < hidden.ndim
-    layer = chunks.Layer(
-        hidden.astype(dtype),
-        (kernel.astype(dtype),),
-        shared,
+    is_index = target.ndim < jnp.ndim(hidden)
+    layer = chunks.Layer.of(
+        hidden,
+        kernel,
+        shared=shared,
         # The cap is the same on all devices, but its gradient belongs to the columns of each.
         own=given(label_smoothing=label_smoothing, z_loss=z_loss, target=target if is_index else None),
         split=given(logit_softcap=logit_softcap, target=None if is_index else target),

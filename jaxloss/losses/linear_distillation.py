@@ -273,12 +273,9 @@ def _of_layer(
     options: chunks.Arrays,
     **arrays: Any,
 ) -> BatchLoss:
-    hidden, kernel = jnp.asarray(hidden), jnp.asarray(kernel)
-    dtype = product_dtype([hidden, kernel])
     # Options are the same on all devices, but their gradients belong to the columns of each; that of a factor does not.
     own = {"factor": options["temperature"]} if "temperature" in options else {}
-    kernels = (kernel.astype(dtype),)
-    layer = chunks.Layer(hidden.astype(dtype), kernels, own=own, split=options, axis_name=axis_name, **arrays)
+    layer = chunks.Layer.of(hidden, kernel, own=own, split=options, axis_name=axis_name, **arrays)
     given_row = row, Tilings.of(layer.kernels[0], chunk_size), layer
     return BatchLoss(functools.partial(chunks.losses, *given_row), functools.partial(chunks.weighted_sum, *given_row))
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxloss import _positive as positive
-from jaxloss._arrays import Real, Vector, product_dtype
+from jaxloss._arrays import Real, Vector
 from jaxloss._class_axis import ClassAxis
 from jaxloss._decorator.batching import BatchLoss
 from jaxloss._decorator.lift import batch_loss
@@ -93,11 +93,9 @@ def linear_log_probability(
       >>> print(chosen.round(4), spread.round(4))
       [-0.2395 -1.0986] [0.6656 1.0986]
     """
-    hidden, kernel = jnp.asarray(hidden), jnp.asarray(kernel)
-    dtype = product_dtype([hidden, kernel])
-    layer = chunks.Layer(
-        hidden.astype(dtype),
-        (kernel.astype(dtype),),
+    layer = chunks.Layer.of(
+        hidden,
+        kernel,
         shared=given(bias=bias),
         own=given(target=jnp.asarray(target)),
         # The same on all devices, but the gradients belong to the columns of each.
