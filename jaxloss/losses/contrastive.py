@@ -143,12 +143,9 @@ def siglip_loss(
       scale: $a$, usually a parameter that is learned as the exponential of another. A number, or an array with one
         value per set.
       bias: $b$, usually learned too. It starts low, because almost all pairs are negative.
-      normalize: whether vectors are first brought to length 1, so that similarities are cosines. A zero vector then has
-        similarity 0 and gradient 0.
-      chunk_size: the maximum number of anchors whose similarities are in memory at a time, a Python number of at least
-        1. None means at least 128, and as many as have 2²¹ similarities, on a CPU; elsewhere at least 512, and 7 · 2²⁰.
-      axis_name: inside `shard_map`, the mesh axis (or axes) over which the items are split. The items of this device
-        are anchors, and the items of all devices are candidates. The totals of the devices add up to that of all.
+      normalize: whether vectors are first brought to length 1, as in `info_nce_loss`.
+      chunk_size: the maximum number of anchors per chunk, as in `info_nce_loss`.
+      axis_name: inside `shard_map`, the mesh axis (or axes) over which the items are split, as in `info_nce_loss`.
       where: boolean `(..., N)`: which items count. A masked item is neither an anchor nor a candidate.
       options: `weights`, `reduction`: see `jaxloss.SetOptions`. Weights multiply the loss of an item as an anchor.
 

@@ -56,10 +56,8 @@ def batch_hard_triplet_loss(
       soft: whether the soft margin replaces the hinge.
       kink_width: half-width of the ramp that the derivative follows at the kinks of the loss and of the distance, at
         least 0. None means one machine epsilon. See `jaxloss.kinks`.
-      chunk_size: the maximum number of anchors whose similarities are in memory at a time, a Python number of at least
-        1. None means at least 128, and as many as have 2²¹ similarities, on a CPU; elsewhere at least 512, and 7 · 2²⁰.
-      axis_name: inside `shard_map`, the mesh axis (or axes) over which the items are split. The items of this device
-        are anchors, and the items of all devices are candidates. The totals of the devices add up to that of all.
+      chunk_size: the maximum number of anchors per chunk, as in `info_nce_loss`.
+      axis_name: inside `shard_map`, the mesh axis (or axes) over which the items are split, as in `info_nce_loss`.
       where: boolean `(..., N)`: which items count. A masked item is neither an anchor nor a candidate.
       options: `weights`, `reduction`: see `jaxloss.SetOptions`. Weights multiply the loss of an item as an anchor.
 
@@ -128,10 +126,8 @@ def semi_hard_triplet_loss(
       margin: $m$. A number, or an array with one value per set.
       kink_width: half-width of the ramp that the derivative follows at the kinks of the loss and of the distance, at
         least 0. None means one machine epsilon. See `jaxloss.kinks`.
-      chunk_size: the maximum number of anchors whose similarities are in memory at a time, a Python number of at least
-        1. None means at least 128, and as many as have 2²¹ similarities, on a CPU; elsewhere at least 512, and 7 · 2²⁰.
-      axis_name: inside `shard_map`, the mesh axis (or axes) over which the items are split. The items of this device
-        are anchors, and the items of all devices are candidates. The totals of the devices add up to that of all.
+      chunk_size: the maximum number of anchors per chunk, as in `info_nce_loss`.
+      axis_name: inside `shard_map`, the mesh axis (or axes) over which the items are split, as in `info_nce_loss`.
       where: boolean `(..., N)`: which items count. A masked item is neither an anchor nor a candidate.
       options: `weights`, `reduction`: see `jaxloss.SetOptions`. Weights multiply the loss of an item as an anchor.
 

@@ -55,8 +55,7 @@ def proxy_anchor_loss(
       margin: $m$. A number, or an array with one value per set.
       alpha: above 0: $\alpha$, the steepness.
       valid: boolean `(..., N)`: which items exist, in a set with padding. None means all.
-      normalize: whether vectors are first brought to length 1, so that similarities are cosines. A zero vector then has
-        similarity 0 and gradient 0.
+      normalize: whether vectors are first brought to length 1, as in `info_nce_loss`.
       chunk_size: the maximum number of proxies whose similarities are in memory at a time, a Python number of at least
         1. None means at least 128, and as many as have 2²¹ similarities, on a CPU; elsewhere at least 512, and 7 · 2²⁰.
       axis_name: inside `shard_map`, the mesh axis (or axes) over which the items are split, while each device has all
