@@ -78,7 +78,7 @@ def divided(x: Array, y: Array) -> Array:
 @divided.defjvp
 def _divided_jvp(primals, tangents):
     x, y = primals
-    result, rate = divided(x, y), numerics.finite(1 / normal(y))
+    result, rate = divided(x, y), 1 / normal(y)
     return result, rate * tangents[0] - result * (rate * tangents[1])
 
 
