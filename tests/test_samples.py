@@ -1,5 +1,6 @@
 """Samples that are lists, images and boxes, by small losses of the tests' own, and classes that are not all valid."""
 
+import re
 from typing import Unpack
 
 import chex
@@ -231,3 +232,77 @@ def test_an_axis_of_a_single_sample_has_to_exist():
     shared = jaxloss.cross_entropy(IMAGES[0], np.full((4, 5), 0.05, np.float32), axis=(1, -1), reduction="none")
     each = jaxloss.cross_entropy(IMAGES[0].reshape(3, 20), np.full(20, 0.05, np.float32), reduction="none")
     np.testing.assert_allclose(shared, each, rtol=1e-6)
+
+
+@jaxloss.loss("(t,c),(s+1),(s)->()", indices={"target": "[0, c)"}, lengths={"frames": "t", "labels": "s"})
+def sequence_loss(
+    scores, borders, target, *, frames=None, labels=None, valid=None, **options: Unpack[jaxloss.ReductionOptions]
+):
+    """Sums of what exists, of which each has another magnitude, and the number of frames as the normaliser."""
+    count = scores.shape[0] if frames is None else frames
+    rows = jnp.sum(scores, where=valid[:, None])
+    return rows + 100 * jnp.sum(borders) + 10_000 * jnp.sum(target).astype(rows.dtype), count
+
+
+@pytest.mark.nans
+def test_entries_beyond_a_length_are_0_and_have_no_gradient():
+    scores, borders, target = np.ones((2, 3, 4), np.float32), np.ones((2, 3), np.float32), np.array([[1, 2], [3, 1]])
+    np.testing.assert_array_equal(sequence_loss(scores, borders, target, reduction="none"), [30312, 40312])
+    frames, labels = np.array([2, 0], np.uint8), np.array([1, 0])
+    beyond = np.arange(3) >= frames[:, None], np.arange(3) > labels[:, None], np.arange(2) >= labels[:, None]
+    poisoned = (
+        np.where(beyond[0][..., None], np.nan, scores),
+        np.where(beyond[1], np.inf, borders),
+        np.where(beyond[2], -7, target),
+    )
+    given = {"frames": frames, "labels": labels}
+    np.testing.assert_array_equal(sequence_loss(*poisoned, **given, reduction="none"), [10208, 100])
+    assert sequence_loss(*poisoned, **given, reduction="total").normaliser == 2
+    gradient = jax.grad(lambda x: sequence_loss(x, *poisoned[1:], **given, reduction="sum"))(poisoned[0])
+    np.testing.assert_array_equal(gradient, np.where(beyond[0][..., None], 0.0, np.ones_like(scores)))
+    np.testing.assert_array_equal(sequence_loss(*poisoned, frames=2, labels=0, reduction="none")[0], 108)
+    both = sequence_loss(scores, borders, target, frames=2, valid=np.array([False, True, True]), reduction="none")
+    np.testing.assert_array_equal(both, [30304, 40304])
+
+
+def test_an_axis_with_a_length_may_be_empty():
+    empty = np.ones((2, 0, 4), np.float32), np.ones((2, 1), np.float32), np.ones((2, 0), np.int32)
+    np.testing.assert_array_equal(sequence_loss(*empty, reduction="none"), [100, 100])
+
+
+@pytest.mark.nans
+def test_a_length_out_of_range_is_nan_for_its_sample():
+    scores, borders, target = np.ones((3, 3, 4), np.float32), np.ones((3, 3), np.float32), np.ones((3, 2), np.int32)
+    losses = sequence_loss(scores, borders, target, frames=np.array([4, 3, -1]), reduction="none")
+    np.testing.assert_array_equal(np.isnan(losses), [True, False, True])
+
+
+@pytest.mark.parametrize(
+    ("message", "notation", "declared"),
+    [
+        ("has the length scores, which must be an option", "(t)->()", {"lengths": {"scores": "t"}}),
+        ("has size in [0, k], but no axis is called k", "(t)->()", {"lengths": {"size": "k"}}),
+        ("has the length other, which must be an option", "(t)->()", {"lengths": {"other": "t"}}),
+        ("takes t+1 beside an axis t", "(t+1)->()", {}),
+        ("lengths is ['size'] but takes a dict of texts", "(t)->()", {"lengths": ["size"]}),
+    ],
+)
+def test_a_declaration_of_lengths_that_does_not_fit_raises(message, notation, declared):
+    with pytest.raises((TypeError, ValueError), match=re.escape(message)):
+
+        @jaxloss.loss(notation, **declared)
+        def bad_loss(scores, *, size=None, **options: Unpack[jaxloss.ReductionOptions]):
+            return jnp.sum(scores)
+
+
+def test_an_index_to_ignore_is_not_a_length():
+    @jaxloss.loss("(t,c),()->()", indices={"target": "[0, c)"}, lengths={"frames": "t"})
+    def ignoring_loss(logits, target, *, frames=None, ignore_index=-100, **options: Unpack[jaxloss.ReductionOptions]):
+        return jnp.sum(logits)
+
+    losses = ignoring_loss(np.ones((2, 3, 2), np.float32), np.array([1, 0]), frames=2, ignore_index=0, reduction="none")
+    np.testing.assert_array_equal(losses, [4, 0])
+    losses = ignoring_loss(
+        np.ones((2, 3, 2), np.float32), np.array([1, 1]), frames=np.array([0, 2]), ignore_index=0, reduction="none"
+    )
+    np.testing.assert_array_equal(losses, [0, 4])

@@ -86,7 +86,7 @@ class Call:
         self.operands = [
             self._operand(name, value, values[declaration.inputs[0]], rank) for name, value in values.items()
         ]
-        self.matched = match(self.name, self.operands, self.pattern.output)
+        self.matched = match(self.name, self.operands, (*self.pattern.output, *declaration.lengths.values()))
         sizes, self.classes = dict(self.matched.core_sizes), None
         if declaration.split is not None:
             columns = sizes[declaration.split]
@@ -100,7 +100,7 @@ class Call:
 
     def _pattern(self, plan: Mapping[str, Any]) -> Pattern:
         patterns = self.declaration.patterns
-        if len(patterns) == 1 or self.indices:
+        if len(patterns) == 1 or any(name in self.declaration.inputs for name in self.indices):
             return patterns[0]
         if "ignore_index" in plan:
             raise ValueError(
@@ -118,8 +118,9 @@ class Call:
         elif name == declaration.inputs[0] and declaration.is_prediction:
             role = "prediction"
         elif name in self.indices:
-            role, unit = "index", "list of class indices" if core else "class index"
-            if not core and value.ndim == first.ndim:
+            is_length = name in declaration.lengths
+            role, unit = "index", "length" if is_length else "list of class indices" if core else "class index"
+            if not core and value.ndim == first.ndim and not is_length:
                 to_floats, to_indices = (
                     f"floats: use {name}.astype(float)",
                     f"not taken: use jnp.argmax({name}, axis=-1)",
@@ -200,16 +201,14 @@ class Call:
         Both kinds of kernels run here: one that sees a sample (or a set, with its items masked along their axis), and
         one that sees the batch. They differ in how masked values are made harmless, and in what they return.
         """
-        exists = masks.existing_entries(
-            values.get("valid"), self.cores.get("valid", ()), self.classes, self.declaration.split
-        )
+        exists = masks.existing_entries(values, self.cores, self.declaration, self.classes)
         existing = {name: self._without_missing(name, value, exists) for name, value in values.items()}
         shape = self.shape if self.declaration.sees_batch else self.output_shape
         indices = {name: existing[name] for name in self.indices}
         is_possible = functools.partial(self._is_possible, values["valid"]) if "valid" in values else None
-        mask, clipped = Mask.of(
-            values.get("where"), indices, self.ranges, self.options.get("ignore_index"), shape, is_possible
-        )
+        ignore_index: int | None = self.options.get("ignore_index")
+        ignored = {name: ignore_index for name in self.declaration.inputs if ignore_index is not None}
+        mask, clipped = Mask.of(values.get("where"), indices, self.ranges, ignored, shape, is_possible)
         harmless = self._harmless(mask, {**existing, **clipped})
         with _data_checks.sparing(mask.counted):
             if _data_checks.data_checks_enabled():
@@ -263,7 +262,7 @@ class Call:
     def _is_possible(self, valid: Array, name: str, index: Array) -> Array | None:
         """Whether the class of an index is valid; None for an index into another axis."""
         (axis,) = self.cores["valid"]
-        if self.declaration.indices[name].axes != {axis} or self.cores[name]:
+        if self.declaration.indices[name].axes != {axis} or self.cores.get(name) or name in self.declaration.lengths:
             return None
         classes = self.classes or ClassAxis.of(self.name, self.matched.core_sizes[axis])
         return classes.sums(classes.share(valid.astype(jnp.int32), index))[0] > 0

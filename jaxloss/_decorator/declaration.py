@@ -23,6 +23,7 @@ FLOATING = (jnp.floating,), "floating numbers"
 REAL = (jnp.floating, jnp.integer, jnp.bool_), "real numbers"
 BOOLEAN = (jnp.bool_,), "booleans"
 LABEL = (jnp.integer,), "integer labels"
+LENGTH = (jnp.integer,), "integer lengths"
 INDEX = (jnp.integer,), "integer class indices"
 INDEX_OR_PROBABILITY = (jnp.integer, jnp.floating), "integer class indices or floating class probabilities"
 
@@ -49,6 +50,7 @@ class Declaration:
         domains: Mapping[str, str],
         parameters: Mapping[str, str],
         per_sample: Mapping[str, str],
+        lengths: Mapping[str, str],
         labels: Sequence[str] | None,
         static: Sequence[str],
         split: str | None,
@@ -62,7 +64,9 @@ class Declaration:
         self.inputs = tuple(p.name for p in declared if p.kind in by_position)
         self.own = {p.name: p.default for p in declared if p.kind is inspect.Parameter.KEYWORD_ONLY}
         self.structures, self.parameters, self.per_sample = dict(structures), _cores(parameters), _cores(per_sample)
-        self.indices = {argument: Interval(text) for argument, text in indices.items()}
+        self.lengths = dict(lengths)
+        ranges = {**indices, **{option: f"[0, {axis}]" for option, axis in lengths.items()}}
+        self.indices = {argument: Interval(text) for argument, text in ranges.items()}
         self.domains = {argument: Interval(text) for argument, text in domains.items()}
         if labels is None:  # of a set, an array with this name
             labels = ("labels",) if "labels" in self.inputs and self.patterns[0].output else ()
@@ -92,7 +96,8 @@ class Declaration:
     @property
     def array_options(self) -> frozenset[str]:
         """The options that are arrays even if a Python number is given."""
-        return frozenset({"weights", "where", "valid", *self.parameters, *self.per_sample})
+        index_options = self.indices.keys() & self.own
+        return frozenset({"weights", "where", "valid", *self.parameters, *self.per_sample, *index_options})
 
     def _all_cores(self, pattern: Pattern) -> dict[str, Core]:
         """The core axes of each array of a call, by name."""
@@ -106,6 +111,8 @@ class Declaration:
             return BOOLEAN
         if name in self.labels:
             return LABEL
+        if name in self.lengths:
+            return LENGTH
         if name in self.indices:
             return INDEX if len(self.patterns) == 1 else INDEX_OR_PROBABILITY
         return FLOATING if name in self.inputs and name != "target" else REAL
@@ -140,6 +147,9 @@ class Declaration:
             self._fail(f"has {min({*self.labels} & {*self.indices})} as labels and as indices")
         if self.split and self.split not in axes:
             self._fail(f"splits the axis {self.split}, but no axis is called that")
+        not_options = self.lengths.keys() - self.own
+        if not_options:
+            self._fail(f"has the length {min(not_options)}, which must be an option")
         unknown = named - {*self.inputs, *self.own}
         if unknown:
             self._fail(f"has no argument {' and no '.join(sorted(unknown))}")

@@ -31,6 +31,7 @@ class Declared(TypedDict, total=False):
 
 class SampleDeclared(Declared, total=False):
     per_sample: Mapping[str, str] | None
+    lengths: Mapping[str, str] | None
 
 
 class BatchDeclared(Declared, total=False):
@@ -55,6 +56,7 @@ def loss(
     domains: Mapping[str, str] | None = None,
     parameters: Mapping[str, str] | None = None,
     per_sample: Mapping[str, str] | None = None,
+    lengths: Mapping[str, str] | None = None,
     labels: Sequence[str] | None = None,
     static: Sequence[str] = (),
     split: str | None = None,
@@ -78,6 +80,7 @@ def loss(
     | `"(k),(k)->()"` | a list, or the pixels of an image | one per list |
     | `"(n,d),(n)->(n)"` | a set of items, each with its own loss | one per item: batch axes, then n |
     | `"(4),(4)->()"` | a box with its target: axes of known length | one per box |
+    | `"(t,s+1),(s)->()"` | a sequence, with an axis that is longer by 1 than another | one per sequence |
 
     - A loss of vectors, where no array has two core axes, takes `axis=`: an integer, or a tuple of axes to flatten.
     - A kernel may declare the keyword `valid`, a boolean vector that says which entries of the first core axis of its
@@ -106,6 +109,9 @@ def loss(
         own with `jaxloss.require`.
       parameters: options that are arrays shared by all samples, with their axes, such as {"class_weights": "(c)"}.
       per_sample: options that are arrays with axes of a sample, such as {"item_weights": "(k)"}.
+      lengths: options that say how many entries of an axis exist, such as {"target_lengths": "s"}: integers, one per
+        sample or one for all; None means all entries. Entries beyond the length are 0 in every array, as are those of
+        an axis "s+1" beyond the length plus 1. The axis may be empty.
       labels: arguments that are integers of any dtype, compared with each other and never used as indices. They reach
         the kernel as integers. Narrowing NumPy's 64-bit labels keeps equal labels equal and different ones different.
         None means the array named `labels`, in a loss of a set that has one.
@@ -180,6 +186,7 @@ def loss(
         domains=domains,
         parameters=parameters,
         per_sample=per_sample,
+        lengths=lengths,
         labels=labels,
         static=static,
         split=split,
@@ -218,6 +225,7 @@ def _decorator(
     parameters: Mapping[str, str] | None = None,
     static: Sequence[str] = (),
     per_sample: Mapping[str, str] | None = None,
+    lengths: Mapping[str, str] | None = None,
     labels: Sequence[str] | None = None,
     structures: Mapping[str, type] | None = None,
     sees_batch: bool = False,
@@ -225,9 +233,10 @@ def _decorator(
     """What `loss` and `batch_loss` return; raises a TypeError for an argument of the wrong type."""
     if not _are_texts(notations):
         raise TypeError("loss: takes notations such as '(c),()->()' and makes a decorator; write @loss('(c),()->()')")
-    texts = {"indices": indices, "domains": domains, "parameters": parameters, "per_sample": per_sample}
+    texts: dict[str, Any] = {"indices": indices, "domains": domains, "parameters": parameters}
+    texts |= {"per_sample": per_sample, "lengths": lengths}
     for name, value in texts.items():
-        if value is not None and not (isinstance(cast("Any", value), Mapping) and _are_texts(list(value.values()))):
+        if value is not None and not (isinstance(value, Mapping) and _are_texts(list(value.values()))):
             takes = "a dict of texts such as {'target': '[0, c)'}"
             raise TypeError(f"loss: {name} is {value!r:.60} but takes {takes}")
     for name, value in {"static": static, "labels": labels}.items():
@@ -246,6 +255,7 @@ def _decorator(
             domains=domains or {},
             parameters=parameters or {},
             per_sample=per_sample or {},
+            lengths=lengths or {},
             labels=labels,
             static=static or (),
             split=split,

@@ -20,6 +20,7 @@ from jaxloss._arrays import as_index, differs
 from jaxloss._class_axis import ClassAxis
 from jaxloss._data_checks import nan_unless
 from jaxloss._decorator.batching import BatchLoss
+from jaxloss._decorator.declaration import Declaration
 from jaxloss._decorator.notation import Core
 from jaxloss._interval import Interval
 from jaxloss.reductions import Samples
@@ -46,18 +47,19 @@ class Mask:
         where: Array | None,
         indices: Mapping[str, Array],
         ranges: Mapping[str, Interval],
-        ignore_index: int | None,
+        ignored: Mapping[str, int],
         shape: tuple[int, ...],
         is_possible: Callable[[str, Array], Array | None] | None,
     ) -> tuple[Mask, dict[str, Array]]:
         """The mask of samples along axes of this shape, and the class indices clipped to their ranges.
 
-        `is_possible` maps the name of an argument and its indices to which of their classes are valid.
+        `ignored` has the index that masks a sample, for each argument with one. `is_possible` maps the name of an
+        argument and its indices to which of their classes are valid.
         """
         counted, usable, clipped = where, None, {}
         for name, index in indices.items():
-            if ignore_index is not None:
-                counted = _both(counted, differs(index, ignore_index))
+            if name in ignored:
+                counted = _both(counted, differs(index, ignored[name]))
             index = as_index(index)
             clipped[name] = ranges[name].clip_index(index)
             # Not two comparisons with the bounds, with which cross_entropy takes a kernel more on an H100 (jax 0.10.2).
@@ -138,15 +140,26 @@ def _both(one: Array | None, other: Array | None) -> Array | None:
 
 
 def existing_entries(
-    valid: Array | None, valid_core: Core, classes: ClassAxis | None, class_axis: str | None
+    values: Mapping[str, Array], cores: Mapping[str, Core], declaration: Declaration, classes: ClassAxis | None
 ) -> dict[str, Array]:
-    """For each axis that may have missing entries, which entries exist: those that are valid and not padding."""
+    """For each axis that may have missing entries, which exist: valid ones, no padding, none beyond a length."""
     padding = None if classes is None else classes.exists()
-    exists = {} if padding is None or class_axis is None else {class_axis: padding}
-    if valid is not None:
-        (axis,) = valid_core
-        exists[axis] = valid & exists[axis] if axis in exists else valid
+    exists = {} if padding is None or declaration.split is None else {declaration.split: padding}
+    found = [(cores["valid"][0], values["valid"])] if "valid" in values else []
+    for name, axis in declaration.lengths.items():
+        if name in values:
+            length = as_index(values[name])[..., None]
+            index = jnp.arange(_size(axis, values, cores) + 1, dtype=length.dtype)
+            found += [(axis, index[:-1] < length), (f"{axis}+1", index <= length)]
+    for axis, flags in found:
+        exists[axis] = flags & exists[axis] if axis in exists else flags
     return exists
+
+
+def _size(axis: str, values: Mapping[str, Array], cores: Mapping[str, Core]) -> int:
+    """The length of a core axis, from an array that has it."""
+    name = next(name for name, core in cores.items() if axis in core and name in values)
+    return values[name].shape[cores[name].index(axis) - len(cores[name])]
 
 
 def of_samples(flags: Array, core: Core, output: Core, rank: int) -> Iterator[Array]:

@@ -16,12 +16,12 @@ from jax import Array
 
 from jaxloss._sizes import is_symbolic, may_be_zero
 
-_AXIS = r"(?:[a-z]\w*|[1-9]\d*)"
+_AXIS = r"(?:[a-z]\w*(?:\+1)?|[1-9]\d*)"
 _GROUP = rf"\(\s*(?:{_AXIS}(?:\s*,\s*{_AXIS})*)?\s*\)"
 _NOTATION = re.compile(rf"\s*{_GROUP}(?:\s*,\s*{_GROUP})*\s*->\s*{_GROUP}\s*")
 
 Core = tuple[str, ...]
-"""Names of core axes. An axis of known length has its length as its name, such as "4"."""
+"""Names of core axes. One of known length has its length as its name, such as "4". "s+1" is longer by 1 than "s"."""
 
 Axis = int | tuple[int, ...]
 
@@ -44,8 +44,11 @@ class Pattern:
     def parse(notation: str) -> Pattern:
         if not _NOTATION.fullmatch(notation):
             raise ValueError(f"loss: takes a notation such as '(c),()->()', one group per array, got {notation!r}")
-        *cores, output = (tuple(re.findall(r"\w+", group)) for group in re.findall(_GROUP, notation))
+        *cores, output = (tuple(re.findall(_AXIS, group)) for group in re.findall(_GROUP, notation))
         axes = {axis for core in cores for axis in core}
+        missing = sorted(axis for axis in axes if axis.endswith("+1") and axis[:-2] not in axes)
+        if missing:
+            raise ValueError(f"loss: takes {missing[0]} beside an axis {missing[0][:-2]}, got {notation!r}")
         if len(output) > 1 or not axes.issuperset(output):
             takes = "a notation such as '(n,d)->(n)', whose loss has no axis or one of those of its arrays"
             raise ValueError(f"loss: takes {takes}, got {notation!r}")
@@ -203,6 +206,14 @@ def _core_sizes(function: str, operands: Sequence[Operand], may_be_empty: Core) 
             if may_be_zero(length) and axis not in may_be_empty:
                 is_empty = "may be empty" if is_symbolic(length) else "is empty"
                 raise ValueError(f"{function}: axis {axis} of {operand.name} of shape {operand.shape} {is_empty}")
+    for axis, owner in owners.items():
+        shorter = axis[:-2]
+        if axis.endswith("+1") and sizes[axis] != sizes[shorter] + 1:
+            other = owners[shorter]
+            raise ValueError(
+                f"{function}: axis {axis} has length {sizes[axis]} in {owner.name} of shape {owner.shape} but takes "
+                f"{sizes[shorter] + 1}, as {shorter} has length {sizes[shorter]} in {other.name} of shape {other.shape}"
+            )
     return sizes
 
 
