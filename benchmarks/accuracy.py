@@ -144,8 +144,8 @@ def widths(case: Case, arrays: Arrays, dtype: str) -> list[Any]:
 def nested(x: Sequence[Any], shape: tuple[int, ...]) -> Any:
     if len(shape) < 2:
         return list(x) if shape else x[0]
-    width = shape[1]
-    return [list(x[i : i + width]) for i in range(0, len(x), width)]
+    width = math.prod(shape[1:])
+    return [nested(x[i : i + width], shape[1:]) for i in range(0, len(x), width)]
 
 
 def error(got: float, wanted: Any, unit: Any, largest: float) -> float:

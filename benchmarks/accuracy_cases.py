@@ -274,6 +274,15 @@ def two_logits(numbers: Numbers, n: int) -> Arrays:
     return numbers.real(n, C), numbers.real(n, C)
 
 
+def frames_and_labels(numbers: Numbers, n: int) -> Arrays:
+    labels = 1 + np.arange(2 * n).reshape(n, 2) // 2 % (C - 1)
+    return -np.abs(numbers.real(n, 4, C)), labels
+
+
+def lattice_and_labels(numbers: Numbers, n: int) -> Arrays:
+    return numbers.real(n, 3, 3, C), np.arange(2 * n).reshape(n, 2) % (C - 1)
+
+
 def layer_and_logits(numbers: Numbers, n: int) -> Arrays:
     hidden, kernel, _ = layer(numbers, n)
     return hidden, kernel, numbers.real(n, C)
@@ -686,6 +695,8 @@ CASES = (
     ),
     *(Case(loss, scores_and_grades) for loss in ("ranking_softmax_loss", "listmle_loss", "pairwise_logistic_loss")),
     Case("pairwise_hinge_loss", scores_and_grades, SHARP, {}),
+    Case("ctc_loss", frames_and_labels),
+    Case("rnnt_loss", lattice_and_labels),
     Case("dpo_loss", log_probabilities_of_four, differentiated=(0, 1), same_scale=(0, 1, 2, 3)),
     Case(
         "dpo_loss",

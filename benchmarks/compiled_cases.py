@@ -45,6 +45,8 @@ OF_LOSS: Mapping[str, tuple[Sizes, ...]] = {
     "multilabel_margin_loss": ({"batch": 65_536, "c": 20},),
     # The line by hand has an array with an entry for each pair.
     **dict.fromkeys(("pairwise_logistic_loss", "pairwise_hinge_loss"), ({"batch": 4096, "k": 1000},)),
+    "ctc_loss": ({"batch": 32, "t": 500, "c": 80, "s": 60}, {"batch": 32, "t": 500, "c": 5000, "s": 60}),
+    "rnnt_loss": ({"batch": 8, "t": 200, "s": 60, "c": 500},),
     "adaptive_log_softmax_with_loss": ({"batch": 8192, "d": 1024, "c": 128_256},),
 }
 LENGTHS = {"c": 1000, "d": 256, "k": 128, "n": 2048}
@@ -77,8 +79,16 @@ def losses() -> list[str]:
 
 
 def axes_of(pattern: Pattern) -> tuple[str, ...]:
-    """The core axes of a sample, each once."""
-    return tuple(dict.fromkeys(axis for core in pattern.cores for axis in core if not axis.isdigit()))
+    """The core axes of a sample whose lengths are to be chosen, each once."""
+    axes = dict.fromkeys(axis for core in pattern.cores for axis in core)
+    return tuple(axis for axis in axes if not axis.isdigit() and not axis.endswith("+1"))
+
+
+def length(axis: str, sizes: Sizes) -> int:
+    """The length of a core axis."""
+    if axis.endswith("+1"):
+        return length(axis[:-2], sizes) + 1
+    return int(axis) if axis.isdigit() else sizes[axis]
 
 
 def realistic(name: str, pattern: Pattern, larger: bool = False) -> tuple[Sizes, ...]:
@@ -90,7 +100,7 @@ def realistic(name: str, pattern: Pattern, larger: bool = False) -> tuple[Sizes,
             return (min(found, key=lambda sizes: math.prod(sizes.values())),)
         return (*found, *LARGER) if larger and is_layer(pattern) and name not in OF_LOSS else found
     sizes = {axis: LENGTHS.get(axis, 128) for axis in axes_of(pattern)}
-    largest = max(math.prod(sizes.get(axis) or int(axis) for axis in core) for core in pattern.cores)
+    largest = max(math.prod(length(axis, sizes) for axis in core) for core in pattern.cores)
     return ({"batch": max(1, 2**24 // largest), **sizes},)
 
 
@@ -150,7 +160,7 @@ def arguments(declaration: Declaration, pattern: Pattern, sizes: Sizes, dtype: s
     def argument(name: str, core: tuple[str, ...]) -> Any:
         if name in declaration.structures:
             return adaptive_softmax(sizes, dtype)
-        own = tuple(int(axis) if axis.isdigit() else sizes[axis] for axis in core)
+        own = tuple(length(axis, sizes) for axis in core)
         is_integer = name in declaration.labels or (name in declaration.indices and pattern is declaration.patterns[0])
         batch = () if name in declaration.parameters else (sizes["batch"],)
         return jax.ShapeDtypeStruct((*batch, *own), "int32" if is_integer else dtype)

@@ -357,6 +357,30 @@ def listmle_loss(x: Vector, y: Vector) -> Number:
     return -mp.fsum(log_softmax(ordered[i:])[0] for i in range(len(x))) if any(y) else mp.mpf(0)
 
 
+def ctc_loss(x: Matrix, y: Vector) -> Number:
+    states = [0]
+    for label in y:
+        states += [int(label), 0]
+    sums = [mp.mpf(1)] + [mp.mpf(0)] * (len(states) - 1)
+    for frame in x:
+        sums = [
+            mp.exp(frame[state])
+            * mp.fsum(sums[s - back] for back in range(3) if back <= s and (back < 2 or state != states[s - 2]))
+            for s, state in enumerate(states)
+        ]
+    return -mp.log(mp.fsum(sums[-2:]))
+
+
+def rnnt_loss(x: Sequence[Matrix], y: Vector) -> Number:
+    log_p = [[log_softmax(node) for node in frame] for frame in x]
+    sums: dict[tuple[int, int], Number] = {(0, 0): mp.mpf(1)}
+    for t, frame in enumerate(log_p):
+        for u, node in enumerate(frame):
+            for step, class_ in (((t + 1, u), -1), *([((t, u + 1), int(y[u]))] if u < len(y) else [])):
+                sums[step] = sums.get(step, mp.mpf(0)) + sums[t, u] * mp.exp(node[class_])
+    return -mp.log(sums[len(x), len(y)])
+
+
 def pairs(x: Vector, y: Vector) -> Iterator[tuple[Number, Number]]:
     """The scores of the more and of the less relevant item of each pair."""
     for i, high in enumerate(x):

@@ -1,5 +1,6 @@
 """jaxloss: a loss library for JAX. The losses are pure functions, exact at extreme inputs and smooth at their kinks."""
 
+from jaxloss import decoding as decoding
 from jaxloss import imbalance as imbalance
 from jaxloss import kinks as kinks
 from jaxloss import miners as miners
@@ -100,6 +101,8 @@ from jaxloss.losses.segmentation import lovasz_softmax_loss as lovasz_softmax_lo
 from jaxloss.losses.segmentation import tversky_loss as tversky_loss
 from jaxloss.losses.self_supervised import barlow_twins_loss as barlow_twins_loss
 from jaxloss.losses.self_supervised import vicreg_loss as vicreg_loss
+from jaxloss.losses.sequence import ctc_loss as ctc_loss
+from jaxloss.losses.sequence import rnnt_loss as rnnt_loss
 from jaxloss.losses.similarity import circle_loss as circle_loss
 from jaxloss.losses.similarity import multi_similarity_loss as multi_similarity_loss
 from jaxloss.losses.simplex import fenchel_young_loss as fenchel_young_loss

@@ -64,6 +64,13 @@ LISTS = {
     "m": (X > -2) | (np.arange(4) == 1),
     "i": abs(waves(4)),
 }
+N_FRAMES, N_LABELS = np.array([6, 5]), np.array([3, 2])
+ARGUMENTS["sequences"] = {
+    "x": waves(2, 6, 4),
+    "xp": (np.arange(6) >= N_FRAMES[:, None]).astype(np.float64),
+    "y": np.where(np.arange(3) < N_LABELS[:, None], 1 + np.arange(6).reshape(2, 3) // 2, 0),
+    "yp": (np.arange(3) >= N_LABELS[:, None]).astype(np.float64),
+}
 OF_OPTAX = {
     "sigmoid_binary_cross_entropy": "soft labels",
     "softmax_cross_entropy_with_integer_labels": "indices",
@@ -83,6 +90,7 @@ OF_OPTAX = {
     "multiclass_hinge_loss": "indices",
     "triplet_margin_loss": "vectors",
     "ranking_softmax_loss": "distributions",
+    "ctc_loss": "sequences",
     "ntxent": "set",
     "binary_dice_loss": "labels",
     "dice_loss": "images",
@@ -104,6 +112,7 @@ OF_KERAS = {
     "dice": "images",
     "tversky": "images",
     "circle": "set",
+    "ctc": "sequences",
     "CategoricalCrossentropy": "distributions",
     "SparseCategoricalCrossentropy": "indices",
 }

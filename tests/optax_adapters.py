@@ -120,6 +120,15 @@ def ranking_softmax_loss(logits, labels, *, where=None, weights=None, reduce_fn=
     return reduce_fn(losses, where=None if where is None else jnp.any(where, axis=-1))
 
 
+def ctc_loss(logits, logit_paddings, labels, label_paddings, *, blank_id=0, log_epsilon=-1e5):
+    """Paddings are 0 where there is a frame or a label."""
+    lengths = {
+        "input_lengths": jnp.sum(logit_paddings == 0, axis=-1),
+        "target_lengths": jnp.sum(label_paddings == 0, axis=-1),
+    }
+    return jaxloss.ctc_loss(jax.nn.log_softmax(logits), labels, **lengths, blank=blank_id, reduction="none")
+
+
 ADAPTERS = {
     **{name: functools.partial(of_prediction, loss) for name, loss in OF_PREDICTION.items()},
     **{name: functools.partial(loss, reduction="none") for name, loss in SAME_ARGUMENTS.items()},
@@ -139,4 +148,5 @@ ADAPTERS = {
     "triplet_margin_loss": triplet_margin_loss,
     "ranking_softmax_loss": ranking_softmax_loss,
     "ntxent": jaxloss.ntxent_loss,
+    "ctc_loss": ctc_loss,
 }

@@ -9,6 +9,7 @@ import json
 import math
 import pathlib
 
+import jax
 import numpy as np
 
 import jaxloss
@@ -17,7 +18,14 @@ from tests.references.large_output import draw_adaptive, pack_adaptive
 PATH = pathlib.Path(__file__).with_name("reference_values.json")
 C, D = 4, 3
 WEIGHTS = [0.5, 2.0, 0.25, 1.0]
-PACK = {"adaptive_log_softmax_with_loss": pack_adaptive}
+
+
+def pack_ctc(logits, target):
+    # PyTorch's derivative with respect to log-probabilities has the derivative of the softmax in it.
+    return jax.nn.log_softmax(logits), target
+
+
+PACK = {"adaptive_log_softmax_with_loss": pack_adaptive, "ctc_loss": pack_ctc}
 """Functions that make the arguments of a loss from its arrays; for other losses these are the same."""
 
 
@@ -30,7 +38,17 @@ def product(**choices):
 def cases():
     """Yields (name, arrays, options in our spelling), with the class axis second as in PyTorch."""
     generator = np.random.default_rng(20)
-    for family in (elementwise, likelihoods, decisions, of_classes, of_layers, of_labels, of_vectors, of_clusters):
+    for family in (
+        elementwise,
+        likelihoods,
+        decisions,
+        of_classes,
+        of_layers,
+        of_labels,
+        of_vectors,
+        of_clusters,
+        of_sequences,
+    ):
         yield from family(generator)
 
 
@@ -131,6 +149,15 @@ def of_clusters(generator):
         yield "adaptive_log_softmax_with_loss", (*arrays, target), {}
 
 
+def of_sequences(generator):
+    logits, target = generator.normal(size=(3, 7, C)) * 2, np.array([[1, 2, 3], [1, 1, 2], [3, 2, 2]])
+    lengths = ({}, {"input_lengths": [7, 5, 4]}, {"target_lengths": [3, 2, 0]})
+    both = {"input_lengths": [7, 6, 3], "target_lengths": [1, 2, 3], "zero_infinity": True}
+    for options in (*lengths, lengths[1] | lengths[2], both):
+        yield "ctc_loss", (logits, target), options
+    yield "ctc_loss", (logits, target % 3), {"blank": 3, "target_lengths": [3, 3, 1]}
+
+
 def torch_options(options):
     """The options in PyTorch's spelling."""
     import torch
@@ -144,7 +171,7 @@ def torch_options(options):
 def reductions(name, options):
     """Our reductions with PyTorch's. Two losses of PyTorch divide a weighted mean by the sum of the weights."""
     mean = "weighted_mean" if name in ("mse_loss", "l1_loss") and "weights" in options else "mean"
-    pairs = {"none": "none", mean: "mean"}
+    pairs = {"none": "none", mean: "mean"} if name != "ctc_loss" else {"none": "none", "sum": "sum"}
     return pairs | {"batchmean": "batchmean"} if name == "kl_div" else pairs
 
 
@@ -166,6 +193,8 @@ def record(name, arrays, options):
         inputs = [tensors[i].requires_grad_() for i in differentiated(name, arrays)]
         if name == "adaptive_log_softmax_with_loss":
             loss = torch_adaptive(*tensors, reduction)
+        elif name == "ctc_loss":
+            loss = torch_ctc(*tensors, reduction, **options)
         else:
             loss = getattr(torch.nn.functional, name)(*tensors, reduction=reduction, **torch_options(options))
         if not torch.isfinite(loss).all():
@@ -189,6 +218,16 @@ def torch_adaptive(hidden, head, head_bias, down, up, rarer_down, rarer_up, targ
         parameters |= {f"tail.{i}.0.weight": first.T, f"tail.{i}.1.weight": second.T}
     output, loss = torch.func.functional_call(module, parameters, (hidden, target))
     return loss if reduction == "mean" else -output
+
+
+def torch_ctc(logits, target, reduction, input_lengths=None, target_lengths=None, **options):
+    """PyTorch's loss, which takes time first, and all lengths."""
+    import torch
+
+    n, n_frames, _ = logits.shape
+    lengths = torch.tensor(input_lengths or [n_frames] * n), torch.tensor(target_lengths or [target.shape[1]] * n)
+    log_probabilities = logits.log_softmax(-1).transpose(0, 1)
+    return torch.nn.functional.ctc_loss(log_probabilities, target, *lengths, reduction=reduction, **options)
 
 
 def main():

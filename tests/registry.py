@@ -22,6 +22,7 @@ from tests.rows import (
     scores,
     segmentation,
     self_supervised,
+    sequence,
     sets,
     simplex,
 )
@@ -44,6 +45,7 @@ REGISTRY = (
     *self_supervised.ROWS,
     *angular.ROWS,
     *language.ROWS,
+    *sequence.ROWS,
 )
 
 # Losses of sets, which have tests of their own in `test_registry_sets.py`.
@@ -69,6 +71,7 @@ def kind_of_declaration(row: Row) -> Hashable:
         row.has_axis,
         (declared.sees_batch, bool(declared.split), bool(declared.structures), bool(declared.labels)),
         tuple(sorted(map(unnamed, [*declared.parameters.values(), *declared.per_sample.values()]))),
+        bool(declared.lengths),
         # Options: special ones, those that are compiled into the program, and traced numbers.
         ("valid" in declared.own, "ignore_index" in declared.own, bool(declared.static), bool(row.numbers)),
         any(row.domain(name) for name, indexed in zip(row.names, row.indexed, strict=True) if not indexed),

@@ -18,7 +18,7 @@ from jaxloss._scaling import above_root
 from jaxloss._sizes import n_entries
 from jaxloss.reductions import NAMES
 from tests.drawing import SHAPE, draw, each_variant, full_only, weights_and_mask
-from tests.references import N_CLASSES
+from tests.references import N_CLASSES, sequence
 from tests.registry import OF_EACH_KIND, REGISTRY
 from tests.test_registry_masks import array_options, differentiated
 
@@ -38,9 +38,11 @@ def any_size(tree, symbols):
 
 
 def of_row(row, arrays, *rest):
-    """The drawn arrays of a row and its options, with symbolic batch axes, classes and features."""
+    """The drawn arrays of a row and its options, with symbolic batch axes, classes, features, frames and labels."""
     batch, core = {}, {}
-    batch[SHAPE[0]], batch[SHAPE[1]], core[N_CLASSES], core[N_FEATURES] = jax.export.symbolic_shape("b, t, c, d")
+    sizes = jax.export.symbolic_shape("b, t, c, d, f, s")
+    batch[SHAPE[0]], batch[SHAPE[1]], core[N_CLASSES], core[N_FEATURES], frames, labels = sizes
+    core |= {sequence.N_FRAMES: frames, sequence.N_LABELS: labels, sequence.N_LABELS + 1: labels + 1}
     specs = []
     for array, n_core in zip(arrays, row.cores, strict=True):
         n_batch = array.ndim - n_core  # an axis of a known length may be as long as a batch axis

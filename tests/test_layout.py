@@ -16,7 +16,7 @@ LAYERS = (
     ("_demo", "plot"),
     ("__init__",),
     ("losses",),
-    ("_distances", "miners"),
+    ("_distances", "miners", "decoding"),
     ("_hard_pairs",),
     ("_labelled_items",),
     ("_sets",),
@@ -28,7 +28,19 @@ LAYERS = (
     ("_directions",),
     ("_scaling",),
     ("kinks",),
-    ("_general_robust", "_likelihoods", "_divergence", "_ordered", "_pairs", "_dcg", "_odds", "_entropy"),
+    (
+        "_ctc",
+        "_transducer",
+        "_log_sums",
+        "_general_robust",
+        "_likelihoods",
+        "_divergence",
+        "_ordered",
+        "_pairs",
+        "_dcg",
+        "_odds",
+        "_entropy",
+    ),
     ("_special", "_positive", "_stirling", "_kept_gradient"),
     (
         "_numerics",
@@ -92,7 +104,7 @@ def test_files_have_at_most_300_lines():
 
 
 def test_the_package_exports_only_its_public_modules():
-    modules = {"imbalance", "kinks", "losses", "miners", "options", "reductions", "vectors", "plot"}
+    modules = {"decoding", "imbalance", "kinks", "losses", "miners", "options", "reductions", "vectors", "plot"}
     shown = {name for name in dir(jaxloss) if not name.startswith("_")}
     named = {name for name in shown if callable(getattr(jaxloss, name))}
     assert shown - named <= modules

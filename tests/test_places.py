@@ -147,7 +147,7 @@ def public():
     modules = {
         name: value
         for name, value in vars(jaxloss).items()
-        if name in ("kinks", "vectors", "imbalance", "miners", "plot")
+        if name in ("kinks", "vectors", "imbalance", "miners", "decoding", "plot")
     }
     found = {name: value for name, value in vars(jaxloss).items() if callable(value) and not name.startswith("_")}
     for name, module in modules.items():

@@ -1,0 +1,137 @@
+"""The sum over all paths through the lattice of a transducer, whose nodes are pairs of a frame and a number of labels.
+
+From node (t, u), a path goes to (t + 1, u) by a blank or to (t, u + 1) by the next label. It begins at (0, 0) and ends
+with the blank of the last frame. All nodes with the same t + u, a diagonal, are computed at once from the diagonal
+before, in t + u steps instead of t * u.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxloss._log_sums import constant_level, finite_or_0, log_add, log_sum, shares, steps
+from jaxloss._lookup import at_class
+from jaxloss._sharding import vary_over, varying_axes
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(2,))
+def log_likelihood(logits: Array, target: Array, blank: int, n_frames: Array | None, n_labels: Array | None) -> Array:
+    """The logarithm of the sum of the probabilities of all paths, for logits (frames, labels + 1, classes)."""
+    arcs = _arcs(logits, _log_normaliser(logits), target, blank, n_frames, n_labels)
+    return _recursion(*arcs, n_frames, n_labels, mirrored=False)[0]
+
+
+@log_likelihood.defjvp
+def _log_likelihood_jvp(blank, primals, tangents):
+    # With g the probability that a path takes a blank or a label from a node, the derivative is g (1[class] - softmax),
+    # formed from the logits in one step, without an array of log-probabilities.
+    logits, target, n_frames, n_labels = primals
+    log_normaliser = _log_normaliser(logits)
+    blanks, labels = _arcs(logits, log_normaliser, target, blank, n_frames, n_labels)
+    total, before = _recursion(blanks, labels, n_frames, n_labels, mirrored=True)
+    by_blank, by_label = _taken(blanks, labels, before, n_frames=logits.shape[0])
+    classes = jnp.arange(logits.shape[-1], dtype=target.dtype)[None, None]
+    is_blank = classes == jnp.asarray(blank if blank >= 0 else logits.shape[-1] + blank, target.dtype)
+    next_label = jnp.concatenate([target, jnp.full(1, -1, target.dtype)])[None, :, None]
+    softmax = jnp.exp(_bounded(logits) - finite_or_0(log_normaliser))
+    gradient = (
+        jnp.where(is_blank, by_blank, 0)
+        + jnp.where(classes == next_label, by_label, 0)
+        - (by_blank + by_label) * softmax
+    )
+    return total, jnp.sum(gradient * tangents[0])
+
+
+def _bounded(logits: Array) -> Array:
+    """The logits without positive infinities, of which there is no difference."""
+    return jnp.minimum(logits, jnp.finfo(logits.dtype).max)
+
+
+def _log_normaliser(logits: Array) -> Array:
+    return log_sum(_bounded(logits))[..., None]
+
+
+def _arcs(
+    logits: Array, log_normaliser: Array, target: Array, blank: int, n_frames: Array | None, n_labels: Array | None
+) -> tuple[Array, Array]:
+    """The log-probabilities of the blank and of the next label by diagonals, -inf where no path goes on."""
+    n_frames = jnp.asarray(logits.shape[0], jnp.int32) if n_frames is None else n_frames
+    n_labels = jnp.asarray(target.shape[0], jnp.int32) if n_labels is None else n_labels
+    t = jnp.arange(logits.shape[0], dtype=n_frames.dtype)[:, None]
+    u = jnp.arange(logits.shape[1], dtype=n_labels.dtype)[None]
+    level = finite_or_0(log_normaliser[..., 0])
+    next_label = jnp.concatenate([target, jnp.zeros(1, target.dtype)])
+    to_label = jax.vmap(jax.vmap(at_class), in_axes=(0, None))(_bounded(logits), next_label) - level
+    to_label = jnp.where((t < n_frames) & (u < n_labels), to_label, -jnp.inf)
+    to_blank = _bounded(logits)[..., blank] - level
+    # From the last frame, only the end is reached.
+    goes_on = ((t < n_frames - 1) & (u <= n_labels)) | ((t == n_frames - 1) & (u == n_labels))
+    to_blank = jnp.where(goes_on, to_blank, -jnp.inf)
+    # A probability of 0 that only a number in the place of an infinity has made finite.
+    to_blank, to_label = (jnp.where(x < jnp.finfo(x.dtype).min / 2, -jnp.inf, x) for x in (to_blank, to_label))
+    return _by_diagonals(to_blank), _by_diagonals(to_label)[:, :-1]
+
+
+def _recursion(
+    blanks: Array, labels: Array, n_frames: Array | None, n_labels: Array | None, *, mirrored: bool
+) -> tuple[Array, Array]:
+    """The log-likelihood, and the sums over all beginnings of paths up to each node, by diagonals.
+
+    If `mirrored`, a second direction has the sums over all ends of paths from the nodes of the next diagonal: in the
+    mirror image they are beginnings. Both take the same steps of one loop. Each diagonal is normalised by its largest
+    sum, so that sums keep their digits over thousands of frames.
+    """
+    n_diagonals, n_nodes = blanks.shape
+    last = jnp.asarray(n_nodes - 1, jnp.int32) if n_labels is None else n_labels
+    end = jnp.asarray(n_diagonals - n_nodes + 1, last.dtype) if n_frames is None else n_frames
+    end = end.astype(last.dtype) + last
+    has_end = n_frames is not None or n_labels is not None
+    arcs = [(blanks, labels), (blanks[::-1, ::-1], labels[::-1, ::-1])][: 1 + mirrored]
+    first = jnp.stack([jnp.zeros_like(last), n_nodes - 1 - last][: 1 + mirrored])
+
+    def step(sums: Array, diagonal: tuple[list[Array], list[tuple[Array, Array]]]) -> tuple[Array, tuple[Array, Array]]:
+        i, arcs = diagonal
+        by_blank, by_label = (jnp.stack(each) for each in zip(*arcs, strict=True))
+        empty = jnp.full((len(arcs), 1), -jnp.inf, sums.dtype)
+        after = log_add(sums + by_blank, jnp.concatenate([empty, sums[:, :-1] + by_label], axis=-1))
+        level = constant_level(jnp.max(after, axis=-1))
+        after -= level[:, None]
+        if has_end:
+            exists = jnp.stack(i) < end
+            after, level = jnp.where(exists[:, None], after, sums), jnp.where(exists, level, 0)
+        return after, (sums, level)
+
+    index = jnp.arange(n_diagonals, dtype=last.dtype)
+    start = jnp.where(jnp.arange(n_nodes, dtype=last.dtype)[None] == first[:, None], 0, -jnp.inf).astype(blanks.dtype)
+    start = vary_over(start, varying_axes((blanks, labels, end)))
+    sums, (before, levels) = steps(step, start, ([index, index[::-1]][: 1 + mirrored], arcs))
+    return jnp.sum(levels[:, 0]) + at_class(sums[0], last), before
+
+
+def _taken(blanks: Array, labels: Array, before: Array, n_frames: int) -> tuple[Array, Array]:
+    """The probabilities that a path takes the blank and the next label of each node, of shape (frames, nodes, 1)."""
+    beginnings, ends = before[:, 0], before[::-1, 1, ::-1]
+    n_nodes = blanks.shape[1]
+    both = jnp.concatenate([beginnings + blanks + ends, beginnings[:, :-1] + labels + ends[:, 1:]], axis=-1)
+    # A path takes one step from each diagonal, whatever the recursions have rounded off.
+    taken = shares(both)
+    by_label = jnp.concatenate([taken[:, n_nodes:], jnp.zeros_like(taken[:, :1])], axis=-1)
+    return _by_frames(taken[:, :n_nodes], n_frames)[..., None], _by_frames(by_label, n_frames)[..., None]
+
+
+def _by_diagonals(x: Array) -> Array:
+    """An array of shape (frames, nodes) as (diagonals, nodes): entry (t, u) at (t + u, u), and -inf elsewhere."""
+    n_frames, n_nodes = x.shape
+    padded = jnp.concatenate([x.T, jnp.full((n_nodes, n_nodes), -jnp.inf, x.dtype)], axis=1)
+    return padded.reshape(-1)[: n_nodes * (n_frames + n_nodes - 1)].reshape(n_nodes, -1).T
+
+
+def _by_frames(x: Array, n_frames: int) -> Array:
+    """The inverse of `_by_diagonals`."""
+    n_nodes = x.shape[1]
+    padded = jnp.concatenate([x.T.reshape(-1), jnp.zeros(n_nodes, x.dtype)])
+    return padded.reshape(n_nodes, n_frames + n_nodes)[:, :n_frames].T
