@@ -22,6 +22,7 @@ WIDE = (
     "from_pytorch.md",
     "from_optax.md",
     "from_keras.md",
+    "names.md",
     "results/accuracy/results.md",
     "results/speed/results.md",
     "results/large_output/results.md",

@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import operator
 import os
 import pathlib
 import re
@@ -18,7 +19,7 @@ from tests.migration import LISTS, OF_KERAS, OF_OPTAX, arguments, calls, named, 
 from tests.optax_adapters import ADAPTERS
 
 DOCS = pathlib.Path(__file__).parent.parent / "docs"
-TABLE = (DOCS / "from_pytorch.md").read_text()
+TABLE = (DOCS / "from_pytorch.md").read_text().partition("## Intentional differences")[0]
 ROWS = [[cell.strip() for cell in line.strip("|").split("|")] for line in re.findall(r"^\| .*\|$", TABLE, re.MULTILINE)]
 ROWS = ROWS[2:]
 
@@ -67,32 +68,27 @@ def test_every_criterion_of_pytorch_has_a_row():
     assert functional <= {cells[1].strip("`") for cells in ROWS}
 
 
-def test_the_scaling_examples_run_and_pass_their_assertions():
-    blocks = re.findall(r"```python\n(.*?)```", (DOCS / "scaling.md").read_text(), re.DOTALL)
-    assert len(blocks) == 9
-    namespace = {}
-    with jax.numpy_dtype_promotion("standard"):
-        for block in blocks:
-            exec(block, namespace)
-
-
-def test_the_recipes_for_embeddings_run_and_pass_their_assertions():
-    blocks = re.findall(r"```python\n(.*?)```", (DOCS / "recipes_embeddings.md").read_text(), re.DOTALL)
-    assert len(blocks) == 10
-    namespace = {}
-    with jax.numpy_dtype_promotion("standard"):
-        for block in blocks:
-            exec(block, namespace)
+def pages_with_examples():
+    """The pages whose Python blocks are one program; those of common mistakes raise errors."""
+    pages = {path.relative_to(DOCS).as_posix(): path.read_text() for path in sorted(DOCS.rglob("*.md"))}
+    return [name for name, text in pages.items() if "```python\n" in text and name != "mistakes.md"]
 
 
 @pytest.mark.nans
-def test_the_recipes_for_language_models_run_and_pass_their_assertions():
-    blocks = re.findall(r"```python\n(.*?)```", (DOCS / "recipes_language.md").read_text(), re.DOTALL)
-    assert len(blocks) == 19
+@pytest.mark.parametrize("page", pages_with_examples())
+def test_the_examples_of_a_page_run_and_pass_their_assertions(page):
     namespace = {}
-    with jax.numpy_dtype_promotion("standard"):
-        for block in blocks:
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        for block in re.findall(r"```python\n(.*?)```", (DOCS / page).read_text(), re.DOTALL):
             exec(block, namespace)
+
+
+def test_other_names_lead_to_functions_of_jaxloss():
+    rows = re.findall(r"^\| .* \| .* \| (.*) \|$", (DOCS / "names.md").read_text(), re.MULTILINE)[2:]
+    for row in rows:
+        (first, *rest) = re.findall(r"`([\w.]+)[(`]", row)
+        for name in (first, *rest):
+            assert callable(operator.attrgetter(name)(jaxloss)), name
 
 
 def test_every_loss_of_optax_has_a_row():
