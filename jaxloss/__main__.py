@@ -78,13 +78,18 @@ def save_plot(results: list[Result], path: pathlib.Path) -> None:
     plt.close(figure)
 
 
-def catalogue() -> str:
-    """Every loss with the first line of its docstring."""
+def catalogue(word: str = "") -> str:
+    """Every loss whose name or documentation has the word, with the first line of its docstring, by family."""
     functions = {name: value for name, value in vars(jaxloss).items() if inspect.isfunction(value)}
-    losses = {name: f for name, f in functions.items() if "reduction" in inspect.signature(f).parameters}
-    lines = {name: inspect.getdoc(f) or "" for name, f in losses.items()}
-    width = max(map(len, lines))
-    return "\n".join(f"{name:{width}}  {text.splitlines()[0]}" for name, text in sorted(lines.items()))
+    families: dict[str, dict[str, str]] = {}
+    for name, function in sorted(functions.items()):
+        text = inspect.getdoc(function) or ""
+        if "reduction" in inspect.signature(function).parameters and word.lower() in f"{name} {text}".lower():
+            family = (inspect.getdoc(inspect.getmodule(function)) or "").partition(".")[0].partition(":")[0]
+            families.setdefault(family, {})[name] = text.splitlines()[0]
+    width = max((len(name) for losses in families.values() for name in losses), default=0)
+    lines = {family: [f"  {name:{width}}  {text}" for name, text in each.items()] for family, each in families.items()}
+    return "\n\n".join("\n".join([family, *lines[family]]) for family in sorted(lines))
 
 
 class _Parser(argparse.ArgumentParser):
@@ -102,7 +107,8 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         return number
 
     parser = _Parser(prog="python -m jaxloss", description=__doc__)
-    parser.add_argument("--list", action="store_true", help="list all losses and exit")
+    described = "list all losses by family, or those whose name or documentation has the word, and exit"
+    parser.add_argument("--list", nargs="?", const="", metavar="WORD", help=described)
     parser.add_argument("--losses", default=",".join(EXPERIMENTS), metavar="NAME,...", help="default: %(default)s")
     parser.add_argument("--epochs", type=whole(1), default=40, help="default: %(default)s")
     parser.add_argument("--seed", type=whole(0), default=0, help="default: %(default)s")
@@ -112,7 +118,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     for name in options.losses:
         if name not in EXPERIMENTS:
             parser.error(f"argument --losses: there is no {name!r}; it takes {', '.join(EXPERIMENTS)}")
-    if not options.list:
+    if options.list is None:
         try:
             options.out.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -129,8 +135,12 @@ def _is_missing(module: str) -> bool:
 
 def main(arguments: list[str] | None = None) -> int:
     options = _parse(arguments)
-    if options.list:
-        print(catalogue())
+    if options.list is not None:
+        found = catalogue(options.list)
+        if not found:
+            print(f"python -m jaxloss: no loss mentions {options.list!r}; --list alone shows all", file=sys.stderr)
+            return 1
+        print(found)
         return 0
     missing = [name for name in EXTRAS if _is_missing(name)]
     if missing:

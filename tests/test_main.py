@@ -42,6 +42,19 @@ def test_the_catalogue_needs_no_extra():
     assert len(done.stdout.splitlines()) >= 7
     assert "huber_loss" in done.stdout
     assert "Squared error." in done.stdout
+    assert "Losses of boxes, for object detection" in done.stdout.splitlines()
+
+
+def test_the_catalogue_finds_words_of_names_and_of_docstrings(capsys):
+    families = ["Losses of sequences of labels whose alignment with the frames is not known"]
+    assert main(["--list", "RNN-T"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:1] == families
+    assert [line.split()[0] for line in lines[1:]] == ["rnnt_loss"]
+    assert main(["--list", "simclr"]) == 0
+    assert "ntxent_loss" in capsys.readouterr().out
+    assert main(["--list", "no such word"]) == 1
+    assert capsys.readouterr().err == "python -m jaxloss: no loss mentions 'no such word'; --list alone shows all\n"
 
 
 def test_missing_extras_are_reported_in_one_line():
