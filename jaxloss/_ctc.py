@@ -46,6 +46,22 @@ class States(NamedTuple):
         index = jnp.arange(emissions.shape[1], dtype=self.last.dtype)[None]
         return jnp.where(index <= self.last, emissions, -jnp.inf)
 
+    def frames(self, n_frames: int) -> Array:
+        """The indices of the frames, to compare with how many exist."""
+        return jnp.arange(n_frames, dtype=(self.last if self.n_frames is None else self.n_frames).dtype)
+
+    def start(self, first: Array, emissions: Array) -> Array:
+        """The logarithms of the sums before the first frame, when an alignment is in its first state."""
+        index = jnp.arange(emissions.shape[-1], dtype=first.dtype)
+        start = jnp.where(jnp.expand_dims(index, range(first.ndim)) == first[..., None], 0, -jnp.inf)
+        return vary_over(start.astype(emissions.dtype), varying_axes((emissions, self)))
+
+    def ends(self, sums: Array) -> tuple[Array, Array]:
+        """The sums in which an alignment may end: at the last label, and at the blank after it."""
+        # The state before the first, in which no alignment ends, stands for the last label of an empty target.
+        ends = moved(jnp.concatenate([sums, sums[:1]]), 1)
+        return at_class(ends, self.last), at_class(ends, self.last + 1)
+
 
 def emissions_of(log_probabilities: Array, target: Array, blank: int) -> Array:
     """The log-probability of each frame in each state."""
@@ -57,7 +73,7 @@ def emissions_of(log_probabilities: Array, target: Array, blank: int) -> Array:
 
 
 class Decoded(NamedTuple):
-    """Labels that were read, and how many they are.
+    """The decoded labels, and how many there are.
 
     Args:
       labels: integer `(..., T)`, filled up with -1.
@@ -117,13 +133,10 @@ def _recursion(emissions: Array, states: States, *, mirrored: bool) -> tuple[Arr
             after, level = jnp.where(exists[:, None], after, sums), jnp.where(exists, level, 0)
         return after, (before, level)
 
-    index = jnp.arange(n_frames, dtype=(states.last if states.n_frames is None else states.n_frames).dtype)
-    start = jnp.where(jnp.arange(n_states, dtype=first.dtype)[None] == first[:, None], 0, -jnp.inf)
-    start = vary_over(start.astype(emissions.dtype), varying_axes((emissions, states)))
+    index = states.frames(n_frames)
+    start = states.start(first, emissions)
     sums, (before, levels) = steps(step, start, ([index, index[::-1]][: 1 + mirrored], frames))
-    # The state before the first, in which no alignment ends, stands for the last label of an empty target.
-    ends = moved(jnp.concatenate([sums[0], sums[0, :1]]), 1)
-    total = jnp.sum(levels[:, 0]) + log_add(at_class(ends, states.last), at_class(ends, states.last + 1))
+    total = jnp.sum(levels[:, 0]) + log_add(*states.ends(sums[0]))
     # Infinite again where an infinity was bounded.
     return jnp.where(total > jnp.finfo(total.dtype).max / 2, jnp.inf, total), before
 
@@ -131,24 +144,21 @@ def _recursion(emissions: Array, states: States, *, mirrored: bool) -> tuple[Arr
 def best_states(emissions: Array, states: States) -> tuple[Array, Array]:
     """The state of each frame on the most probable alignment, and whether there is an alignment."""
     emissions = states.reached(emissions)
-    n_frames, n_states = emissions.shape
 
     def step(best: Array, frame: tuple[Array, Array]) -> tuple[Array, Array]:
         i, emission = frame
         ways = jnp.stack([best, moved(best, 1), jnp.where(states.may_skip, moved(best, 2), -jnp.inf)])
         after = jnp.max(ways, axis=0) + emission
         after -= constant_level(jnp.max(after))
-        places = jnp.argmax(ways, axis=0).astype(index.dtype)
+        places = jnp.argmax(ways, axis=0).astype(states.last.dtype)
         if states.n_frames is None:
             return after, places
         exists = i < states.n_frames
         return jnp.where(exists, after, best), jnp.where(exists, places, 0)
 
-    index = jnp.arange(n_frames, dtype=states.last.dtype)
-    start = jnp.where(jnp.arange(n_states) == 0, 0, -jnp.inf).astype(emissions.dtype)
-    best, places = lax.scan(step, start, (index, emissions))
-    ends = moved(jnp.concatenate([best, best[:1]]), 1)
-    by_label, by_blank = at_class(ends, states.last), at_class(ends, states.last + 1)
+    start = states.start(jnp.zeros_like(states.last), emissions)
+    best, places = lax.scan(step, start, (states.frames(emissions.shape[0]), emissions))
+    by_label, by_blank = states.ends(best)
     end = jnp.where(by_label > by_blank, states.last - 1, states.last)
 
     def back(state: Array, places: Array) -> tuple[Array, Array]:

@@ -21,7 +21,7 @@ from jaxloss._sharding import vary_over, varying_axes
 @functools.partial(jax.custom_jvp, nondiff_argnums=(2,))
 def log_likelihood(logits: Array, target: Array, blank: int, n_frames: Array | None, n_labels: Array | None) -> Array:
     """The logarithm of the sum of the probabilities of all paths, for logits (frames, labels + 1, classes)."""
-    arcs = _arcs(logits, _log_normaliser(logits), target, blank, n_frames, n_labels)
+    arcs = _arcs(_log_softmax(logits), target, blank, n_frames, n_labels)
     return _recursion(*arcs, n_frames, n_labels, mirrored=False)[0]
 
 
@@ -30,49 +30,47 @@ def _log_likelihood_jvp(blank, primals, tangents):
     # With g the probability that a path takes a blank or a label from a node, the derivative is g (1[class] - softmax),
     # formed from the logits in one step, without an array of log-probabilities.
     logits, target, n_frames, n_labels = primals
-    log_normaliser = _log_normaliser(logits)
-    blanks, labels = _arcs(logits, log_normaliser, target, blank, n_frames, n_labels)
+    log_probabilities = _log_softmax(logits)
+    blanks, labels = _arcs(log_probabilities, target, blank, n_frames, n_labels)
     total, before = _recursion(blanks, labels, n_frames, n_labels, mirrored=True)
     by_blank, by_label = _taken(blanks, labels, before, n_frames=logits.shape[0])
     classes = jnp.arange(logits.shape[-1], dtype=target.dtype)[None, None]
     is_blank = classes == jnp.asarray(blank if blank >= 0 else logits.shape[-1] + blank, target.dtype)
     next_label = jnp.concatenate([target, jnp.full(1, -1, target.dtype)])[None, :, None]
-    softmax = jnp.exp(_bounded(logits) - finite_or_0(log_normaliser))
     gradient = (
         jnp.where(is_blank, by_blank, 0)
         + jnp.where(classes == next_label, by_label, 0)
-        - (by_blank + by_label) * softmax
+        - (by_blank + by_label) * jnp.exp(log_probabilities)
     )
     return total, jnp.sum(gradient * tangents[0])
 
 
-def _bounded(logits: Array) -> Array:
-    """The logits without positive infinities, of which there is no difference."""
-    return jnp.minimum(logits, jnp.finfo(logits.dtype).max)
-
-
-def _log_normaliser(logits: Array) -> Array:
-    return log_sum(_bounded(logits))[..., None]
+def _log_softmax(logits: Array) -> Array:
+    """The log-probabilities, which XLA computes where they are used; -inf where all logits are."""
+    # Without positive infinities, of which there is no difference.
+    logits = jnp.minimum(logits, jnp.finfo(logits.dtype).max)
+    # Not the logarithm of the sum of all at once, which would be rounded at the scale of the logits.
+    shifted = logits - constant_level(jnp.max(logits, axis=-1, keepdims=True))
+    log_probabilities = shifted - finite_or_0(log_sum(shifted))[..., None]
+    # Differences this low come from an infinity that was bounded: the probability is 0.
+    return jnp.where(log_probabilities < jnp.finfo(logits.dtype).min / 2, -jnp.inf, log_probabilities)
 
 
 def _arcs(
-    logits: Array, log_normaliser: Array, target: Array, blank: int, n_frames: Array | None, n_labels: Array | None
+    log_probabilities: Array, target: Array, blank: int, n_frames: Array | None, n_labels: Array | None
 ) -> tuple[Array, Array]:
     """The log-probabilities of the blank and of the next label by diagonals, -inf where no path goes on."""
-    n_frames = jnp.asarray(logits.shape[0], jnp.int32) if n_frames is None else n_frames
+    n_frames = jnp.asarray(log_probabilities.shape[0], jnp.int32) if n_frames is None else n_frames
     n_labels = jnp.asarray(target.shape[0], jnp.int32) if n_labels is None else n_labels
-    t = jnp.arange(logits.shape[0], dtype=n_frames.dtype)[:, None]
-    u = jnp.arange(logits.shape[1], dtype=n_labels.dtype)[None]
-    level = finite_or_0(log_normaliser[..., 0])
+    t = jnp.arange(log_probabilities.shape[0], dtype=n_frames.dtype)[:, None]
+    u = jnp.arange(log_probabilities.shape[1], dtype=n_labels.dtype)[None]
     next_label = jnp.concatenate([target, jnp.zeros(1, target.dtype)])
-    to_label = jax.vmap(jax.vmap(at_class), in_axes=(0, None))(_bounded(logits), next_label) - level
+    to_label = jax.vmap(jax.vmap(at_class), in_axes=(0, None))(log_probabilities, next_label)
     to_label = jnp.where((t < n_frames) & (u < n_labels), to_label, -jnp.inf)
-    to_blank = _bounded(logits)[..., blank] - level
+    to_blank = log_probabilities[..., blank]
     # From the last frame, only the end is reached.
     goes_on = ((t < n_frames - 1) & (u <= n_labels)) | ((t == n_frames - 1) & (u == n_labels))
     to_blank = jnp.where(goes_on, to_blank, -jnp.inf)
-    # A probability of 0 that only a number in the place of an infinity has made finite.
-    to_blank, to_label = (jnp.where(x < jnp.finfo(x.dtype).min / 2, -jnp.inf, x) for x in (to_blank, to_label))
     return _by_diagonals(to_blank), _by_diagonals(to_label)[:, :-1]
 
 

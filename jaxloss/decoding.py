@@ -9,17 +9,23 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
+from jax.sharding import PartitionSpec
 
 from jaxloss import _ctc as ctc
 from jaxloss import _errors
-from jaxloss._arrays import Vector, as_index, compute_dtype
+from jaxloss._arrays import Vector, as_index, compute_dtype, narrow_index
 from jaxloss._ctc import Decoded
 from jaxloss._decorator.batching import vmap_batch
-from jaxloss._decorator.notation import Core, Operand, match
+from jaxloss._decorator.notation import Core, Match, Operand, match
+from jaxloss._errors import as_integer
 from jaxloss._interval import Interval
 from jaxloss._log_sums import moved
+from jaxloss._sharding import by_automatic_axes, explicit_mesh
+from jaxloss._sizes import is_symbolic
 
 _CORES: Mapping[str, Core] = {"log_probabilities": ("t", "c"), "target": ("s",)}
+_LENGTHS = {"log_probabilities": "input_lengths", "target": "target_lengths"}
+_ROLES = {"log_probabilities": "prediction"} | dict.fromkeys(("target", "input_lengths", "target_lengths"), "index")
 
 
 def ctc_alignment(
@@ -46,7 +52,7 @@ def ctc_alignment(
 
     Returns:
       Integers `(..., T)`: at each frame the index of a label in the target, in rising order; -1 at a blank, at frames
-      that do not exist, and everywhere if there is no alignment.
+      that do not exist, and everywhere if there is no alignment, or if a label or a length is out of range.
 
     Raises:
       ValueError: shapes do not fit, or `blank` is out of range.
@@ -61,25 +67,17 @@ def ctc_alignment(
       >>> print(jaxloss.decoding.ctc_alignment(jnp.log(probabilities), jnp.array([1, 2])))
       [-1  0  0  1]
     """
-    values = _arrays("ctc_alignment", log_probabilities, target, input_lengths, target_lengths)
-    return _alignment(values, _class("ctc_alignment", blank, values))
+    arrays = {"log_probabilities": log_probabilities, "target": target}
+    lengths = {"input_lengths": input_lengths, "target_lengths": target_lengths}
+    return _decoded(_alignment, "ctc_alignment", arrays | lengths, blank)
 
 
-@functools.partial(jax.jit, static_argnums=1)
-def _alignment(values: Mapping[str, Array], blank: int) -> Array:
-    def of_sample(given: Mapping[str, Array]) -> Array:
-        n_frames, n_labels = given.get("input_lengths"), given.get("target_lengths")
-        log_probabilities = given["log_probabilities"]
-        log_probabilities = _within(n_frames, log_probabilities.astype(compute_dtype([log_probabilities])))
-        target = _within(n_labels, given["target"])
-        states = ctc.States.of(target, n_frames, n_labels)
-        path, exists = ctc.best_states(ctc.emissions_of(log_probabilities, target, blank), states)
-        is_label = (path % 2 == 1) & exists
-        if n_frames is not None:
-            is_label &= jnp.arange(path.shape[0], dtype=n_frames.dtype) < n_frames
-        return jnp.where(is_label, path // 2, -1)
-
-    return _over_batch("ctc_alignment", of_sample, values)
+def _alignment(given: Mapping[str, Array], usable: Array, blank: int) -> Array:
+    log_probabilities, target, n_frames = given["log_probabilities"], given["target"], given.get("input_lengths")
+    states = ctc.States.of(target, n_frames, given.get("target_lengths"))
+    path, exists = ctc.best_states(ctc.emissions_of(log_probabilities, target, blank), states)
+    is_label = (path % 2 == 1) & exists & usable & _exists(n_frames, path.shape[0])
+    return jnp.where(is_label, path // 2, -1)
 
 
 def ctc_greedy(log_probabilities: Vector, *, input_lengths: Vector | int | None = None, blank: int = 0) -> Decoded:
@@ -95,7 +93,8 @@ def ctc_greedy(log_probabilities: Vector, *, input_lengths: Vector | int | None 
       blank: the class of the blank, in [-C, C).
 
     Returns:
-      `Decoded`, a named tuple: `labels`, integer `(..., T)`, filled up with -1, and `lengths`, integer `(...)`.
+      `Decoded`, a named tuple: `labels`, integer `(..., T)`, filled up with -1, and `lengths`, integer `(...)`. A
+      sequence with a NaN, or with a length out of range, has no labels.
 
     Raises:
       ValueError: shapes do not fit, or `blank` is out of range.
@@ -110,60 +109,90 @@ def ctc_greedy(log_probabilities: Vector, *, input_lengths: Vector | int | None 
       >>> print(*jaxloss.decoding.ctc_greedy(logits))
       [ 1  1  2 -1 -1 -1] 3
     """
-    values = _arrays("ctc_greedy", log_probabilities, None, input_lengths, None)
-    return _greedy(values, _class("ctc_greedy", blank, values))
+    arrays = {"log_probabilities": log_probabilities, "input_lengths": input_lengths}
+    return _decoded(_greedy, "ctc_greedy", arrays, blank)
 
 
-@functools.partial(jax.jit, static_argnums=1)
-def _greedy(values: Mapping[str, Array], blank: int) -> Decoded:
-    n_frames = values["log_probabilities"].shape[-2]
+def _greedy(given: Mapping[str, Array], usable: Array, blank: int) -> Decoded:
+    scores, n_frames = given["log_probabilities"], given["log_probabilities"].shape[0]
+    best = jnp.argmax(scores, axis=-1).astype(jnp.int32)
+    kept = (best != blank) & (best != moved(best, 1, -1)) & _exists(given.get("input_lengths"), n_frames)
+    kept &= usable & ~jnp.any(jnp.isnan(scores))
+    places = jnp.where(kept, jnp.cumsum(kept, dtype=jnp.int32) - 1, n_frames)
+    labels = jnp.full(n_frames, -1, jnp.int32).at[places].set(best, mode="drop")
+    return Decoded(labels, jnp.sum(kept, dtype=jnp.int32))
 
-    def of_sample(given: Mapping[str, Array]) -> Decoded:
-        best = jnp.argmax(_within(given.get("input_lengths"), given["log_probabilities"]), axis=-1).astype(jnp.int32)
-        kept = (best != blank) & (best != moved(best, 1, -1))
-        if "input_lengths" in given:
-            kept &= jnp.arange(n_frames, dtype=given["input_lengths"].dtype) < given["input_lengths"]
-        places = jnp.where(kept, jnp.cumsum(kept) - 1, n_frames)
-        labels = jnp.full(n_frames, -1, jnp.int32).at[places].set(best, mode="drop")
-        return Decoded(labels, jnp.sum(kept, dtype=jnp.int32))
 
-    return _over_batch("ctc_greedy", of_sample, values)
+def _decoded(of_sample: Callable[..., Any], name: str, arrays: Mapping[str, Any], blank: int) -> Any:
+    """The function of one sample, over the batch axes of the arrays that are given."""
+    function, values = f"decoding.{name}", {}
+    for argument, value in arrays.items():
+        if argument == "log_probabilities":
+            values[argument] = _errors.as_array(function, argument, value, (jnp.floating,), "floating numbers")
+        elif value is not None or argument == "target":
+            _errors.require_array(function, argument, value)
+            takes = "integer class indices" if argument == "target" else "integer lengths"
+            index, _ = narrow_index(value)
+            values[argument] = as_index(_errors.as_array(function, argument, index, (jnp.integer,), takes))
+    operands = [
+        Operand.of(function, argument, value.shape, _CORES.get(argument, ()), role=_ROLES[argument], unit="length")
+        for argument, value in values.items()
+    ]
+    matched = match(function, operands, may_be_empty=("t", "s"))
+    n_classes = matched.core_sizes["c"]
+    if not is_symbolic(n_classes):
+        as_integer(function, "blank", blank, Interval(f"[{-n_classes}, {n_classes})"))
+    return _compiled(of_sample, tuple(operands), matched.batch_shape, values, blank)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 4))
+def _compiled(
+    of_sample: Callable[..., Any],
+    operands: tuple[Operand, ...],
+    batch_shape: tuple[int, ...],
+    values: dict[str, Array],
+    blank: int,
+) -> Any:
+    def of_batch(values: dict[str, Array]) -> Any:
+        return vmap_batch(sample, operands, Match(batch_shape, {}))(values)
+
+    def sample(given: dict[str, Array]) -> Any:
+        scores = given["log_probabilities"]
+        n_frames, n_classes = scores.shape
+        usable = _is_usable(given, n_frames, n_classes, blank)
+        within = {name: _within(given.get(length), given[name]) for name, length in _LENGTHS.items() if name in given}
+        within["log_probabilities"] = lax.stop_gradient(within["log_probabilities"].astype(compute_dtype([scores])))
+        return of_sample({**given, **within}, usable, blank if blank >= 0 else n_classes + blank)
+
+    mesh = explicit_mesh(values)
+    if mesh is None:
+        return of_batch(values)
+    spec = jax.typeof(values["log_probabilities"]).sharding.spec
+    return by_automatic_axes(of_batch, values, mesh, PartitionSpec(*spec[:-2]))
+
+
+def _is_usable(given: Mapping[str, Array], n_frames: int, n_classes: int, blank: int) -> Array:
+    """Whether the lengths of a sample are in range, and the labels within them are classes other than the blank."""
+    usable = jnp.asarray(True)
+    sizes = {"input_lengths": n_frames}
+    if "target" in given:
+        target, size = given["target"], given["target"].shape[0]
+        blank = blank if blank >= 0 else n_classes + blank
+        is_label = (target >= 0) & (target < n_classes) & (target != blank)
+        usable = jnp.all(is_label | ~_exists(given.get("target_lengths"), size))
+        sizes["target_lengths"] = size
+    for name in sizes.keys() & given:
+        usable &= (given[name] >= 0) & (given[name] <= sizes[name])
+    return usable
+
+
+def _exists(length: Array | None, size: int) -> Array:
+    """Which entries of an axis are within the length."""
+    index = jnp.arange(size, dtype=jnp.int32 if length is None else length.dtype)
+    return jnp.ones_like(index, bool) if length is None else index < length
 
 
 def _within(length: Array | None, x: Array) -> Array:
     """The array with 0 beyond a length of its first axis."""
-    if length is None:
-        return x
-    index = jnp.arange(x.shape[0], dtype=length.dtype)
-    return jnp.where(jnp.expand_dims(index, range(1, x.ndim)) < length, x, 0)
-
-
-def _arrays(function: str, log_probabilities: Any, target: Any, n_frames: Any, n_labels: Any) -> dict[str, Array]:
-    """The arrays that are given, checked and cut off from differentiation."""
-    name = f"decoding.{function}"
-    scores = _errors.as_array(name, "log_probabilities", log_probabilities, (jnp.floating,), "floating numbers")
-    if scores.ndim < 2:
-        raise ValueError(f"{name}: log_probabilities has shape {scores.shape} but one sequence has shape (t, c)")
-    values = {"log_probabilities": lax.stop_gradient(scores)}
-    integers = {"target": target, "input_lengths": n_frames, "target_lengths": n_labels}
-    for argument, value in integers.items():
-        if value is not None:
-            takes = "integer class indices" if argument == "target" else "integer lengths"
-            values[argument] = as_index(_errors.as_array(name, argument, value, (jnp.integer,), takes))
-    return values
-
-
-def _class(function: str, blank: int, values: Mapping[str, Array]) -> int:
-    n_classes = values["log_probabilities"].shape[-1]
-    domain = Interval(f"[{-n_classes}, {n_classes})")
-    return _errors.as_integer(f"decoding.{function}", "blank", blank, domain) % n_classes
-
-
-def _over_batch(function: str, of_sample: Callable[[Mapping[str, Array]], Any], values: Mapping[str, Array]) -> Any:
-    roles = {"log_probabilities": "prediction"}
-    operands = [
-        Operand.of(f"decoding.{function}", name, value.shape, _CORES.get(name, ()), role=roles.get(name, "index"))
-        for name, value in values.items()
-    ]
-    matched = match(f"decoding.{function}", operands, may_be_empty=("t", "s"))
-    return vmap_batch(of_sample, operands, matched)(dict(values))
+    exists = _exists(length, x.shape[0])
+    return jnp.where(jnp.expand_dims(exists, range(1, x.ndim)), x, 0)

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from jaxloss import decoding
 
@@ -73,6 +74,58 @@ def test_greedy_labels(blank):
         assert length == len(expected)
         np.testing.assert_array_equal(labels, [*expected, *[-1] * (N_FRAMES - len(expected))])
     np.testing.assert_array_equal(decoding.ctc_greedy(LOG_P)[0][0], decoding.ctc_greedy(LOG_P[0]).labels)
+
+
+BOTH = {
+    "alignment": lambda log_p: decoding.ctc_alignment(log_p, jnp.array([1, 2]), input_lengths=5),
+    "greedy": lambda log_p: decoding.ctc_greedy(log_p).labels,
+}
+
+
+@pytest.mark.cpu
+@pytest.mark.parametrize("name", BOTH)
+@pytest.mark.parametrize("axis_type", [AxisType.Auto, AxisType.Explicit], ids=str)
+def test_many_devices(name, axis_type):
+    log_p = jnp.tile(LOG_P, (8, 1, 1))
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(axis_type,))
+    split = jax.device_put(log_p, NamedSharding(mesh, PartitionSpec("data")))
+    expected = BOTH[name](log_p)
+    np.testing.assert_array_equal(jax.jit(BOTH[name])(split), expected)
+    mapped = jax.shard_map(BOTH[name], mesh=mesh, in_specs=PartitionSpec("data"), out_specs=PartitionSpec("data"))
+    np.testing.assert_array_equal(jax.jit(mapped)(split), expected)
+
+
+@pytest.mark.parametrize("name", BOTH)
+def test_programs_of_any_size(name):
+    sizes = jax.export.symbolic_shape("b, t, c")
+    program = jax.export.export(jax.jit(BOTH[name]))(jax.ShapeDtypeStruct(sizes, jnp.float32))
+    np.testing.assert_array_equal(program.call(LOG_P), BOTH[name](LOG_P))
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"target": TARGET + 9},
+        {"target": TARGET + 2**32},
+        {"target": -TARGET},
+        {"target": TARGET * 0},
+        {"input_lengths": 7},
+        {"input_lengths": np.full(5, 2**32 + 2)},
+        {"input_lengths": -1},
+        {"target_lengths": 3},
+    ],
+    ids=str,
+)
+def test_what_is_out_of_range_has_no_alignment(given):
+    np.testing.assert_array_equal(decoding.ctc_alignment(LOG_P, **{"target": TARGET, **given}), -1)
+
+
+@pytest.mark.nans
+def test_what_is_out_of_range_has_no_labels():
+    for scores, lengths in ((LOG_P, 7), (LOG_P * np.nan, None)):
+        labels, counts = decoding.ctc_greedy(scores, input_lengths=lengths)
+        np.testing.assert_array_equal(labels, -1)
+        np.testing.assert_array_equal(counts, 0)
 
 
 def test_they_have_no_gradient():

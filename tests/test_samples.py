@@ -277,21 +277,41 @@ def test_a_length_out_of_range_is_nan_for_its_sample():
     np.testing.assert_array_equal(np.isnan(losses), [True, False, True])
 
 
+SIZE = {"lengths": {"size": "t"}}
+
+
 @pytest.mark.parametrize(
     ("message", "notation", "declared"),
     [
         ("has the length scores, which must be an option", "(t)->()", {"lengths": {"scores": "t"}}),
-        ("has size in [0, k], but no axis is called k", "(t)->()", {"lengths": {"size": "k"}}),
+        ("has size as the length of 'k', but no axis that may be shorter", "(t)->()", {"lengths": {"size": "k"}}),
         ("has the length other, which must be an option", "(t)->()", {"lengths": {"other": "t"}}),
-        ("takes t+1 beside an axis t", "(t+1)->()", {}),
+        ("'(t+1)->()' has an axis t+1 but no axis t", "(t+1)->()", {}),
+        ("has size as the length of 't+1', but no axis", "(t+1),(t)->()", {"lengths": {"size": "t+1"}}),
+        ("has the length size, which must not be declared otherwise", "(t)->()", {**SIZE, "static": ["size"]}),
+        ("has the length size, which must not be", "(t)->()", {**SIZE, "indices": {"size": "[0, t]"}}),
+        ("has size as the length of the items of a set", "(t)->(t)", SIZE),
+        ("has size as the length of an axis of classes", "(t),()->()", {**SIZE, "indices": {"target": "[0, t)"}}),
+        ("lengths is 'size' but takes a dict of texts such as {'target_lengths': 's'}", "(t)->()", {"lengths": "size"}),
         ("lengths is ['size'] but takes a dict of texts", "(t)->()", {"lengths": ["size"]}),
     ],
 )
 def test_a_declaration_of_lengths_that_does_not_fit_raises(message, notation, declared):
-    with pytest.raises((TypeError, ValueError), match=re.escape(message)):
+    def of_one(scores, *, size=None, **options: Unpack[jaxloss.ReductionOptions]):
+        return jnp.sum(scores)
 
-        @jaxloss.loss(notation, **declared)
-        def bad_loss(scores, *, size=None, **options: Unpack[jaxloss.ReductionOptions]):
+    def of_two(scores, target, *, size=None, **options: Unpack[jaxloss.ReductionOptions]):
+        return jnp.sum(scores)
+
+    with pytest.raises((TypeError, ValueError), match=re.escape(message)):
+        jaxloss.loss(notation, **declared)(of_two if "," in notation else of_one)
+
+
+def test_a_length_has_no_other_default():
+    with pytest.raises(TypeError, match="has the length size, which must be an option with the default None"):
+
+        @jaxloss.loss("(t)->()", **SIZE)
+        def bad_loss(scores, *, size=3, **options: Unpack[jaxloss.ReductionOptions]):
             return jnp.sum(scores)
 
 

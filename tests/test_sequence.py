@@ -303,6 +303,32 @@ def test_extreme_scores_have_no_nan(loss):
             assert np.isfinite(gradient).all(), (size, sign)
 
 
+@pytest.mark.parametrize("offset", [0.0, 1e4, 2.0**20, -(2.0**20)])
+def test_an_offset_of_all_logits_changes_nothing(offset):
+    """Integers, of which float32 holds all digits."""
+    logits = np.random.default_rng(0).integers(-3, 4, size=(20, 6, 8)).astype(np.float32)
+    run = jax.jit(jax.value_and_grad(lambda x: jaxloss.rnnt_loss(x, jnp.arange(5), reduction="sum")))
+    (value, gradient), (expected, slope) = run(logits + np.float32(offset)), run(logits)
+    np.testing.assert_allclose(value, expected, rtol=1e-6)
+    np.testing.assert_allclose(gradient, slope, atol=1e-6)
+    np.testing.assert_allclose(np.sum(gradient, axis=-1), 0, atol=1e-6)
+    np.testing.assert_allclose(jaxloss.rnnt_loss(jnp.full((1, 1, 3), 3e38), jnp.zeros(0, int)), np.log(3), rtol=1e-6)
+
+
+def test_a_confident_transducer():
+    """A softmax rounds each of five terms that it adds to 1 by half a unit in the last place; no more is lost."""
+    logits = np.zeros((500, 11, 6), np.float32)
+    path = np.repeat(np.arange(11), 46)[:500]
+    for t, u in enumerate(path):
+        logits[t, u, 5] = 12
+        if t + 1 < 500 and path[t + 1] > u:
+            logits[t + 1, u, u % 5] = 12
+    labels = np.arange(10) % 5
+    with jax.enable_x64(True):
+        expected = jaxloss.rnnt_loss(logits.astype(np.float64), labels, reduction="sum")
+    np.testing.assert_allclose(jaxloss.rnnt_loss(logits, labels, reduction="sum"), expected, atol=510 * 5 * 2.0**-24)
+
+
 @pytest.mark.nans
 def test_infinite_scores_are_limits():
     log_p, target = jnp.zeros((3, 3)), jnp.array([1])

@@ -65,6 +65,7 @@ class Declaration:
         self.own = {p.name: p.default for p in declared if p.kind is inspect.Parameter.KEYWORD_ONLY}
         self.structures, self.parameters, self.per_sample = dict(structures), _cores(parameters), _cores(per_sample)
         self.lengths = dict(lengths)
+        self._check_lengths({*indices, *domains, *parameters, *per_sample, *static}, indices)
         ranges = {**indices, **{option: f"[0, {axis}]" for option, axis in lengths.items()}}
         self.indices = {argument: Interval(text) for argument, text in ranges.items()}
         self.domains = {argument: Interval(text) for argument, text in domains.items()}
@@ -147,12 +148,23 @@ class Declaration:
             self._fail(f"has {min({*self.labels} & {*self.indices})} as labels and as indices")
         if self.split and self.split not in axes:
             self._fail(f"splits the axis {self.split}, but no axis is called that")
-        not_options = self.lengths.keys() - self.own
-        if not_options:
-            self._fail(f"has the length {min(not_options)}, which must be an option")
         unknown = named - {*self.inputs, *self.own}
         if unknown:
             self._fail(f"has no argument {' and no '.join(sorted(unknown))}")
+
+    def _check_lengths(self, declared: set[str], indices: Mapping[str, str]) -> None:
+        axes = {axis for pattern in self.patterns for core in pattern.cores for axis in core}
+        for name, axis in self.lengths.items():
+            if self.own.get(name, name) is not None:
+                self._fail(f"has the length {name}, which must be an option with the default None")
+            if name in declared:
+                self._fail(f"has the length {name}, which must not be declared otherwise too")
+            if axis not in axes or axis.isdecimal() or axis.endswith("+1"):
+                self._fail(f"has {name} as the length of {axis!r}, but no axis that may be shorter is called that")
+            if axis in self.patterns[0].output:
+                self._fail(f"has {name} as the length of the items of a set, which where= masks")
+            if any(axis in Interval(text).axes for text in indices.values()):
+                self._fail(f"has {name} as the length of an axis of classes, which valid= shortens")
 
     def _fail(self, what: str) -> None:
         raise TypeError(f"loss: {self.name} {what}")

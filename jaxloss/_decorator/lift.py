@@ -216,6 +216,16 @@ def batch_loss(*notations: str, split: str | None = None, **declared: Unpack[Bat
     return _decorator(notations, split=split, sees_batch=True, **declared)
 
 
+EXAMPLES = {
+    "indices": "{'target': '[0, c)'}",
+    "domains": "{'margin': '[0, inf)'}",
+    "parameters": "{'class_weights': '(c)'}",
+    "per_sample": "{'item_weights': '(k)'}",
+    "lengths": "{'target_lengths': 's'}",
+}
+"""What errors show of the declarations that `loss` takes."""
+
+
 def _decorator(
     notations: Sequence[str],
     *,
@@ -237,7 +247,7 @@ def _decorator(
     texts |= {"per_sample": per_sample, "lengths": lengths}
     for name, value in texts.items():
         if value is not None and not (isinstance(value, Mapping) and _are_texts(list(value.values()))):
-            takes = "a dict of texts such as {'target': '[0, c)'}"
+            takes = f"a dict of texts such as {EXAMPLES[name]}"
             raise TypeError(f"loss: {name} is {value!r:.60} but takes {takes}")
     for name, value in {"static": static, "labels": labels}.items():
         if value is not None and (not isinstance(cast("Any", value), list | tuple) or not _are_texts(value)):

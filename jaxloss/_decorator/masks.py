@@ -142,7 +142,7 @@ def _both(one: Array | None, other: Array | None) -> Array | None:
 def existing_entries(
     values: Mapping[str, Array], cores: Mapping[str, Core], declaration: Declaration, classes: ClassAxis | None
 ) -> dict[str, Array]:
-    """For each axis that may have missing entries, which exist: valid ones, no padding, none beyond a length."""
+    """Which entries of each axis exist: those that are valid, not padding and within the length."""
     padding = None if classes is None else classes.exists()
     exists = {} if padding is None or declaration.split is None else {declaration.split: padding}
     found = [(cores["valid"][0], values["valid"])] if "valid" in values else []

@@ -48,7 +48,7 @@ class Pattern:
         axes = {axis for core in cores for axis in core}
         missing = sorted(axis for axis in axes if axis.endswith("+1") and axis[:-2] not in axes)
         if missing:
-            raise ValueError(f"loss: takes {missing[0]} beside an axis {missing[0][:-2]}, got {notation!r}")
+            raise ValueError(f"loss: {notation!r} has an axis {missing[0]} but no axis {missing[0][:-2]}")
         if len(output) > 1 or not axes.issuperset(output):
             takes = "a notation such as '(n,d)->(n)', whose loss has no axis or one of those of its arrays"
             raise ValueError(f"loss: takes {takes}, got {notation!r}")
@@ -56,8 +56,9 @@ class Pattern:
 
     @property
     def has_axis(self) -> bool:
-        """Whether `axis=` can place the core axis: each array has at most one, and some array has one."""
-        return not self.output and {0} < {0, *map(len, self.cores)} <= {0, 1}
+        """Whether `axis=` can place the core axis: each array has at most one, all of one length, and some has one."""
+        is_longer = any(axis.endswith("+1") for core in self.cores for axis in core)
+        return not self.output and not is_longer and {0} < {0, *map(len, self.cores)} <= {0, 1}
 
 
 @dataclasses.dataclass(frozen=True)

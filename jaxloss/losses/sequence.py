@@ -50,7 +50,7 @@ def ctc_loss(
       input_lengths: integer, one per sample or one for all, in [0, T]: how many frames exist. None means all.
       target_lengths: integer, one per sample or one for all, in [0, S]: how many labels exist. None means all.
       blank: the class of the blank, in [-C, C).
-      zero_infinity: whether an infinite loss counts as 0. Its gradient is 0 in any case. In a mean, its labels count.
+      zero_infinity: whether a loss of +inf counts as 0. Its gradient is 0 in any case. In a mean, its labels count.
       options: `weights`, `where`, `reduction`: see `jaxloss.ReductionOptions`.
 
     Returns:
@@ -74,7 +74,7 @@ def ctc_loss(
       0.5000
       >>> print(jaxloss.ctc_loss(log_probabilities, jnp.array([1, 1])))
       inf
-      >>> print(-jax.grad(jaxloss.ctc_loss)(log_probabilities, target))
+      >>> print(jnp.abs(jax.grad(jaxloss.ctc_loss)(log_probabilities, target)).round(4))
       [[0.25 0.75 0.  ]
        [0.5  0.5  0.  ]]
     """
@@ -170,7 +170,7 @@ class _Labels(NamedTuple):
     def loss_of(self, log_likelihood: Array, n_steps: int) -> Array:
         """The loss, NaN if the blank is a label."""
         loss = -log_likelihood
-        # The rounding of so many steps may make it negative. The derivative stays.
+        # Rounding over many steps may make the loss slightly negative. Only the value is changed, not its derivative.
         bound = n_steps * 2.0 * jnp.finfo(loss.dtype).eps
         loss -= lax.stop_gradient(jnp.where((loss <= 0) & (loss >= -bound), loss, 0))
         return nan_unless(self.usable, loss)
