@@ -22,17 +22,19 @@ def log_add(*logs: Array) -> Array:
     for each in logs[1:]:
         largest = jnp.maximum(largest, each)
     level = constant_level(largest)
-    total = sum((jnp.exp(each - level) for each in logs[1:]), jnp.exp(logs[0] - level))
-    is_zero = total == 0
-    return jnp.where(is_zero, -jnp.inf, level + jnp.log(jnp.where(is_zero, 1, total)))
+    return _log(sum((jnp.exp(each - level) for each in logs[1:]), jnp.exp(logs[0] - level)), level)
 
 
 def log_sum(logs: Array) -> Array:
     """The same sum along the last axis."""
     level = constant_level(jnp.max(logs, axis=-1, keepdims=True))
-    total = jnp.sum(jnp.exp(logs - level), axis=-1)
+    return _log(jnp.sum(jnp.exp(logs - level), axis=-1), level[..., 0])
+
+
+def _log(total: Array, level: Array) -> Array:
+    """The logarithm of a sum of exponentials from which the level was subtracted; -inf, not NaN with 0 / 0, of 0."""
     is_zero = total == 0
-    return jnp.where(is_zero, -jnp.inf, level[..., 0] + jnp.log(jnp.where(is_zero, 1, total)))
+    return jnp.where(is_zero, -jnp.inf, level + jnp.log(jnp.where(is_zero, 1, total)))
 
 
 def shares(logs: Array) -> Array:

@@ -201,7 +201,7 @@ class Call:
         Both kinds of kernels run here: one that sees a sample (or a set, with its items masked along their axis), and
         one that sees the batch. They differ in how masked values are made harmless, and in what they return.
         """
-        exists = masks.existing_entries(values, self.cores, self.declaration, self.classes)
+        exists = masks.existing_entries(values, self.cores, self.declaration, self.classes, self.matched.core_sizes)
         existing = {name: self._without_missing(name, value, exists) for name, value in values.items()}
         shape = self.shape if self.declaration.sees_batch else self.output_shape
         indices = {name: existing[name] for name in self.indices}

@@ -140,7 +140,11 @@ def _both(one: Array | None, other: Array | None) -> Array | None:
 
 
 def existing_entries(
-    values: Mapping[str, Array], cores: Mapping[str, Core], declaration: Declaration, classes: ClassAxis | None
+    values: Mapping[str, Array],
+    cores: Mapping[str, Core],
+    declaration: Declaration,
+    classes: ClassAxis | None,
+    sizes: Mapping[str, int],
 ) -> dict[str, Array]:
     """Which entries of each axis exist: those that are valid, not padding and within the length."""
     padding = None if classes is None else classes.exists()
@@ -149,17 +153,11 @@ def existing_entries(
     for name, axis in declaration.lengths.items():
         if name in values:
             length = as_index(values[name])[..., None]
-            index = jnp.arange(_size(axis, values, cores) + 1, dtype=length.dtype)
+            index = jnp.arange(sizes[axis] + 1, dtype=length.dtype)
             found += [(axis, index[:-1] < length), (f"{axis}+1", index <= length)]
     for axis, flags in found:
         exists[axis] = flags & exists[axis] if axis in exists else flags
     return exists
-
-
-def _size(axis: str, values: Mapping[str, Array], cores: Mapping[str, Core]) -> int:
-    """The length of a core axis, from an array that has it."""
-    name = next(name for name, core in cores.items() if axis in core and name in values)
-    return values[name].shape[cores[name].index(axis) - len(cores[name])]
 
 
 def of_samples(flags: Array, core: Core, output: Core, rank: int) -> Iterator[Array]:
