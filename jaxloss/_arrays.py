@@ -149,6 +149,11 @@ def as_index(index: Array) -> Array:
         return index.astype(signed)
 
 
+def is_within(length: Array, size: int) -> Array:
+    """Which entries of an axis of this size come before the length."""
+    return jnp.arange(size, dtype=length.dtype) < length
+
+
 def differs(index: Array, number: int) -> Array | None:
     """Which of the integers differ from this number; None if all do, because the number is beyond their dtype."""
     info = jnp.iinfo(index.dtype)

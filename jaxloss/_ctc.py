@@ -13,9 +13,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jaxloss._log_sums import constant_level, log_add, moved, shares, steps
+from jaxloss._arrays import is_within
+from jaxloss._log_sums import log_add, moved, recursion, shares, start_at
 from jaxloss._lookup import at_class
-from jaxloss._sharding import vary_over, varying_axes
 
 
 class States(NamedTuple):
@@ -46,15 +46,9 @@ class States(NamedTuple):
         index = jnp.arange(emissions.shape[1], dtype=self.last.dtype)[None]
         return jnp.where(index <= self.last, emissions, -jnp.inf)
 
-    def frames(self, n_frames: int) -> Array:
-        """The indices of the frames, to compare with how many exist."""
-        return jnp.arange(n_frames, dtype=(self.last if self.n_frames is None else self.n_frames).dtype)
-
-    def start(self, first: Array, emissions: Array) -> Array:
-        """The logarithms of the sums before the first frame, when an alignment is in its first state."""
-        index = jnp.arange(emissions.shape[-1], dtype=first.dtype)
-        start = jnp.where(jnp.expand_dims(index, range(first.ndim)) == first[..., None], 0, -jnp.inf)
-        return vary_over(start.astype(emissions.dtype), varying_axes((emissions, self)))
+    def exists(self, n_frames: int) -> Array | None:
+        """Which frames exist; None if all do."""
+        return None if self.n_frames is None else is_within(self.n_frames, n_frames)
 
     def ends(self, sums: Array) -> tuple[Array, Array]:
         """The sums in which an alignment may end: at the last label, and at the blank after it."""
@@ -104,39 +98,29 @@ def log_likelihood_and_posterior(emissions: Array, states: States) -> tuple[Arra
     total, before = _recursion(emissions, states, mirrored=True)
     # As each frame is in some state, its shares add up to 1, whatever the recursions have rounded off.
     posterior = shares(emissions + before[:, 0] + before[::-1, 1, ::-1])
-    if states.n_frames is not None:
-        index = jnp.arange(emissions.shape[0], dtype=states.n_frames.dtype)
-        posterior = jnp.where(index[:, None] < states.n_frames, posterior, 0)
-    return total, posterior
+    exists = states.exists(emissions.shape[0])
+    return total, posterior if exists is None else jnp.where(exists[:, None], posterior, 0)
 
 
 def _recursion(emissions: Array, states: States, *, mirrored: bool) -> tuple[Array, Array]:
     """The log-likelihood, and the sums over all beginnings of alignments, before the emission of each frame and state.
 
     If `mirrored`, a second direction has the sums over all ends: in the mirror image, with frames and states in reverse
-    order, they are beginnings. Both take the same steps of one loop. Each frame is normalised by its largest sum, so
-    that sums keep their digits over thousands of frames.
+    order, they are beginnings. Both take the same steps of one loop.
     """
     n_frames, n_states = emissions.shape
     frames = [emissions, emissions[::-1, ::-1]][: 1 + mirrored]
     may_skip = jnp.stack([states.may_skip, moved(states.may_skip[::-1], 2, fill=False)][: 1 + mirrored])
     first = jnp.stack([jnp.zeros_like(states.last), n_states - 1 - states.last][: 1 + mirrored])
+    exists = states.exists(n_frames)
+    exists = None if exists is None else jnp.stack([exists, exists[::-1]][: 1 + mirrored], axis=-1)
 
-    def step(sums: Array, frame: tuple[list[Array], list[Array]]) -> tuple[Array, tuple[Array, Array]]:
-        i, emission = frame
+    def step(sums: Array, emission: list[Array]) -> tuple[Array, Array]:
         before = log_add(sums, moved(sums, 1), jnp.where(may_skip, moved(sums, 2), -jnp.inf))
-        after = before + jnp.stack(emission)
-        level = constant_level(jnp.max(after, axis=-1))
-        after -= level[:, None]
-        if states.n_frames is not None:
-            exists = jnp.stack(i) < states.n_frames
-            after, level = jnp.where(exists[:, None], after, sums), jnp.where(exists, level, 0)
-        return after, (before, level)
+        return before + jnp.stack(emission), before
 
-    index = states.frames(n_frames)
-    start = states.start(first, emissions)
-    sums, (before, levels) = steps(step, start, ([index, index[::-1]][: 1 + mirrored], frames))
-    total = jnp.sum(levels[:, 0]) + log_add(*states.ends(sums[0]))
+    sums, factor, before = recursion(step, start_at(first, n_states, (emissions, states)), frames, exists)
+    total = factor[0] + log_add(*states.ends(sums[0]))
     # Infinite again where an infinity was bounded.
     return jnp.where(total > jnp.finfo(total.dtype).max / 2, jnp.inf, total), before
 
@@ -144,20 +128,16 @@ def _recursion(emissions: Array, states: States, *, mirrored: bool) -> tuple[Arr
 def best_states(emissions: Array, states: States) -> tuple[Array, Array]:
     """The state of each frame on the most probable alignment, and whether there is an alignment."""
     emissions = states.reached(emissions)
+    n_frames, n_states = emissions.shape
+    exists = states.exists(n_frames)
 
-    def step(best: Array, frame: tuple[Array, Array]) -> tuple[Array, Array]:
-        i, emission = frame
+    def step(best: Array, emission: Array) -> tuple[Array, Array]:
         ways = jnp.stack([best, moved(best, 1), jnp.where(states.may_skip, moved(best, 2), -jnp.inf)])
-        after = jnp.max(ways, axis=0) + emission
-        after -= constant_level(jnp.max(after))
-        places = jnp.argmax(ways, axis=0).astype(states.last.dtype)
-        if states.n_frames is None:
-            return after, places
-        exists = i < states.n_frames
-        return jnp.where(exists, after, best), jnp.where(exists, places, 0)
+        return jnp.max(ways, axis=0) + emission, jnp.argmax(ways, axis=0).astype(states.last.dtype)
 
-    start = states.start(jnp.zeros_like(states.last), emissions)
-    best, places = lax.scan(step, start, (states.frames(emissions.shape[0]), emissions))
+    start = start_at(jnp.zeros_like(states.last), n_states, (emissions, states))
+    best, _, places = recursion(step, start, emissions, exists)
+    places = places if exists is None else jnp.where(exists[:, None], places, 0)
     by_label, by_blank = states.ends(best)
     end = jnp.where(by_label > by_blank, states.last - 1, states.last)
 

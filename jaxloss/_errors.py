@@ -121,6 +121,13 @@ def as_integer(function: str, name: str, value: Any, domain: Interval) -> int:
     return number
 
 
+def as_class(function: str, name: str, value: Any, n_classes: int) -> int:
+    """A Python integer in [-C, C) as a class, counted from the end if it is negative."""
+    if not is_symbolic(n_classes):
+        as_integer(function, name, value, Interval(f"[{-n_classes}, {n_classes})"))
+    return value if value >= 0 else n_classes + value
+
+
 def _kind(value: Any) -> str:
     return "a symbolic size" if is_symbolic(value) else f"of type {type(value).__name__}"
 

@@ -13,9 +13,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxloss._log_sums import constant_level, finite_or_0, log_add, log_sum, shares, steps
+from jaxloss._arrays import is_within
+from jaxloss._log_sums import constant_level, finite_or_0, log_add, log_sum, recursion, shares, start_at
 from jaxloss._lookup import at_class
-from jaxloss._sharding import vary_over, varying_axes
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(2,))
@@ -35,7 +35,7 @@ def _log_likelihood_jvp(blank, primals, tangents):
     total, before = _recursion(blanks, labels, n_frames, n_labels, mirrored=True)
     by_blank, by_label = _taken(blanks, labels, before, n_frames=logits.shape[0])
     classes = jnp.arange(logits.shape[-1], dtype=target.dtype)[None, None]
-    is_blank = classes == jnp.asarray(blank if blank >= 0 else logits.shape[-1] + blank, target.dtype)
+    is_blank = classes == jnp.asarray(blank, target.dtype)
     next_label = jnp.concatenate([target, jnp.full(1, -1, target.dtype)])[None, :, None]
     gradient = (
         jnp.where(is_blank, by_blank, 0)
@@ -80,34 +80,24 @@ def _recursion(
     """The log-likelihood, and the sums over all beginnings of paths up to each node, by diagonals.
 
     If `mirrored`, a second direction has the sums over all ends of paths from the nodes of the next diagonal: in the
-    mirror image they are beginnings. Both take the same steps of one loop. Each diagonal is normalised by its largest
-    sum, so that sums keep their digits over thousands of frames.
+    mirror image they are beginnings. Both take the same steps of one loop.
     """
     n_diagonals, n_nodes = blanks.shape
     last = jnp.asarray(n_nodes - 1, jnp.int32) if n_labels is None else n_labels
     end = jnp.asarray(n_diagonals - n_nodes + 1, last.dtype) if n_frames is None else n_frames
-    end = end.astype(last.dtype) + last
-    has_end = n_frames is not None or n_labels is not None
+    exists = is_within(end.astype(last.dtype) + last, n_diagonals)
+    exists = jnp.stack([exists, exists[::-1]][: 1 + mirrored], axis=-1)
     arcs = [(blanks, labels), (blanks[::-1, ::-1], labels[::-1, ::-1])][: 1 + mirrored]
     first = jnp.stack([jnp.zeros_like(last), n_nodes - 1 - last][: 1 + mirrored])
 
-    def step(sums: Array, diagonal: tuple[list[Array], list[tuple[Array, Array]]]) -> tuple[Array, tuple[Array, Array]]:
-        i, arcs = diagonal
+    def step(sums: Array, arcs: list[tuple[Array, Array]]) -> tuple[Array, Array]:
         by_blank, by_label = (jnp.stack(each) for each in zip(*arcs, strict=True))
         empty = jnp.full((len(arcs), 1), -jnp.inf, sums.dtype)
-        after = log_add(sums + by_blank, jnp.concatenate([empty, sums[:, :-1] + by_label], axis=-1))
-        level = constant_level(jnp.max(after, axis=-1))
-        after -= level[:, None]
-        if has_end:
-            exists = jnp.stack(i) < end
-            after, level = jnp.where(exists[:, None], after, sums), jnp.where(exists, level, 0)
-        return after, (sums, level)
+        return log_add(sums + by_blank, jnp.concatenate([empty, sums[:, :-1] + by_label], axis=-1)), sums
 
-    index = jnp.arange(n_diagonals, dtype=last.dtype)
-    start = jnp.where(jnp.arange(n_nodes, dtype=last.dtype)[None] == first[:, None], 0, -jnp.inf).astype(blanks.dtype)
-    start = vary_over(start, varying_axes((blanks, labels, end)))
-    sums, (before, levels) = steps(step, start, ([index, index[::-1]][: 1 + mirrored], arcs))
-    return jnp.sum(levels[:, 0]) + at_class(sums[0], last), before
+    start = start_at(first, n_nodes, (blanks, labels, end))
+    sums, factor, before = recursion(step, start, arcs, None if n_frames is n_labels is None else exists)
+    return factor[0] + at_class(sums[0], last), before
 
 
 def _taken(blanks: Array, labels: Array, before: Array, n_frames: int) -> tuple[Array, Array]:

@@ -13,15 +13,14 @@ from jax.sharding import PartitionSpec
 
 from jaxloss import _ctc as ctc
 from jaxloss import _errors
-from jaxloss._arrays import Vector, as_index, compute_dtype, narrow_index
+from jaxloss._arrays import Vector, as_index, compute_dtype, is_within, narrow_index
 from jaxloss._ctc import Decoded
 from jaxloss._decorator.batching import vmap_batch
+from jaxloss._decorator.masks import zero_unless
 from jaxloss._decorator.notation import Core, Match, Operand, match
-from jaxloss._errors import as_integer
-from jaxloss._interval import Interval
+from jaxloss._errors import as_class
 from jaxloss._log_sums import moved
 from jaxloss._sharding import by_automatic_axes, explicit_mesh
-from jaxloss._sizes import is_symbolic
 
 _CORES: Mapping[str, Core] = {"log_probabilities": ("t", "c"), "target": ("s",)}
 _LENGTHS = {"log_probabilities": "input_lengths", "target": "target_lengths"}
@@ -139,9 +138,7 @@ def _decoded(of_sample: Callable[..., Any], name: str, arrays: Mapping[str, Any]
         for argument, value in values.items()
     ]
     matched = match(function, operands, may_be_empty=("t", "s"))
-    n_classes = matched.core_sizes["c"]
-    if not is_symbolic(n_classes):
-        as_integer(function, "blank", blank, Interval(f"[{-n_classes}, {n_classes})"))
+    blank = as_class(function, "blank", blank, matched.core_sizes["c"])
     return _compiled(of_sample, tuple(operands), matched.batch_shape, values, blank)
 
 
@@ -160,9 +157,9 @@ def _compiled(
         scores = given["log_probabilities"]
         n_frames, n_classes = scores.shape
         usable = _is_usable(given, n_frames, n_classes, blank)
-        within = {name: _within(given.get(length), given[name]) for name, length in _LENGTHS.items() if name in given}
-        within["log_probabilities"] = lax.stop_gradient(within["log_probabilities"].astype(compute_dtype([scores])))
-        return of_sample({**given, **within}, usable, blank if blank >= 0 else n_classes + blank)
+        given = given | {name: _existing(given, name) for name in _LENGTHS.keys() & given}
+        given["log_probabilities"] = lax.stop_gradient(given["log_probabilities"].astype(compute_dtype([scores])))
+        return of_sample(given, usable, blank)
 
     mesh = explicit_mesh(values)
     if mesh is None:
@@ -177,7 +174,6 @@ def _is_usable(given: Mapping[str, Array], n_frames: int, n_classes: int, blank:
     sizes = {"input_lengths": n_frames}
     if "target" in given:
         target, size = given["target"], given["target"].shape[0]
-        blank = blank if blank >= 0 else n_classes + blank
         is_label = (target >= 0) & (target < n_classes) & (target != blank)
         usable = jnp.all(is_label | ~_exists(given.get("target_lengths"), size))
         sizes["target_lengths"] = size
@@ -186,13 +182,13 @@ def _is_usable(given: Mapping[str, Array], n_frames: int, n_classes: int, blank:
     return usable
 
 
+def _existing(given: Mapping[str, Array], name: str) -> Array:
+    """An array of a sample, with 0 beyond the length of its first axis."""
+    core = _CORES[name]
+    exists = _exists(given.get(_LENGTHS[name]), given[name].shape[0])
+    return zero_unless(exists, given[name], core, core[0])
+
+
 def _exists(length: Array | None, size: int) -> Array:
     """Which entries of an axis are within the length."""
-    index = jnp.arange(size, dtype=jnp.int32 if length is None else length.dtype)
-    return jnp.ones_like(index, bool) if length is None else index < length
-
-
-def _within(length: Array | None, x: Array) -> Array:
-    """The array with 0 beyond a length of its first axis."""
-    exists = _exists(length, x.shape[0])
-    return jnp.where(jnp.expand_dims(exists, range(1, x.ndim)), x, 0)
+    return jnp.ones(size, bool) if length is None else is_within(length, size)

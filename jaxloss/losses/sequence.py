@@ -9,12 +9,10 @@ from jax import Array, lax
 
 from jaxloss import _ctc as ctc
 from jaxloss import _transducer as transducer
-from jaxloss._arrays import Vector
+from jaxloss._arrays import Vector, is_within
 from jaxloss._data_checks import nan_unless, require
 from jaxloss._decorator.lift import loss
-from jaxloss._errors import as_integer
-from jaxloss._interval import Interval
-from jaxloss._sizes import is_symbolic
+from jaxloss._errors import as_class
 from jaxloss.options import ReductionOptions
 
 
@@ -81,7 +79,7 @@ def ctc_loss(
     n_frames, n_classes = log_probabilities.shape
     labels = _Labels.of("ctc_loss", target, target_lengths, blank, n_classes)
     states = ctc.States.of(labels.target, _as_array(input_lengths), labels.length)
-    emissions = ctc.emissions_of(jnp.asarray(log_probabilities), labels.target, blank)
+    emissions = ctc.emissions_of(jnp.asarray(log_probabilities), labels.target, labels.blank)
     loss = labels.loss_of(ctc.log_likelihood(emissions, states), n_frames)
     return jnp.where(jnp.isposinf(loss), 0, loss) if zero_infinity else loss, labels.normaliser(loss.dtype)
 
@@ -144,28 +142,27 @@ def rnnt_loss(
     n_frames, n_nodes, n_classes = logits.shape
     labels = _Labels.of("rnnt_loss", target, target_lengths, blank, n_classes)
     lengths = _as_array(logit_lengths), labels.length
-    log_likelihood = transducer.log_likelihood(jnp.asarray(logits), labels.target, blank, *lengths)
+    log_likelihood = transducer.log_likelihood(jnp.asarray(logits), labels.target, labels.blank, *lengths)
     return labels.loss_of(log_likelihood, n_frames + n_nodes), labels.normaliser(log_likelihood.dtype)
 
 
 class _Labels(NamedTuple):
-    """The labels of one sample: the target, how many labels exist (None if all), and whether they can be emitted."""
+    """The labels of one sample: the target, how many exist (None if all), the blank, and whether none is the blank."""
 
     target: Array
     length: Array | None
+    blank: int
     usable: Array
 
     @staticmethod
     def of(function: str, target: Vector, length: Vector | int | None, blank: int, n_classes: int) -> _Labels:
-        if not is_symbolic(n_classes):
-            as_integer(function, "blank", blank, Interval(f"[{-n_classes}, {n_classes})"))
-        target, length, blank = jnp.asarray(target), _as_array(length), blank if blank >= 0 else n_classes + blank
+        target, length, blank = jnp.asarray(target), _as_array(length), as_class(function, "blank", blank, n_classes)
         is_blank = target == jnp.asarray(blank, target.dtype)
         if length is not None:
-            is_blank &= jnp.arange(target.shape[0], dtype=length.dtype) < length
+            is_blank &= is_within(length, target.shape[0])
         usable = ~jnp.any(is_blank)
         require(usable, f"{function}: target has the blank, class {{blank}}, among its labels", blank=blank)
-        return _Labels(target, length, usable)
+        return _Labels(target, length, blank, usable)
 
     def loss_of(self, log_likelihood: Array, n_steps: int) -> Array:
         """The loss, NaN if the blank is a label."""
