@@ -115,4 +115,4 @@ from jaxloss.options import SampleOptions as SampleOptions
 from jaxloss.options import SetOptions as SetOptions
 from jaxloss.reductions import Total as Total
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
