@@ -275,12 +275,14 @@ def two_logits(numbers: Numbers, n: int) -> Arrays:
 
 
 def frames_and_labels(numbers: Numbers, n: int) -> Arrays:
-    labels = 1 + np.arange(2 * n).reshape(n, 2) // 2 % (C - 1)
-    return -np.abs(numbers.real(n, 4, C)), labels
+    """Three frames with the log-probabilities of three classes, and two equal labels."""
+    labels = 1 + np.arange(2 * n).reshape(n, 2) // 2 % 2
+    return -np.abs(numbers.real(n, 3, 3)), labels
 
 
 def lattice_and_labels(numbers: Numbers, n: int) -> Arrays:
-    return numbers.real(n, 3, 3, C), np.arange(2 * n).reshape(n, 2) % (C - 1)
+    """The logits of three classes at two frames after no label and after one."""
+    return numbers.real(n, 2, 2, 3), np.arange(n).reshape(n, 1) % 2
 
 
 def layer_and_logits(numbers: Numbers, n: int) -> Arrays:

@@ -6,10 +6,13 @@ marker `nans`. With `JAX_PLATFORMS=cuda`, tests run on one GPU, except those wit
 The default run has every test in its cheapest convincing form: the first sets of options, a few examples, and in tests
 of the machinery one loss of each kind of declaration (see `tests/registry.py`). With `-k`, or the name of a test, these
 run for every loss that it chooses. `--full` runs everything. It also compiles the programs with extreme inputs and with
-masks as users do. `--rest` runs what `--full` adds to the default run.
+masks as users do. `--rest` runs what `--full` adds to the default run, and `--rest --part K/N` one of N parts of it.
 """
 
 import gc
+import os
+import re
+import zlib
 
 import hypothesis
 import jax
@@ -31,9 +34,20 @@ PATIENT = {
 }
 
 
+PEERS = {"torch", "keras", "pyright"}  # fixtures
+
+
 def pytest_addoption(parser):
     parser.addoption("--full", action="store_true", help="all options, dtypes and examples, compiled with optimisation")
     parser.addoption("--rest", action="store_true", help="what --full adds: after a default run, nothing runs twice")
+    parser.addoption("--part", type=part, default=(0, 1), metavar="K/N", help="the Kth of N parts of the tests, 1 to N")
+
+
+def part(text):
+    if not re.fullmatch(r"[0-9]+/[0-9]+", text) or not 1 <= int(text.partition("/")[0]) <= int(text.partition("/")[2]):
+        raise pytest.UsageError(f"--part is {text!r} but takes K/N, with 1 <= K <= N")
+    k, n = map(int, text.split("/"))
+    return k - 1, n
 
 
 def pytest_configure(config):
@@ -54,6 +68,11 @@ def pytest_collection_modifyitems(config, items):
     chosen = config.getoption("keyword") or any("::" in argument for argument in config.args)
     marks = [*([] if full else ["full"]), *([] if full or chosen else ["like_another"]), *([] if ON_CPU else ["cpu"])]
     left_out = {item for item in items if any(map(item.get_closest_marker, marks)) or (rest and not adds(item))}
+    for item in items:
+        if not PEERS.isdisjoint(getattr(item, "fixturenames", ())):
+            item.add_marker("peer")
+    k, n = config.getoption("part")
+    left_out |= {item for item in items if zlib.crc32(item.nodeid.encode()) % n != k}
     config.hook.pytest_deselected(items=[*left_out])
     items[:] = [item for item in items if item not in left_out]
     rows = {}
@@ -72,6 +91,25 @@ def adds(item):
     marks, fixtures = ("full", "like_another"), getattr(item, "fixturenames", ())
     has_examples = hasattr(getattr(item, "obj", None), "hypothesis")
     return has_examples or "full" in fixtures or any(map(item.get_closest_marker, marks))
+
+
+@pytest.fixture(scope="session")
+def torch():
+    """PyTorch; its tests are skipped without it."""
+    return pytest.importorskip("torch")
+
+
+@pytest.fixture(scope="session")
+def keras():
+    """Keras on JAX; its tests are skipped without it."""
+    os.environ.setdefault("KERAS_BACKEND", "jax")
+    return pytest.importorskip("keras")
+
+
+@pytest.fixture(scope="session")
+def pyright():
+    """The type checker; its tests are skipped without it."""
+    return pytest.importorskip("pyright")
 
 
 @pytest.fixture(scope="session")

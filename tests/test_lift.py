@@ -292,9 +292,9 @@ def test_import_loads_no_optional_package():
     assert output == "[]\n"
 
 
+@pytest.mark.usefixtures("pyright")
 def test_static_types_of_calls(tmp_path):
     """If pyright is installed: a misspelt option is a type error, and a documented call is not."""
-    pytest.importorskip("pyright")
     calls = """
     import jax.numpy as jnp, numpy as np, jaxloss
     x, t = jnp.zeros((2, 3)), np.zeros(2, int)

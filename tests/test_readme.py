@@ -31,8 +31,8 @@ def test_python_blocks_run():
     assert namespace["value"].shape == ()
 
 
+@pytest.mark.usefixtures("torch")
 def test_the_pytorch_example_gives_the_same_value():
-    pytest.importorskip("torch")
     blocks = re.search(r"```python torch\n(.*?)```\s*```python\n(.*?)```", README, re.DOTALL).groups()
     values = []
     for block in blocks:

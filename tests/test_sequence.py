@@ -81,8 +81,7 @@ def ours(logits, target, n_frames, n_labels, **options):
 
 
 @pytest.mark.parametrize("zero_infinity", [False, True])
-def test_matches_pytorch_for_lengths_of_every_kind(zero_infinity):
-    torch = pytest.importorskip("torch")
+def test_matches_pytorch_for_lengths_of_every_kind(torch, zero_infinity):
     generator = np.random.default_rng(0)
     lengths = [(t, s) for t in (1, 2, 7, 12) for s in (0, 1, 2, 5) if zero_infinity or t >= 2 * s]
     n_frames, n_labels = np.array(lengths).T
@@ -103,9 +102,8 @@ def test_matches_pytorch_for_lengths_of_every_kind(zero_infinity):
             np.testing.assert_allclose(gradient, slope, rtol=1e-10, atol=1e-12)
 
 
-def test_sample_inputs_of_pytorch():
+def test_sample_inputs_of_pytorch(torch):
     """PyTorch takes frames before the batch, and targets one after the other in one array, too."""
-    torch = pytest.importorskip("torch")
     samples = sample_inputs(torch, "ctc_loss", torch.float64)
     for sample in samples:
         log_p, (target, n_frames, n_labels) = sample.input.detach().numpy(), sample.args

@@ -77,8 +77,7 @@ def admitted(name, arrays, options):
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("name", ROWS)
-def test_sample_inputs_of_pytorch(name, dtype):
-    torch = pytest.importorskip("torch")
+def test_sample_inputs_of_pytorch(torch, name, dtype):
     compared = refused = 0
     samples = sample_inputs(torch, name, getattr(torch, dtype))
     for sample in samples[:: 1 if dtype == "float64" else -(-len(samples) // N_FLOAT32)]:
