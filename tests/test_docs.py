@@ -14,8 +14,8 @@ import optax.losses
 import pytest
 
 import jaxloss
-from tests import record_keras, record_rax
-from tests.migration import LISTS, OF_KERAS, OF_OPTAX, arguments, calls, named, value_of_ours
+from tests import record_keras, record_metric_learning, record_rax
+from tests.migration import LISTS, OF_KERAS, OF_OPTAX, arguments, calls, named, value_and_gradient, value_of_ours
 from tests.optax_adapters import ADAPTERS
 
 DOCS = pathlib.Path(__file__).parent.parent / "docs"
@@ -143,13 +143,36 @@ def test_the_documented_equivalent_of_a_keras_loss_matches_it(keras, call, ours)
 def test_the_documented_equivalent_of_a_rax_loss_matches_the_recorded_value(call, ours):
     recorded = json.loads(record_rax.PATH.read_text())["values"]
     assert call in recorded, "run python -m tests.record_rax"
-    found = record_rax.value_and_gradient(lambda **given: value_of_ours(ours, given), **LISTS)
+    with jax.numpy_dtype_promotion("standard"):
+        found = value_and_gradient(lambda **given: value_of_ours(ours, given), LISTS, "x")
     for got, expected in zip(found, recorded[call], strict=True):
         np.testing.assert_allclose(got, expected, rtol=1e-9, atol=1e-10)
 
 
+@pytest.mark.parametrize("recorder", [record_rax, record_metric_learning], ids=lambda module: module.__name__)
+def test_every_loss_of_the_library_has_a_row_or_is_said_to_have_none(recorder):
+    losses = set(json.loads(recorder.PATH.read_text())["losses"])
+    lacking = re.search(r"## What has no (?:exact )?equivalent\n(.*)", (DOCS / recorder.PAGE).read_text(), re.DOTALL)[1]
+    rows = {name for call, _ in calls(recorder.PAGE) for name in re.findall(r"\w+", call)}
+    assert losses - rows == losses & set(re.findall(r"`(\w+)`", lacking))
+
+
+@pytest.mark.parametrize(("call", "ours"), calls(record_metric_learning.PAGE), ids=lambda cell: cell[:40])
+def test_the_documented_equivalent_of_a_loss_of_metric_learning_matches_the_recorded_value(call, ours):
+    recorded = json.loads(record_metric_learning.PATH.read_text())["calls"]
+    assert call in recorded, "run python -m tests.record_metric_learning"
+    given, namespace = record_metric_learning.arguments(), {"jnp": jnp}
+    page = (DOCS / record_metric_learning.PAGE).read_text()
+    exec(re.search(r"^def mean_of_nonzero.*?\n\n", page, re.DOTALL | re.MULTILINE)[0], namespace)
+    given |= {"mean_of_nonzero": namespace["mean_of_nonzero"]}
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        found = value_and_gradient(lambda **given: value_of_ours(ours, given), given, "e")
+    for got, expected in zip(found, recorded[call], strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-7, atol=1e-9)
+
+
 def test_the_example_of_packed_lists_runs():
-    text = (DOCS / record_rax.PAGE).read_text()
+    text = (DOCS / "reference/ranking.md").read_text()
     namespace = {}
     exec(re.search(r"```python\n(.*?)```", text, re.DOTALL)[1], namespace)
     scores, target, at = namespace["scores"], namespace["target"], namespace["segments"]
