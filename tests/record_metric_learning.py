@@ -95,7 +95,7 @@ def record_set(name, options):
 
 
 def arguments():
-    """The arguments of the calls in the migration table, by the names that it gives them. Some triplets have no loss."""
+    """The arguments of the calls in the migration table, by name. Some triplets have no loss."""
     generator = np.random.default_rng(2)
     proxies, labels = generator.normal(size=(C, D)), np.arange(N) % (C - 1)
     embeddings, second = proxies[labels] + 0.5 * generator.normal(size=(2, N, D))
