@@ -1,11 +1,13 @@
 """The documentation's tables name every criterion of PyTorch, and each documented call is equivalent."""
 
+import importlib.metadata
 import inspect
 import json
 import operator
 import os
 import pathlib
 import re
+import tomllib
 
 import jax
 import jax.numpy as jnp
@@ -81,6 +83,41 @@ def test_the_examples_of_a_page_run_and_pass_their_assertions(page):
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         for block in re.findall(r"```python\n(.*?)```", (DOCS / page).read_text(), re.DOTALL):
             exec(block, namespace)
+
+
+NEEDS = re.compile(r'```python title="needs ([\w-]+)"\n(.*?)```', re.DOTALL)
+
+
+def pages_with_libraries():
+    """The pages with blocks that need another library, each with each of its libraries."""
+    pages = {path.relative_to(DOCS).as_posix(): path.read_text() for path in sorted(DOCS.rglob("*.md"))}
+    return sorted({(page, library) for page, text in pages.items() for library, _ in NEEDS.findall(text)})
+
+
+@pytest.mark.parametrize(("page", "library"), pages_with_libraries())
+def test_the_examples_with_another_library_run(page, library):
+    """They need the first block of the page, and no other. The environment of the notebooks has the libraries."""
+    try:
+        importlib.metadata.version(library)
+    except importlib.metadata.PackageNotFoundError:
+        pytest.skip(f"{library} is not installed")
+    text, namespace = (DOCS / page).read_text(), {}
+    first = re.search(r"```python\n(.*?)```", text, re.DOTALL)[1]
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        for block in (first, *(block for name, block in NEEDS.findall(text) if name == library)):
+            exec(block, namespace)
+
+
+def test_the_environment_of_the_notebooks_has_the_libraries_of_the_examples():
+    extras = tomllib.loads((DOCS.parent / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    has = {re.match(r"[\w-]+", requirement)[0] for requirement in extras["notebooks"]}
+    assert {library for _, library in pages_with_libraries()} <= has
+
+
+@pytest.mark.parametrize("path", sorted(DOCS.rglob("*.md")), ids=lambda path: path.name)
+def test_no_line_of_code_has_to_be_scrolled(path):
+    blocks = re.findall(r"```python.*?\n(.*?)```", path.read_text(), re.DOTALL)
+    assert not [line for block in blocks for line in block.splitlines() if len(line) > 88]
 
 
 def test_other_names_lead_to_functions_of_jaxloss():
