@@ -227,3 +227,25 @@ def test_the_tables_of_choosing_a_loss_are_those_that_were_measured():
     assert sorted(cells) == sorted(re.findall(r"[\d.]+ ± [\d.]+", page))
     for name in re.findall(r"`(\w+_\w+)`", page):
         assert hasattr(jaxloss, name), name
+
+
+def test_the_numbers_of_the_accelerators_page_are_those_of_the_results():
+    page, numbers = (DOCS / "accelerators.md").read_text(), 0
+    compiled = re.split(r"^## one ", (DOCS / "results/compiled/results.md").read_text(), flags=re.MULTILINE)
+    of_devices = {text.split()[0]: text for text in compiled}
+    measured = (DOCS / "results/h200/results.md").read_text()
+    for size, device, ours, lookup in re.findall(r"^\| (\(.*\) \w+) \| (\S+) \| (.*) \| (.*) \|$", page, re.MULTILINE):
+        rows = of_devices[device].partition(f"| cross_entropy {size} ")[2].splitlines()
+        for row, cell in ((rows[0], ours), (next(row for row in rows if "by hand, lookup" in row), lookup)):
+            for number in re.findall(r"[\d.e+]+(?= (?:ms|MiB))", cell):
+                numbers += 1
+                assert re.search(rf"\| {re.escape(number)} ", row), (size, number)
+    for size, *cells in re.findall(r"^\| (\(\d+, \d+\)) \| ([\d.]+) ms \| ([\d.]+) ms \|$", page, re.MULTILINE):
+        for dtype, number in zip(("float32", "bfloat16"), cells, strict=True):
+            numbers += 1
+            assert f"| {size} {dtype}, ms | {number} " in measured
+    assert numbers == 12
+    row = measured.partition("| (32768, 4096, 128256) bfloat16 | jaxloss |")[2].splitlines()
+    ours, full = re.search(r"`linear_cross_entropy` .* has ([\d.e+]+) MiB.* full logits ([\d.e+]+) MiB", page).groups()
+    assert f"| {ours} |" in row[0]
+    assert f"| {full} (" in row[1]
