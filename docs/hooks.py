@@ -22,6 +22,8 @@ WIDE = (
     "from_pytorch.md",
     "from_optax.md",
     "from_keras.md",
+    "from_rax.md",
+    "from_metric_learning.md",
     "names.md",
     "results/accuracy/results.md",
     "results/speed/results.md",

@@ -137,3 +137,15 @@ def value_of_ours(call, given):
     }
     functions = {"logit": jax.scipy.special.logit, "logsumexp": jax.scipy.special.logsumexp, "jax": jax, "jnp": jnp}
     return eval(call, {**losses, **functions, "vectors": jaxloss.vectors, **given})
+
+
+def value_and_gradient(function, given, of):
+    """What a function of named arguments gives, and the gradient of its sum with respect to one, in float64."""
+
+    def total(x):
+        value = function(**{**given, of: x})
+        return jnp.sum(value), value
+
+    with jax.enable_x64(True):
+        (_, value), gradient = jax.value_and_grad(total, has_aux=True)(jnp.asarray(given[of]))
+        return np.asarray(value), np.asarray(gradient)

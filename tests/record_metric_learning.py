@@ -9,6 +9,9 @@ import pathlib
 
 import numpy as np
 
+from tests.migration import calls
+
+PAGE = "from_metric_learning.md"
 PATH = pathlib.Path(__file__).with_name("metric_learning_values.json")
 N, D, C = 12, 4, 5
 CASES = (
@@ -91,10 +94,51 @@ def record_set(name, options):
     return {"sum": found.item(), "gradients": [gradient.tolist() for gradient in gradients]}
 
 
+def arguments():
+    """The arguments of the calls in the migration table, by name. Some triplets have no loss."""
+    generator = np.random.default_rng(2)
+    proxies, labels = generator.normal(size=(C, D)), np.arange(N) % (C - 1)
+    embeddings, second = proxies[labels] + 0.5 * generator.normal(size=(2, N, D))
+    return {"e": embeddings, "f": second, "y": labels, "p": proxies, "k": generator.normal(size=(D, C))}
+
+
+def record_call(call):
+    """The value of a call in the migration table, and its gradient with respect to the embeddings."""
+    import torch
+    from pytorch_metric_learning import distances, losses, miners, reducers
+
+    given = {name: torch.tensor(array) for name, array in arguments().items()}
+    names = {**vars(distances), **vars(losses), **vars(miners), **vars(reducers)}
+    kinds = {"ArcFaceLoss": "W", "CosFaceLoss": "W", "NormalizedSoftmaxLoss": "W", "ProxyAnchorLoss": "proxies"}
+
+    def with_parameter(name):
+        def make(*args, **options):
+            loss = getattr(losses, name)(*args, **options)
+            setattr(loss, kinds[name], torch.nn.Parameter(given["k" if kinds[name] == "W" else "p"]))
+            return loss
+
+        return make
+
+    given["e"].requires_grad_()
+    value = eval(call, {**names, **{name: with_parameter(name) for name in kinds}, **given})
+    value.backward()
+    return [value.item(), given["e"].grad.numpy().round(12).tolist()]
+
+
 def main():
+    import pytorch_metric_learning
+    from pytorch_metric_learning import losses
+
     rows = [{"loss": name, "options": options, **record(name, options)} for name, options in CASES]
     of_sets = [{"loss": name, "options": options, **record_set(name, options)} for name, options in SETS]
-    PATH.write_text(json.dumps({"rows": rows, "sets": of_sets}) + "\n")
+    found = {
+        "version": pytorch_metric_learning.__version__,
+        "losses": [name for name in vars(losses) if name.endswith("Loss") and not name.startswith("Base")],
+        "rows": rows,
+        "sets": of_sets,
+        "calls": {call: record_call(call) for call, _ in calls(PAGE)},
+    }
+    PATH.write_text(json.dumps(found) + "\n")
 
 
 if __name__ == "__main__":

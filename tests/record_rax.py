@@ -7,26 +7,18 @@ import functools
 import json
 import pathlib
 
-import jax
 import jax.numpy as jnp
-import numpy as np
 
-from tests.migration import LISTS, calls
+from tests.migration import LISTS, calls, value_and_gradient
 
-PAGE = "reference/ranking.md"
+PAGE = "from_rax.md"
 PATH = pathlib.Path(__file__).with_name("rax_values.json")
 
 
-def value_and_gradient(function, **given):
-    """What a function of the scores `x` and of other arguments gives, and the gradient of its sum, in float64."""
+def value_of_rax(call, **given):
+    import rax
 
-    def total(x):
-        value = function(**{**given, "x": x})
-        return jnp.sum(value), value
-
-    with jax.enable_x64(True):
-        (_, value), gradient = jax.value_and_grad(total, has_aux=True)(jnp.asarray(given["x"]))
-        return np.asarray(value), np.asarray(gradient)
+    return eval(call, {**vars(rax), **given})
 
 
 def main():
@@ -35,14 +27,11 @@ def main():
     ndcg = functools.partial(rax.dcg_lambdaweight, normalize=True)
     values = {}
     for call, _ in calls(PAGE):
-        compiled = compile(call, call, "eval")
-        names = {**vars(rax), "ndcg": ndcg, "jnp": jnp}
-        pair = value_and_gradient(
-            lambda compiled=compiled, names=names, **given: eval(compiled, {**names, **given}), **LISTS
-        )
-        values[call] = [array.round(12).tolist() for array in pair]
+        function = functools.partial(value_of_rax, call, ndcg=ndcg, jnp=jnp)
+        values[call] = [array.round(12).tolist() for array in value_and_gradient(function, LISTS, "x")]
     lines = ",\n".join(f"{json.dumps(call)}: {json.dumps(value)}" for call, value in values.items())
-    PATH.write_text(f'{{"rax": "{rax.__version__}",\n"values": {{\n{lines}\n}}}}\n')
+    losses = json.dumps([name for name in rax.__all__ if name.endswith("_loss")])
+    PATH.write_text(f'{{"rax": "{rax.__version__}",\n"losses": {losses},\n"values": {{\n{lines}\n}}}}\n')
 
 
 if __name__ == "__main__":

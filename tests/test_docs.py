@@ -1,11 +1,13 @@
 """The documentation's tables name every criterion of PyTorch, and each documented call is equivalent."""
 
+import importlib.metadata
 import inspect
 import json
 import operator
 import os
 import pathlib
 import re
+import tomllib
 
 import jax
 import jax.numpy as jnp
@@ -14,8 +16,8 @@ import optax.losses
 import pytest
 
 import jaxloss
-from tests import record_keras, record_rax
-from tests.migration import LISTS, OF_KERAS, OF_OPTAX, arguments, calls, named, value_of_ours
+from tests import record_keras, record_metric_learning, record_rax
+from tests.migration import LISTS, OF_KERAS, OF_OPTAX, arguments, calls, named, value_and_gradient, value_of_ours
 from tests.optax_adapters import ADAPTERS
 
 DOCS = pathlib.Path(__file__).parent.parent / "docs"
@@ -83,6 +85,41 @@ def test_the_examples_of_a_page_run_and_pass_their_assertions(page):
             exec(block, namespace)
 
 
+NEEDS = re.compile(r'```python title="needs ([\w-]+)"\n(.*?)```', re.DOTALL)
+
+
+def pages_with_libraries():
+    """The pages with blocks that need another library, each with each of its libraries."""
+    pages = {path.relative_to(DOCS).as_posix(): path.read_text() for path in sorted(DOCS.rglob("*.md"))}
+    return sorted({(page, library) for page, text in pages.items() for library, _ in NEEDS.findall(text)})
+
+
+@pytest.mark.parametrize(("page", "library"), pages_with_libraries())
+def test_the_examples_with_another_library_run(page, library):
+    """They need the first block of the page, and no other. The environment of the notebooks has the libraries."""
+    try:
+        importlib.metadata.version(library)
+    except importlib.metadata.PackageNotFoundError:
+        pytest.skip(f"{library} is not installed")
+    text, namespace = (DOCS / page).read_text(), {}
+    first = re.search(r"```python\n(.*?)```", text, re.DOTALL)[1]
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        for block in (first, *(block for name, block in NEEDS.findall(text) if name == library)):
+            exec(block, namespace)
+
+
+def test_the_environment_of_the_notebooks_has_the_libraries_of_the_examples():
+    extras = tomllib.loads((DOCS.parent / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    has = {re.match(r"[\w-]+", requirement)[0] for requirement in extras["notebooks"]}
+    assert {library for _, library in pages_with_libraries()} <= has
+
+
+@pytest.mark.parametrize("path", sorted(DOCS.rglob("*.md")), ids=lambda path: path.name)
+def test_no_line_of_code_has_to_be_scrolled(path):
+    blocks = re.findall(r"```python.*?\n(.*?)```", path.read_text(), re.DOTALL)
+    assert not [line for block in blocks for line in block.splitlines() if len(line) > 88]
+
+
 def test_other_names_lead_to_functions_of_jaxloss():
     rows = re.findall(r"^\| .* \| .* \| (.*) \|$", (DOCS / "names.md").read_text(), re.MULTILINE)[2:]
     for row in rows:
@@ -143,13 +180,36 @@ def test_the_documented_equivalent_of_a_keras_loss_matches_it(keras, call, ours)
 def test_the_documented_equivalent_of_a_rax_loss_matches_the_recorded_value(call, ours):
     recorded = json.loads(record_rax.PATH.read_text())["values"]
     assert call in recorded, "run python -m tests.record_rax"
-    found = record_rax.value_and_gradient(lambda **given: value_of_ours(ours, given), **LISTS)
+    with jax.numpy_dtype_promotion("standard"):
+        found = value_and_gradient(lambda **given: value_of_ours(ours, given), LISTS, "x")
     for got, expected in zip(found, recorded[call], strict=True):
         np.testing.assert_allclose(got, expected, rtol=1e-9, atol=1e-10)
 
 
+@pytest.mark.parametrize("recorder", [record_rax, record_metric_learning], ids=lambda module: module.__name__)
+def test_every_loss_of_the_library_has_a_row_or_is_said_to_have_none(recorder):
+    losses = set(json.loads(recorder.PATH.read_text())["losses"])
+    lacking = re.search(r"## What has no (?:exact )?equivalent\n(.*)", (DOCS / recorder.PAGE).read_text(), re.DOTALL)[1]
+    rows = {name for call, _ in calls(recorder.PAGE) for name in re.findall(r"\w+", call)}
+    assert losses - rows == losses & set(re.findall(r"`(\w+)`", lacking))
+
+
+@pytest.mark.parametrize(("call", "ours"), calls(record_metric_learning.PAGE), ids=lambda cell: cell[:40])
+def test_the_documented_equivalent_of_a_loss_of_metric_learning_matches_the_recorded_value(call, ours):
+    recorded = json.loads(record_metric_learning.PATH.read_text())["calls"]
+    assert call in recorded, "run python -m tests.record_metric_learning"
+    given, namespace = record_metric_learning.arguments(), {"jnp": jnp}
+    page = (DOCS / record_metric_learning.PAGE).read_text()
+    exec(re.search(r"^def mean_of_nonzero.*?\n\n", page, re.DOTALL | re.MULTILINE)[0], namespace)
+    given |= {"mean_of_nonzero": namespace["mean_of_nonzero"]}
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        found = value_and_gradient(lambda **given: value_of_ours(ours, given), given, "e")
+    for got, expected in zip(found, recorded[call], strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-7, atol=1e-9)
+
+
 def test_the_example_of_packed_lists_runs():
-    text = (DOCS / record_rax.PAGE).read_text()
+    text = (DOCS / "reference/ranking.md").read_text()
     namespace = {}
     exec(re.search(r"```python\n(.*?)```", text, re.DOTALL)[1], namespace)
     scores, target, at = namespace["scores"], namespace["target"], namespace["segments"]
@@ -167,3 +227,25 @@ def test_the_tables_of_choosing_a_loss_are_those_that_were_measured():
     assert sorted(cells) == sorted(re.findall(r"[\d.]+ ± [\d.]+", page))
     for name in re.findall(r"`(\w+_\w+)`", page):
         assert hasattr(jaxloss, name), name
+
+
+def test_the_numbers_of_the_accelerators_page_are_those_of_the_results():
+    page, numbers = (DOCS / "accelerators.md").read_text(), 0
+    compiled = re.split(r"^## one ", (DOCS / "results/compiled/results.md").read_text(), flags=re.MULTILINE)
+    of_devices = {text.split()[0]: text for text in compiled}
+    measured = (DOCS / "results/h200/results.md").read_text()
+    for size, device, ours, lookup in re.findall(r"^\| (\(.*\) \w+) \| (\S+) \| (.*) \| (.*) \|$", page, re.MULTILINE):
+        rows = of_devices[device].partition(f"| cross_entropy {size} ")[2].splitlines()
+        for row, cell in ((rows[0], ours), (next(row for row in rows if "by hand, lookup" in row), lookup)):
+            for number in re.findall(r"[\d.e+]+(?= (?:ms|MiB))", cell):
+                numbers += 1
+                assert re.search(rf"\| {re.escape(number)} ", row), (size, number)
+    for size, *cells in re.findall(r"^\| (\(\d+, \d+\)) \| ([\d.]+) ms \| ([\d.]+) ms \|$", page, re.MULTILINE):
+        for dtype, number in zip(("float32", "bfloat16"), cells, strict=True):
+            numbers += 1
+            assert f"| {size} {dtype}, ms | {number} " in measured
+    assert numbers == 12
+    row = measured.partition("| (32768, 4096, 128256) bfloat16 | jaxloss |")[2].splitlines()
+    ours, full = re.search(r"`linear_cross_entropy` .* has ([\d.e+]+) MiB.* full logits ([\d.e+]+) MiB", page).groups()
+    assert f"| {ours} |" in row[0]
+    assert f"| {full} (" in row[1]
