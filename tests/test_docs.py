@@ -4,7 +4,6 @@ import importlib.metadata
 import inspect
 import json
 import operator
-import os
 import pathlib
 import re
 import tomllib
@@ -60,8 +59,8 @@ def test_a_mistake_raises_the_documented_error(mistake, call, message):
     assert f"{error.type.__name__}: {error.value}" == message
 
 
+@pytest.mark.usefixtures("torch")
 def test_every_criterion_of_pytorch_has_a_row():
-    pytest.importorskip("torch")
     import torch.nn.modules.loss as criteria
 
     classes = {name for name in criteria.__all__ if name != "NLLLoss2d"}  # deprecated, the same as NLLLoss
@@ -145,12 +144,6 @@ def test_the_documented_equivalent_of_an_optax_loss_matches_it(call, ours):
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         expected = eval(call, {**vars(optax.losses), "logsumexp": jax.scipy.special.logsumexp, **given})
     np.testing.assert_allclose(value_of_ours(ours, given), expected, rtol=2e-5, atol=2e-6)
-
-
-@pytest.fixture(scope="module")
-def keras():
-    os.environ.setdefault("KERAS_BACKEND", "jax")
-    return pytest.importorskip("keras")
 
 
 def test_every_loss_of_keras_has_a_row(keras):
