@@ -60,7 +60,7 @@ def box(start: Any, rate: float):
     """The way of a box to the unit square."""
 
     def draw(loss: Loss, axes: Axes) -> None:
-        path = plot.descent(lambda x: loss(x, SQUARE), start, steps=200, rate=rate)
+        path = plot.descent(lambda x: loss(x, SQUARE), start, steps=400, rate=rate)
         plot.moving_boxes(path, SQUARE, axes=axes)
 
     return draw
@@ -260,7 +260,7 @@ PICTURES: dict[str, Callable[[Loss, Axes], None]] = {
     "tversky_loss": curve(*OVERLAP, 0, 1, alpha=0.1, beta=0.9),
     "lovasz_softmax_loss": curve(*OVERLAP, 0, 1),
     "lovasz_hinge_loss": curve("logit in the region", lambda loss, x: loss(jnp.where(REGION, x, -1.0), REGION), -2, 3),
-    "box_iou_loss": box(NEAR, 0.02),
+    "box_iou_loss": box(NEAR, 0.01),
     "generalized_box_iou_loss": box(FAR, 0.05),
     "distance_box_iou_loss": box(FAR, 0.05),
     "complete_box_iou_loss": box(FAR, 0.05),

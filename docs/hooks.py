@@ -73,8 +73,8 @@ def gallery() -> list[pathlib.Path]:
         # Each program runs once, so compiling it without optimisation is faster.
         flags = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
         environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
-        shares = [names[i :: os.cpu_count() or 1] for i in range(os.cpu_count() or 1)]
-        commands = [[sys.executable, str(script), str(folder), *share] for share in shares if share]
+        n = min(os.cpu_count() or 1, 8)
+        commands = [[sys.executable, str(script), str(folder), *names[i::n]] for i in range(n)]
         running = [subprocess.Popen(command, env=environment) for command in commands]
         failed = [process.args for process in running if process.wait()]
         if failed:

@@ -46,7 +46,9 @@ def descent(
 
     Example:
       >>> import jaxloss, jaxloss.plot
-      >>> print(jaxloss.plot.descent(lambda x: jaxloss.mse_loss(x, 0.0), 4.0, steps=3, rate=0.25))
+      >>> def loss(x):
+      ...     return jaxloss.mse_loss(x, 0.0)
+      >>> print(jaxloss.plot.descent(loss, 4.0, steps=3, rate=0.25))
       [4.  2.  1.  0.5]
     """
     if steps < 1 or not rate > 0:
@@ -87,8 +89,11 @@ def moving_points(
 
     Example:
       >>> import jax.numpy as jnp, jaxloss, jaxloss.plot
-      >>> start, labels = jnp.array([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]]), jnp.array([0, 0, 1])
-      >>> path = jaxloss.plot.descent(lambda x: jaxloss.supcon_loss(x, labels), start)
+      >>> start = jnp.array([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]])
+      >>> labels = jnp.array([0, 0, 1])
+      >>> def loss(x):
+      ...     return jaxloss.supcon_loss(x, labels)
+      >>> path = jaxloss.plot.descent(loss, start)
       >>> axes = jaxloss.plot.moving_points(path, groups=labels)
       >>> len(axes.collections)
       6
@@ -133,8 +138,11 @@ def moving_scores(path: ArrayLike, target: ArrayLike, *, axes: Axes | None = Non
     Example:
       >>> import jax.numpy as jnp, jaxloss, jaxloss.plot
       >>> relevance = jnp.array([2, 0])
-      >>> path = jaxloss.plot.descent(lambda x: jaxloss.listmle_loss(x, relevance), [0.0, 0.5])
-      >>> [text.get_text() for text in jaxloss.plot.moving_scores(path, relevance).texts]
+      >>> def loss(x):
+      ...     return jaxloss.listmle_loss(x, relevance)
+      >>> path = jaxloss.plot.descent(loss, jnp.array([0.0, 0.5]))
+      >>> axes = jaxloss.plot.moving_scores(path, relevance)
+      >>> [text.get_text() for text in axes.texts]
       ['2', '0']
     """
     scores, relevance = np.asarray(path), np.asarray(target)
@@ -172,7 +180,9 @@ def moving_boxes(path: ArrayLike, target: ArrayLike, *, shown: int = 6, axes: Ax
     Example:
       >>> import jax.numpy as jnp, jaxloss, jaxloss.plot
       >>> target = jnp.array([0.0, 0.0, 1.0, 1.0])
-      >>> path = jaxloss.plot.descent(lambda b: jaxloss.generalized_box_iou_loss(b, target), target + 2.0)
+      >>> def loss(box):
+      ...     return jaxloss.generalized_box_iou_loss(box, target)
+      >>> path = jaxloss.plot.descent(loss, target + 2.0)
       >>> len(jaxloss.plot.moving_boxes(path, target).patches)
       7
     """

@@ -52,7 +52,7 @@ def profile(
 
     Example:
       >>> import jaxloss, jaxloss.plot
-      >>> axes = jaxloss.plot.profile(lambda x: jaxloss.huber_loss(x, 0.0), -3, 3, title="huber_loss")
+      >>> axes = jaxloss.plot.profile(lambda x: jaxloss.huber_loss(x, 0.0), -3, 3)
       >>> axes.get_legend_handles_labels()[1]
       ['value', 'gradient', 'curvature']
     """
