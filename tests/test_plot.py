@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import jaxloss
+from tests.drawing import full_only
 
 mpl.use("Agg")
 
@@ -189,7 +190,10 @@ def test_what_moves_has_a_known_shape(plot, draw, message):
     assert str(error.value) == message
 
 
-@pytest.mark.parametrize("name", ["huber_loss", "info_nce_loss", "listmle_loss", "box_iou_loss"])
+KINDS = ["huber_loss", *(pytest.param(n, marks=full_only) for n in ("info_nce_loss", "listmle_loss", "box_iou_loss"))]
+
+
+@pytest.mark.parametrize("name", KINDS)
 def test_the_gallery_draws_each_kind_of_picture(plot, name, tmp_path):
     gallery = runpy.run_path(str(pathlib.Path(__file__).parent.parent / "docs/gallery.py"))
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
