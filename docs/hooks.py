@@ -63,7 +63,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def gallery() -> list[pathlib.Path]:
-    """The pictures of `docs/gallery.py`, drawn anew if it or the package has changed: 40 seconds on two cores."""
+    """The pictures of `docs/gallery.py`, drawn anew, in a minute of CPU time, if it or the package has changed."""
     script, folder = ROOT / "docs/gallery.py", ROOT / "build/gallery"
     names = re.findall(r'^    "(\w+)": ', script.read_text(), re.MULTILINE)
     sources = [script, *sorted((ROOT / "jaxloss").rglob("*.py"))]
