@@ -200,7 +200,7 @@ def errors(case: Case, dtype: str, samples: int) -> dict[str, dict[str, float]]:
     worst: dict[str, dict[str, float]] = {q: {} for q in ("value (well-conditioned)", "value", "gradient")}
     for family in FAMILIES:
         drawn = case.draw(family(generator, dtype), samples)
-        arrays = tuple(a.astype(jnp.dtype(dtype)).astype(float) if a.dtype.kind == "f" else a for a in drawn)
+        arrays = tuple(rounded(a, dtype) if a.dtype.kind == "f" else a for a in drawn)
         truths = [
             exact(case, tuple(a if p in case.shared else a[k] for p, a in enumerate(arrays)), dtype)
             for k in range(samples)
@@ -225,6 +225,12 @@ def errors(case: Case, dtype: str, samples: int) -> dict[str, dict[str, float]]:
                     for got, wanted, unit in zip(entries, truth.gradient, truth.units, strict=True):
                         note(worst["gradient"], library, error(float(got), wanted, unit, largest_gradient))
     return worst
+
+
+def rounded(array: np.ndarray, dtype: str) -> np.ndarray:
+    """The nearest numbers that the dtype holds."""
+    largest = float(jnp.finfo(dtype).max)
+    return np.clip(array, -largest, largest).astype(jnp.dtype(dtype)).astype(float)
 
 
 def note(worst: dict[str, float], library: str, found: float) -> None:

@@ -1,11 +1,16 @@
-"""Adds files from outside docs/ to the site: the README as front page, the changelog, the notebooks and MathJax."""
+"""Adds what docs/ lacks to the site: the README as front page, the changelog, the notebooks, a gallery and MathJax."""
 
+import hashlib
 import importlib.util
 import inspect
 import logging
 import operator
+import os
 import pathlib
 import re
+import subprocess
+import sys
+from collections.abc import Iterator
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
@@ -50,11 +55,34 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         markdown = described(markdown)
         markdown = markdown.replace(".ipynb)", ".md)").replace("](../docs/", "](../")
         files.append(File.generated(config, f"notebooks/{path.stem}.md", content=markdown))
+    for picture in gallery():
+        files.append(File.generated(config, f"gallery/{picture.name}", abs_src_path=str(picture)))
     package = pathlib.Path(importlib.util.find_spec("mathjax").origin).parent / "static" / "mathjax"
     for path in sorted(path for pattern in MATHJAX for path in package.glob(pattern)):
         copy = f"assets/mathjax/{path.relative_to(package).as_posix()}"
         files.append(File.generated(config, copy, abs_src_path=str(path)))
     return files
+
+
+def gallery() -> list[pathlib.Path]:
+    """The pictures of `docs/gallery.py`, drawn anew, in a minute of CPU time, if it or the package has changed."""
+    script, folder = ROOT / "docs/gallery.py", ROOT / "build/gallery"
+    names = re.findall(r'^    "(\w+)": ', script.read_text(), re.MULTILINE)
+    sources = [script, *sorted((ROOT / "jaxloss").rglob("*.py"))]
+    state = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
+    made = folder / "state"
+    if not made.exists() or made.read_text() != state:
+        # Each program runs once, so compiling it without optimisation is faster.
+        flags = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+        environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
+        n = min(os.cpu_count() or 1, 8)
+        commands = [[sys.executable, str(script), str(folder), *names[i::n]] for i in range(n)]
+        running = [subprocess.Popen(command, env=environment) for command in commands]
+        failed = [process.args for process in running if process.wait()]
+        if failed:
+            raise RuntimeError(f"failed: {failed}")
+        made.write_text(state)
+    return [folder / f"{name}.svg" for name in names]
 
 
 def on_post_page(output: str, page: Page, **_: object) -> str:
@@ -81,23 +109,44 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, **_: objec
     if page.file.src_uri == "index.md":
         page.meta["hide"] = ["navigation"]
     markdown = markdown.replace("](../README.md", "](index.md")
-    return f"{markdown}\n{contents(config)}" if page.file.src_uri == "reference/index.md" else markdown
+    added = {"reference/index.md": contents, "gallery.md": cards}.get(page.file.src_uri)
+    return f"{markdown}\n{added(config)}" if added else markdown
 
 
 def contents(config: MkDocsConfig) -> str:
     """Tables of the names on each reference page, with the first sentence of each docstring."""
     tables = []
+    for title, names in reference(config):
+        rows = [f"| [`{name}`][jaxloss.{name}] | {first_sentence(name)} |" for name in names]
+        tables.append("\n".join([f"## {title}", "", "| name | description |", "| --- | --- |", *rows]))
+    return "\n\n".join(tables)
+
+
+def cards(config: MkDocsConfig) -> str:
+    """The pictures of the losses on each reference page, each a link to the loss."""
+    pictures = {path.stem for path in gallery()}
+    grids = []
+    for title, names in reference(config):
+        links = [
+            f"- [![{first_sentence(name)}](gallery/{name}.svg) `{name}`][jaxloss.{name}]"
+            for name in names
+            if name in pictures
+        ]
+        if links:
+            grids.append("\n".join([f"## {title}", "", '<div class="gallery" markdown>', "", *links, "", "</div>"]))
+    return "\n\n".join(grids)
+
+
+def reference(config: MkDocsConfig) -> Iterator[tuple[str, list[str]]]:
+    """The title of each reference page, and the names on it."""
     for path in next(pages for section in config.nav for title, pages in section.items() if title == "Reference"):
         page = (ROOT / "docs" / path).read_text()
         names = re.findall(r"^::: jaxloss\.([\w.]+)", page, re.MULTILINE)
         members = re.search(r"members: \[(.*)\]", page)
         if members:
             names = [f"{names[0]}.{member}" for member in members[1].split(", ")]
-        rows = [f"| [`{name}`][jaxloss.{name}] | {first_sentence(name)} |" for name in names]
-        if rows:
-            title = page.splitlines()[0].removeprefix("# ")
-            tables.append("\n".join([f"## {title}", "", "| name | description |", "| --- | --- |", *rows]))
-    return "\n\n".join(tables)
+        if names:
+            yield page.splitlines()[0].removeprefix("# "), names
 
 
 def first_sentence(name: str) -> str:

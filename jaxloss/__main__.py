@@ -1,4 +1,4 @@
-"""`python -m jaxloss`: trains a small network on scikit-learn's digits with several losses and compares them."""
+"""`python -m jaxloss`: trains small networks on data that packages carry, with several losses, and compares them."""
 
 import argparse
 import importlib.util
@@ -6,76 +6,45 @@ import inspect
 import os
 import pathlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NoReturn
 
 import jaxloss
-from jaxloss._demo import EXPERIMENTS, Result, load_digits, train
+from jaxloss._demo import TASKS, report
+from jaxloss._demo.training import Result, train
 
 INTERRUPTED = 130
+DEFAULT = "classification,imbalance"
 EXTRAS = ("matplotlib", "optax", "rich", "sklearn")
 
 
-def train_all(names: list[str], epochs: int, seed: int) -> list[Result]:
+def train_all(names: Mapping[str, list[str]], epochs: int | None, seed: int) -> dict[str, list[Result]]:
+    """Trains with each loss of each task."""
     from rich.console import Console
     from rich.progress import Progress
 
     console = Console()
-    data = {imbalanced: load_digits(seed, imbalanced) for imbalanced in (False, True)}
+    rounds = {task: epochs or TASKS[task].epochs for task in names}
     with Progress(console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task("training", total=len(names) * epochs)
-        results: list[Result] = []
-        for name in names:
-            bar.update(task, description=f"{name:22}")
-            digits = data[EXPERIMENTS[name].imbalanced]
-            results.append(train(name, digits, epochs, seed, lambda: bar.advance(task)))
+        shown = bar.add_task("training", total=sum(len(names[task]) * rounds[task] for task in names))
+        results: dict[str, list[Result]] = {task: [] for task in names}
+        for task, losses in names.items():
+            problem = TASKS[task].load(seed)
+            for name in losses:
+                bar.update(shown, description=f"{name:22}")
+                trained = train(name, TASKS[task], problem, rounds[task], seed, lambda: bar.advance(shown))
+                results[task].append(trained)
     return results
 
 
-def print_table(results: list[Result]) -> None:
+def print_tables(results: Mapping[str, list[Result]]) -> None:
     from rich.console import Console
-    from rich.table import Table
 
     console = Console()
     if not console.is_terminal:
         console.width = 100  # for a pipe, rich assumes 80 columns and would truncate the table
-    table = Table(title="Digits, test set")
-    table.add_column("loss", no_wrap=True)
-    table.add_column("training data")
-    for heading in ("accuracy", "balanced accuracy", "µs per step", "compile s"):
-        table.add_column(heading, justify="right")
-    for result in results:
-        data = "imbalanced" if result.imbalanced else "balanced"
-        numbers = (result.accuracies[-1], result.balanced_accuracy)
-        costs = (f"{result.step_microseconds:.0f}", f"{result.compile_seconds:.2f}")
-        table.add_row(result.name, data, *(f"{100 * number:.1f} %" for number in numbers), *costs)
-    console.print(table)
-
-
-def save_plot(results: list[Result], path: pathlib.Path) -> None:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    figure, axes = plt.subplots(1, 2, figsize=(11, 4.5), sharey=True, layout="constrained")
-    styles = ("-", "--", "-.", ":")
-    for side, imbalanced in zip(axes, (False, True), strict=True):
-        shown = [result for result in results if result.imbalanced == imbalanced]
-        for i, result in enumerate(shown):
-            epochs = range(1, len(result.accuracies) + 1)
-            errors = [100 * (1 - accuracy) for accuracy in result.accuracies]
-            side.plot(epochs, errors, styles[i % 4], marker="os^vDxP*"[i % 8], markevery=0.15, ms=4, label=result.name)
-        side.set(title=f"{'imbalanced' if imbalanced else 'balanced'} training data", xlabel="epoch", yscale="log")
-        side.set_yticks([1, 2, 5, 10, 20, 50, 100], minor=False)
-        side.yaxis.set_major_formatter("{x:g}")
-        side.yaxis.set_minor_formatter("")
-        side.grid(alpha=0.3, which="both")
-        if shown:
-            side.legend(fontsize=8)
-    axes[0].set_ylabel("test error (%)")
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
+    for task, of_task in results.items():
+        report.print_table(TASKS[task], of_task, console)
 
 
 def catalogue(word: str = "") -> str:
@@ -106,24 +75,46 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
 
         return number
 
+    known, epochs = ", ".join(TASKS), ", ".join(str(task.epochs) for task in TASKS.values())
     parser = _Parser(prog="python -m jaxloss", description=__doc__)
     described = "list all losses by family, or those whose name or documentation has the word, and exit"
     parser.add_argument("--list", nargs="?", const="", metavar="WORD", help=described)
-    parser.add_argument("--losses", default=",".join(EXPERIMENTS), metavar="NAME,...", help="default: %(default)s")
-    parser.add_argument("--epochs", type=whole(1), default=40, help="default: %(default)s")
+    parser.add_argument("--task", default=DEFAULT, metavar="NAME,...", help=f"of {known}; default: {DEFAULT}")
+    parser.add_argument("--losses", metavar="NAME,...", help="some losses of the tasks; default: all")
+    parser.add_argument("--epochs", type=whole(1), help=f"default: {epochs}, by task")
     parser.add_argument("--seed", type=whole(0), default=0, help="default: %(default)s")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("jaxloss-demo"), help="default: %(default)s")
     options = parser.parse_args(arguments)
-    options.losses = list(dict.fromkeys(options.losses.split(",")))
-    for name in options.losses:
-        if name not in EXPERIMENTS:
-            parser.error(f"argument --losses: there is no {name!r}; it takes {', '.join(EXPERIMENTS)}")
+    tasks = list(dict.fromkeys(options.task.split(",")))
+    for task in tasks:
+        if task not in TASKS:
+            parser.error(f"argument --task: there is no {task!r}; it takes {known}")
+    try:
+        options.losses = _chosen(tasks, options.losses)
+    except ValueError as error:
+        parser.error(f"argument --losses: {error}")
     if options.list is None:
         try:
             options.out.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             parser.error(f"argument --out: {error}")
     return options
+
+
+def _chosen(tasks: list[str], losses: str | None) -> dict[str, list[str]]:
+    """The names of the losses of each task; of tasks that have one of them."""
+    offered = {task: list(TASKS[task].experiments) for task in tasks}
+    if losses is None:
+        return offered
+    names = list(dict.fromkeys(losses.split(",")))
+    for name in names:
+        if not any(name in of_task for of_task in offered.values()):
+            elsewhere = [task for task, each in TASKS.items() if name in each.experiments]
+            hint = f" (but --task {elsewhere[0]} has)" if elsewhere else ""
+            known = "; ".join(f"{task} has {', '.join(of_task)}" for task, of_task in offered.items())
+            raise ValueError(f"there is no {name!r}{hint}; {known}")
+    chosen = {task: [name for name in names if name in of_task] for task, of_task in offered.items()}
+    return {task: of_task for task, of_task in chosen.items() if of_task}
 
 
 def _is_missing(module: str) -> bool:
@@ -148,9 +139,9 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     try:
         results = train_all(options.losses, options.epochs, options.seed)
-        print_table(results)
+        print_tables(results)
         path = options.out / "learning_curves.png"
-        save_plot(results, path)
+        report.save_plot(results, path)
     except KeyboardInterrupt:
         print("python -m jaxloss: interrupted", file=sys.stderr)
         return INTERRUPTED

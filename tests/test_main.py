@@ -4,9 +4,11 @@ import signal
 import subprocess
 import sys
 
+import jax
 import pytest
 
 from jaxloss.__main__ import main
+from jaxloss._demo import TASKS
 from tests.drawing import full_only
 
 HANGS = 600  # seconds; a busy machine takes far less
@@ -25,15 +27,61 @@ def blocked(names, *arguments):
 
 
 def test_trains_and_reports(tmp_path):
-    done = run("--losses", "cross_entropy,imbalanced_weighted", "--epochs", "3", "--out", str(tmp_path / "new"))
+    done = run("--losses", "cross_entropy", "--epochs", "1", "--out", str(tmp_path / "new"))
     assert done.returncode == 0, done.stderr
     assert "\x1b" not in done.stdout
     assert done.stderr == ""
     assert "balanced accuracy" in done.stdout
-    rows = [line for line in done.stdout.splitlines() if "%" in line]
-    assert ["cross_entropy" in rows[0], "imbalanced_weighted" in rows[1], len(rows)] == [True, True, 2]
-    assert float(rows[0].split("%")[0].split()[-1]) > 80
+    rows = rows_of(done.stdout)
+    assert list(rows) == ["(untrained)", "cross_entropy"]
+    assert rows["cross_entropy"][0] > 50 > rows["(untrained)"][0]
     assert (tmp_path / "new" / "learning_curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def rows_of(printed):
+    """The numbers in each row of the tables, by the name of the loss."""
+    cells = [[cell.strip(" %") for cell in line.strip("│").split("│")] for line in printed.splitlines() if "│" in line]
+    return {name: [float(number) for number in numbers if number] for name, *numbers in cells}
+
+
+# What one epoch is expected to reach at least, or at most if less is better, and a loss of few seconds.
+REACHED = {
+    "imbalance": ("imbalanced_weighted", 25.0),
+    "segmentation": ("lovasz_hinge_loss", 30.0),
+    "embedding": ("supcon_loss", 60.0),
+    "ranking": ("lambdarank", 40.0),
+    "language": ("linear_cross_entropy", -200.0),
+}
+
+
+# Ranking takes 2 seconds, and the others up to 6.
+TASKS_TO_TRY = ["ranking", *(pytest.param(task, marks=full_only) for task in REACHED if task != "ranking")]
+
+
+@pytest.mark.parametrize("task", TASKS_TO_TRY)
+def test_an_epoch_of_a_task_improves_what_it_measures(task, tmp_path, capsys):
+    loss, bound = REACHED[task]
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        assert main(["--task", task, "--losses", loss, "--epochs", "1", "--out", str(tmp_path)]) == 0
+    rows = rows_of(capsys.readouterr().out)
+    assert list(rows) == ["(untrained)", loss]
+    sign = 1 if TASKS[task].shares else -1
+    untrained, trained = (sign * rows[name][0] for name in rows)
+    assert trained > bound > untrained
+    assert (tmp_path / "learning_curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_each_task_has_a_test():
+    assert set(TASKS) == {*REACHED, "classification"}
+
+
+def test_a_loss_of_another_task_is_reported_with_the_task(capsys):
+    with pytest.raises(SystemExit, match=r"^2$"):
+        main(["--task", "ranking", "--losses", "supcon_loss"])
+    error = capsys.readouterr().err
+    known = "mse_loss, ranking_softmax_loss, listmle_loss, pairwise_hinge_loss, pairwise_logistic_loss, lambdarank"
+    expected = f"there is no 'supcon_loss' (but --task embedding has); ranking has {known}\n"
+    assert error == f"python -m jaxloss: argument --losses: {expected}"
 
 
 def test_the_catalogue_needs_no_extra():
@@ -57,16 +105,17 @@ def test_the_catalogue_finds_words_of_names_and_of_docstrings(capsys):
     assert capsys.readouterr().err == "python -m jaxloss: no loss mentions 'no such word'; --list alone shows all\n"
 
 
-def test_missing_extras_are_reported_in_one_line():
-    done = blocked(["optax"])
-    assert done.returncode == 1
-    assert done.stderr == "python -m jaxloss: needs optax; pip install 'jaxloss[demo]'\n"
+def test_missing_extras_are_reported_in_one_line(monkeypatch, capsys, tmp_path):
+    monkeypatch.setitem(sys.modules, "optax", None)
+    assert main(["--out", str(tmp_path)]) == 1
+    assert capsys.readouterr().err == "python -m jaxloss: needs optax; pip install 'jaxloss[demo]'\n"
 
 
 BAD_OPTIONS = [
     ("--epochs", "0"),
     ("--epochs", "x"),
     ("--losses", "mse"),
+    ("--task", "regression"),
     ("--seed", "-1"),
     ("--out", __file__),
     ("--out", f"{__file__}/x"),
@@ -82,9 +131,8 @@ def test_a_bad_option_is_reported_in_one_line_with_exit_code_2(arguments, capsys
     assert_one_line(capsys.readouterr().err)
 
 
-@pytest.mark.parametrize(
-    "arguments", [BAD_OPTIONS[0], *(pytest.param(o, marks=full_only) for o in BAD_OPTIONS[1:])], ids=" ".join
-)
+@full_only
+@each_bad_option
 def test_the_command_reports_a_bad_option_in_one_line_with_exit_code_2(arguments):
     done = run(*arguments)
     assert done.returncode == 2

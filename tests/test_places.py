@@ -107,6 +107,9 @@ def places(name):
         f"docs/reference/*.md lacks ::: jaxloss.{name}": page,
         f"mkdocs.yml, navigation, lacks {page}": not page or page in NAVIGATION,
         f"notebooks/2_gallery_continued.ipynb has no panel for {name}": re.search(rf"\bjaxloss\.{name}\b", plotted),
+        f"docs/gallery.py has no picture of {name}": re.search(
+            rf'^    "{name}": ', read("docs/gallery.py"), re.MULTILINE
+        ),
         f"benchmarks/formulas.py lacks {name}": hasattr(formulas, name),
         f"benchmarks/accuracy_cases.py has no case for {name}": any(case.loss == name for case in CASES),
         f"tests/mutants.py does not mutate {path}": pathlib.Path(path).stem in mutated,
@@ -152,7 +155,9 @@ def public():
     found = {name: value for name, value in vars(jaxloss).items() if callable(value) and not name.startswith("_")}
     for name, module in modules.items():
         here = {
-            key: value for key, value in vars(module).items() if getattr(value, "__module__", "") == module.__name__
+            key: value
+            for key, value in vars(module).items()
+            if (getattr(value, "__module__", None) or "").startswith(module.__name__)
         }
         found |= {f"{name}.{key}": value for key, value in here.items() if callable(value) and key[0] != "_"}
     methods = {

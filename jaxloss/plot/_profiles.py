@@ -1,31 +1,18 @@
-"""Plots of losses. Requires matplotlib: `pip install 'jaxloss[plot]'`, then `import jaxloss.plot`."""
+"""Plots of a loss against one number."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from cycler import cycler
 from jax import Array
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-STYLE: Mapping[str, Any] = {
-    # Four shades and four dashes, so that lines differ in print too.
-    "axes.prop_cycle": cycler(color=["#111111", "#0072b2", "#d55e00", "#999999"], linestyle=["-", "--", ":", "-."]),
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlesize": "medium",
-    "figure.constrained_layout.use": True,
-    "figure.dpi": 90,
-    "image.cmap": "gray",
-    "legend.frameon": False,
-}
-"""Settings for `plt.rcParams.update(...)`: lines that differ in shade and dash, without frames."""
+from jaxloss.plot._figures import STYLE, new_axes, require_one_number
 
 N_POINTS = 401  # odd, so that a point falls on a kink in the middle
 
@@ -65,7 +52,7 @@ def profile(
 
     Example:
       >>> import jaxloss, jaxloss.plot
-      >>> axes = jaxloss.plot.profile(lambda x: jaxloss.huber_loss(x, 0.0), -3, 3, title="huber_loss")
+      >>> axes = jaxloss.plot.profile(lambda x: jaxloss.huber_loss(x, 0.0), -3, 3)
       >>> axes.get_legend_handles_labels()[1]
       ['value', 'gradient', 'curvature']
     """
@@ -73,20 +60,20 @@ def profile(
         raise ValueError(f"profile: low is {low} and high is {high} but must be finite, with low < high")
     # Spaced in float64, so that a point falls on a kink at a round number. jnp.linspace from -2 to 2 misses 0 by 2e-8.
     points = jnp.asarray(np.linspace(low, high, N_POINTS), float)
-    shape = getattr(jax.eval_shape(function, points[0]), "shape", "of a pytree")
-    if shape != ():
-        raise ValueError(f"profile: function returns shape {shape} but takes one number to one number")
-    gradient = jax.grad(function)
-    derivatives = (function, gradient, jax.grad(gradient))
-    lines = jax.jit(jax.vmap(lambda x: [derivative(x) for derivative in derivatives]))(points)
-    curves = dict(zip(("value", "gradient", "curvature"), map(np.asarray, lines), strict=True))
+    require_one_number("profile", function, points[0])
+
+    def gradient_and_value(x: Array) -> tuple[Array, Array]:
+        value, gradient = jax.value_and_grad(function)(x)
+        return gradient, value
+
+    # One program traces the function once, and not three times.
+    (gradient, value), curvature = jax.jit(jax.vmap(jax.value_and_grad(gradient_and_value, has_aux=True)))(points)
+    curves = {"value": np.asarray(value), "gradient": np.asarray(gradient), "curvature": np.asarray(curvature)}
     y_values = np.concatenate([curves["value"], curves["gradient"], np.percentile(curves["curvature"], [2, 98])])
     y_values = y_values[np.isfinite(y_values)]
     if not np.isfinite(curves["value"]).any():
         raise ValueError(f"profile: function is finite nowhere between {low} and {high}")
-    is_alone = axes is None
-    if axes is None:
-        axes = plt.figure(figsize=(3.6, 2.8), layout="constrained").add_subplot()
+    is_alone, axes = axes is None, axes or new_axes()
     for (name, line), style in zip(curves.items(), STYLE["axes.prop_cycle"], strict=False):
         axes.plot(points, line, label=name, **style)
     bottom, top = y_values.min(), y_values.max()
