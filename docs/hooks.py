@@ -23,19 +23,6 @@ import jaxloss.plot
 LOG = logging.getLogger("mkdocs.hooks")
 ROOT = pathlib.Path(__file__).parent.parent
 FROM_ROOT = {"index.md": "README.md", "CHANGELOG.md": "CHANGELOG.md", "CONTRIBUTING.md": "CONTRIBUTING.md"}
-WIDE = (
-    "from_pytorch.md",
-    "from_optax.md",
-    "from_keras.md",
-    "from_rax.md",
-    "from_metric_learning.md",
-    "names.md",
-    "results/accuracy/results.md",
-    "results/speed/results.md",
-    "results/large_output/results.md",
-    "results/compiled/results.md",
-    "results/h200/results.md",
-)
 EXTERNAL = re.compile(r"""<(?:script|img|iframe|link[^>]*stylesheet)\b[^>]*(?:src|href)=["']?(?:https?:)?//[^>]*>""")
 # The parts of MathJax that docs/assets/mathjax.js loads, about 2 MB of the 35 MB in the Python package.
 MATHJAX = ("LICENSE", "es5/tex-chtml.js", "es5/input/tex/extensions/*.js", "es5/output/chtml/fonts/woff-v2/*.woff")
@@ -104,8 +91,6 @@ def described(markdown: str) -> str:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, **_: object) -> str:
-    if page.file.src_uri in WIDE:
-        page.meta["hide"] = ["toc"]
     if page.file.src_uri == "index.md":
         page.meta["hide"] = ["navigation"]
     markdown = markdown.replace("](../README.md", "](index.md")
