@@ -23,6 +23,10 @@ import jaxloss.plot
 LOG = logging.getLogger("mkdocs.hooks")
 ROOT = pathlib.Path(__file__).parent.parent
 FROM_ROOT = {"index.md": "README.md", "CHANGELOG.md": "CHANGELOG.md", "CONTRIBUTING.md": "CONTRIBUTING.md"}
+# The pages whose tables list losses, which become links to the reference.
+LINKED = ("index.md", "choosing.md", "names.md")
+# What a search shows first.
+BOOSTS = (("reference/", 4), ("names.md", 2), ("notebooks/", 0.1), ("CHANGELOG", 0.5))
 EXTERNAL = re.compile(r"""<(?:script|img|iframe|link[^>]*stylesheet)\b[^>]*(?:src|href)=["']?(?:https?:)?//[^>]*>""")
 # The parts of MathJax that docs/assets/mathjax.js loads, about 2 MB of the 35 MB in the Python package.
 MATHJAX = ("LICENSE", "es5/tex-chtml.js", "es5/input/tex/extensions/*.js", "es5/output/chtml/fonts/woff-v2/*.woff")
@@ -93,9 +97,20 @@ def described(markdown: str) -> str:
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, **_: object) -> str:
     if page.file.src_uri == "index.md":
         page.meta["hide"] = ["navigation"]
+    page.meta["search"] = {"boost": next((boost for start, boost in BOOSTS if page.file.src_uri.startswith(start)), 1)}
     markdown = markdown.replace("](../README.md", "](index.md")
+    if page.file.src_uri in LINKED:
+        names = {name for _, names in reference(config) for name in names}
+        markdown = re.sub(r"^\|.*", lambda row: linked(row[0], names), markdown, flags=re.MULTILINE)
     added = {"reference/index.md": contents, "gallery.md": cards}.get(page.file.src_uri)
     return f"{markdown}\n{added(config)}" if added else markdown
+
+
+def linked(row: str, names: set[str]) -> str:
+    """A row of a table with each name of the reference as a link to it."""
+    return re.sub(
+        r"(?<!\[)`([\w.]+)`", lambda found: f"[{found[0]}][jaxloss.{found[1]}]" if found[1] in names else found[0], row
+    )
 
 
 def contents(config: MkDocsConfig) -> str:
