@@ -12,7 +12,7 @@ from jaxloss._arrays import Boolean, Real
 
 
 class SetOptions(TypedDict, total=False):
-    """Options of a loss of a set: those of `ReductionOptions` without `where`, which the kernel declares itself.
+    """Options of a loss of a set. Its `where=`, with an entry for each item, stands among its arguments.
 
     Args:
       weights, reduction: as in `ReductionOptions`, where each item of the set is a sample.

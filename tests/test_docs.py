@@ -45,7 +45,7 @@ def mistakes():
 @pytest.mark.nans
 def test_the_code_of_the_mistakes_page_runs():
     blocks = re.findall(r"```python\n((?:(?!```).)*)```\n(?!\n```pytb)", (DOCS / "mistakes.md").read_text(), re.DOTALL)
-    assert len(blocks) == 3
+    assert len(blocks) == 4
     namespace = {}
     for block in blocks:
         exec(block, namespace)

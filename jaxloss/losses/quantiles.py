@@ -38,7 +38,7 @@ def quantile_loss(
 
     Args:
       prediction: floating, any shape `(...)`: $x$.
-      target: real, the same shape: $y$.
+      target: real, the same shape, or axes of length 1: $y$.
       quantile: $\tau$ in [0, 1], the share of targets that should lie below the prediction. A number, or an array that
         broadcasts against the samples.
       kink_width: half-width of the ramp that the derivative follows at the kink $x = y$, at least 0. None means one
@@ -94,7 +94,7 @@ def expectile_loss(
 
     Args:
       prediction: floating, any shape `(...)`: $x$.
-      target: real, the same shape: $y$.
+      target: real, the same shape, or axes of length 1: $y$.
       expectile: $\tau$ in [0, 1]. A number, or an array that broadcasts against the samples, such as `(1, 3)` for three
         expectiles of each sample.
       options: `weights`, `where`, `reduction`: see `jaxloss.ReductionOptions`.

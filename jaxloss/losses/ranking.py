@@ -80,8 +80,8 @@ def listmle_loss(
 
     $$l = \sum_i \Bigl( \log \sum_{j \ge i} e^{x_j} - x_i \Bigr), \qquad n = 1$$
 
-    over the items in falling order of the target; items with the same target stay in the order given. A list without a
-    relevant item, one with a target above 0, has $l = 0$ and $n = 0$: it does not count in a mean.
+    over the items in falling order of the target; items with the same target stay in the order given. A list whose
+    targets are all 0 has $l = 0$ and $n = 0$: it does not count in a mean.
 
     Args:
       scores: floating `(..., K)`: $x$, one for each item of a list.
