@@ -203,7 +203,7 @@ def cross_entropy(
       class_weights: real `(C,)`: $w$; 1 if not given.
       ignore_index: samples with this class index are ignored.
       label_smoothing: in [0, 1]: $\varepsilon$. A number, or an array with one value per sample.
-      z_loss: at least 0: $\zeta$, which keeps the sum of the exponentials of the logits near 1. A number, or an array with one
+      z_loss: at least 0: $\zeta$, which keeps $\sum_c e^{x_c}$ near 1. A number, or an array with one
         value per sample. Class weights and smoothing do not affect this term.
       logit_softcap: above 0: $\kappa$, which the logits approach but do not exceed; no cap if not given. With a cap,
         a logit of -inf counts as $-\kappa$: use `valid` for classes that are impossible.

@@ -73,7 +73,7 @@ def linear_cross_entropy(
       class_weights: real `(C,)`, as in `cross_entropy`.
       ignore_index: samples with this class index are ignored.
       label_smoothing: in [0, 1], as in `cross_entropy`.
-      z_loss: at least 0: $\zeta$, which keeps the normaliser of the softmax near 1. A number, or an array with one
+      z_loss: at least 0: $\zeta$, which keeps $\sum_c e^{x_c}$ near 1. A number, or an array with one
         value per sample. Class weights and smoothing do not affect this term.
       logit_softcap: above 0: $\kappa$, which the logits approach but do not exceed; no cap if not given.
       chunk_size: the maximum number of rows per chunk, a Python number of at least 1. None means, on a CPU, as many
