@@ -21,6 +21,7 @@ from benchmarks.devices import DEVICES, Device, Estimate, with_compiler
 from benchmarks.measuring import timed
 from benchmarks.peers import OutputLayer
 from benchmarks.results import Note, Results, Row, moved
+from tests.drawing import full_only
 
 ROOT = pathlib.Path(__file__).parent.parent
 # The loss of a confident prediction is log(1 + small), and the 1 leaves few digits, here as in every peer. Summing the
@@ -117,6 +118,7 @@ def test_a_conditional_counts_with_its_longer_branch_and_the_other_is_named(monk
     assert row.measured == {"jaxloss": 2, "jaxloss, shorter branches": 1, "by hand": 4}
 
 
+@full_only
 @pytest.mark.parametrize("case", list(cases(lambda *loss: realistic(*loss)[:1])), ids=lambda case: case.label)
 def test_every_program_to_compile_can_be_traced(case):
     with jax.numpy_dtype_promotion("standard"):

@@ -78,6 +78,7 @@ def test_value_and_gradients_of_any_size(row, variant, full):
         chex.assert_trees_all_close(call(*given), run(*given), **CLOSE)
 
 
+@full_only
 @each_variant(1, of_kinds=True)
 def test_every_reduction_of_any_size(row, variant, full):
     reductions = (*NAMES, lambda losses, normalisers: losses.max() / normalisers.sum())

@@ -22,7 +22,7 @@ from jaxloss.imbalance import (
     inverse_frequency_weights,
     logit_adjustment,
 )
-from tests.drawing import traces
+from tests.drawing import full_only, traces
 
 TARGET = np.array([2, 0, 1, 1, 0, 1, 1, 1, 0, 1])  # classes of 3, 6 and 1 samples
 
@@ -303,6 +303,7 @@ def standard_error(column):
     return column.std(axis=0, ddof=1) / np.sqrt(SEEDS)
 
 
+@full_only
 def test_every_remedy_improves_balanced_accuracy():
     remedies = set(results()) - {"cross-entropy", "ranking", "balanced, then true frequencies"}
     assert len(remedies) == 4

@@ -12,6 +12,7 @@ import jaxloss
 from jaxloss._large_output.tiling import Tilings
 from jaxloss._sharding import varying_axes
 from tests import compiling
+from tests.drawing import full_only
 
 
 def layer(n=23, d=6, c=11, dtype=np.float32, seed=0):
@@ -33,7 +34,7 @@ def fused(hidden, kernel, bias, target, **options):
     return jaxloss.linear_cross_entropy(hidden, kernel, target, bias=bias, **options)
 
 
-@pytest.mark.parametrize("chunk_size", [1, 5, 23, 100, None])
+@pytest.mark.parametrize("chunk_size", [*(pytest.param(n, marks=full_only) for n in (1, 100)), 5, 23, None])
 @pytest.mark.parametrize("reduction", ["mean", "none"])
 def test_chunks_do_not_change_the_result(chunk_size, reduction):
     with jax.enable_x64(True):
@@ -164,7 +165,7 @@ def test_default_chunks_are_bounded():
 
 
 @pytest.mark.parametrize("platform", ["cpu", "tpu", "other"])
-@pytest.mark.parametrize("chunk_size", [7, 24])
+@pytest.mark.parametrize("chunk_size", [7, pytest.param(24, marks=full_only)])
 def test_the_loops_of_every_platform_give_the_same(platform, chunk_size, monkeypatch):
     """The loop of another platform, run on the CPU: chunks in parts, and the first of them outside of the loop."""
     *arrays, target = layer(n=100)

@@ -52,7 +52,7 @@ def test_the_axis_option(row):
         row.loss(*arrays, axis=3)
 
 
-@each_row
+@each_declaration
 def test_without_jit_valid_data_are_no_error(row):
     """There, jax_debug_nans makes an error of every NaN in between, also of a constant that is not selected."""
     arrays = draw(row, (2,))

@@ -10,6 +10,7 @@ from tests.drawing import (
     Floats,
     dot,
     draw,
+    each_of,
     each_row,
     each_variant,
     full_only,
@@ -75,9 +76,7 @@ def test_derivatives(row, variant):
             np.testing.assert_allclose(one, (above - below) / (2 * step), rtol=1e-5, atol=1e-8)
 
 
-each_without_forward_mode = pytest.mark.parametrize(
-    "row", [row for row in REGISTRY if not row.forward_mode], ids=lambda row: row.label
-)
+each_without_forward_mode = each_of([row for row in REGISTRY if not row.forward_mode])
 
 
 @each_without_forward_mode

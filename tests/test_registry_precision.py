@@ -5,12 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.drawing import Floats, draw, each_half, each_row, each_variant, weights_and_mask, widened
+from tests.drawing import Floats, draw, each_declaration, each_half, each_variant, weights_and_mask, widened
 
 COTANGENTS = (1e-8, 1e-5, 1.0, 2.0**17)
 
 
-@each_row
+@each_declaration
 @each_half
 def test_half_precision_gradients_for_cotangents_of_any_size(row, dtype):
     """As a mean over many samples makes them small, and the scale of a loss large."""
