@@ -24,18 +24,20 @@ class LabelledItems:
       anchors: `(..., n, d)`, the items of this device.
       labels: `(..., n)`.
       candidates: the items of all devices.
+      normalized: whether items have length 1.
     """
 
     anchors: Array
     labels: Array
     candidates: Candidates
+    normalized: bool
 
     @staticmethod
     def of(
         function: str, x: Vector, labels: Vector, where: Boolean | None, normalize: bool, axis_name: AxisName | None
     ) -> LabelledItems:
         anchors, labels = prepared(x, normalize), jnp.asarray(labels)
-        return LabelledItems(anchors, labels, Candidates.of(function, anchors, where, labels, axis_name))
+        return LabelledItems(anchors, labels, Candidates.of(function, anchors, where, labels, axis_name), normalize)
 
     @functools.cached_property
     def _n_same(self) -> Array:
@@ -55,7 +57,8 @@ class LabelledItems:
 
     def losses(self, formula: Formula, normalisers: Array | None, **options: Any) -> BatchLoss:
         """The loss of each item, for the options of `losses_of_rows`."""
-        losses = losses_of_rows(formula, self.anchors, self.candidates, self.labels, **options)
+        sets = self.anchors, self.candidates, self.labels
+        losses = losses_of_rows(formula, *sets, normalized=self.normalized, **options)
         if normalisers is None:
             return losses
         return dataclasses.replace(losses, normalisers=normalisers.astype(compute_dtype([self.anchors])))

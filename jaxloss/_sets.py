@@ -27,6 +27,7 @@ from jaxloss._arrays import Boolean, Vector, compute_dtype, product_dtype
 from jaxloss._decorator.batching import BatchLoss
 from jaxloss._large_output import chunked as chunks
 from jaxloss._large_output.layer import given as given_numbers
+from jaxloss._large_output.matmul import needs_no_unit
 from jaxloss._large_output.tiling import Tilings
 from jaxloss._ring import Fold
 from jaxloss._ring import around_ring as ring
@@ -52,12 +53,14 @@ class Row:
       index: the candidate that is the anchor itself, or the other half of its pair; None if there is none.
       exists: `(m,)`, which candidates are not masked; None if none is.
       has_label: `(m,)`, which candidates have the label of the anchor; None without labels.
+      of_anchor: named arrays of the anchor.
     """
 
     similarities: Array
     index: Array | None
     exists: Array | None
     has_label: Array | None = None
+    of_anchor: chunks.Arrays = dataclasses.field(default_factory=dict)
 
     @property
     def own(self) -> Array:
@@ -134,13 +137,17 @@ def losses_of_rows(
     numbers: Numbers,
     chunk_size: int | None,
     is_among_candidates: bool = True,
+    normalized: bool = False,
+    n_numbers: int | None = None,
     similarity: Similarity | None = None,
     of_candidates: chunks.Arrays = types.MappingProxyType({}),
     of_anchors: chunks.Arrays = types.MappingProxyType({}),
 ) -> BatchLoss:
     """The loss of each anchor `(..., n, d)`, by default one of the candidates, or half of a pair with one.
 
-    With `similarity`, it is computed from the products and from named arrays of the candidates and the anchor.
+    With `normalized`, no vector is longer than 1, and products cannot overflow. With `n_numbers`, the formula returns a
+    tuple of so many numbers instead of a loss. With `similarity`, similarities are computed from the products and from
+    named arrays of the candidates and the anchor.
     """
     given = given_numbers(**numbers)
     shared = {**given, "exists": candidates.exists, "labels": candidates.labels, **of_candidates}
@@ -150,11 +157,14 @@ def losses_of_rows(
         index = jnp.broadcast_to(own_index, anchors.shape[:-1])
     own = {"index": index, "label": labels, **of_anchors}
     dtype = product_dtype([anchors, candidates.vectors])
+    hidden, kernel = anchors.astype(dtype), jnp.swapaxes(candidates.vectors, -1, -2).astype(dtype)
     layer = chunks.Layer(
-        anchors.astype(dtype),
-        (jnp.swapaxes(candidates.vectors, -1, -2).astype(dtype),),
+        hidden,
+        (kernel,),
         shared={name: value for name, value in shared.items() if value is not None},
         own={name: jnp.asarray(value) for name, value in own.items() if value is not None},
+        bounded=normalized and needs_no_unit(hidden, kernel),
+        numbers=n_numbers,
     )
     batch_shape = anchors.shape[:-2]
     defaults = {name: value for name, value in numbers.items() if name not in given}
@@ -180,7 +190,8 @@ def _loss_of_row(
 ) -> Array:
     has_label = shared["labels"] == own["label"] if "label" in own else None
     similarities = products if similarity is None else similarity(products, shared, own)
-    return formula(Row(similarities, own.get("index"), shared.get("exists"), has_label), {**defaults, **shared})
+    row = Row(similarities, own.get("index"), shared.get("exists"), has_label, own)
+    return formula(row, {**defaults, **shared})
 
 
 def around_ring(
@@ -193,6 +204,7 @@ def around_ring(
     *,
     numbers: Numbers,
     chunk_size: int | None,
+    normalized: bool,
 ) -> Array:
     """A number for each anchor, combined from those of the candidates of one device after another."""
     assert axis_name is not None
@@ -201,8 +213,8 @@ def around_ring(
     def of_block(kept: Any, others: Array, exists: Array | None, first: Array) -> Array:
         anchors, given = kept
         candidates = Candidates(others, exists, None, first)
-        both = {**numbers, **given}
-        return losses_of_rows(formula, anchors, candidates, numbers=both, chunk_size=chunk_size).losses()
+        options: Any = {"chunk_size": chunk_size, "normalized": normalized}
+        return losses_of_rows(formula, anchors, candidates, numbers={**numbers, **given}, **options).losses()
 
     exists = None if where is None else jnp.asarray(where)
     return ring(of_block, fold, axis_name, (anchors, given), others, exists, others.shape[-2])

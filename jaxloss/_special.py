@@ -275,24 +275,3 @@ def nearest_in_simplex(x: Vector) -> tuple[Array, Array]:
     size = jnp.sum(in_support, dtype=scores.dtype)
     threshold = (jnp.sum(jnp.where(in_support, scores, 0)) - 1) / size
     return jnp.where(scores > threshold, scores - threshold, 0), threshold
-
-
-@jax.custom_jvp
-def log_sum_exp(x: Array, where: Array) -> Array:
-    """log Σ e^x over some entries of a vector; -inf with gradient 0 if there are none."""
-    maximum, _, total = _exp_and_sum(x, where)
-    return maximum + jnp.log(total)
-
-
-@log_sum_exp.defjvp
-def _log_sum_exp_jvp(primals, tangents):
-    _, exps, total = _exp_and_sum(*primals)
-    return log_sum_exp(*primals), jnp.sum(exps / jnp.where(total == 0, 1, total) * tangents[0])
-
-
-def _exp_and_sum(x: Array, where: Array) -> tuple[Array, Array, Array]:
-    """The maximum, or 0 without entries; the exponentials of the differences to it, and their sum."""
-    maximum = lax.stop_gradient(jnp.max(x, where=where, initial=-jnp.inf))
-    maximum = jnp.where(maximum == -jnp.inf, 0, maximum)
-    exps = jnp.where(where, jnp.exp(jnp.where(where, x - maximum, 0)), 0)
-    return maximum, exps, jnp.sum(exps)

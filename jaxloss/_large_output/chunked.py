@@ -75,7 +75,7 @@ def _losses(row: Row, tilings: Tilings, layer: Layer) -> Array:
 
 @_for_second_derivatives
 def _losses_of_layer(row: Row, tiling: Tiling, layer: Layer) -> Array:
-    chain, (groups, blocks) = Chain.of(layer.hidden, layer.kernels, wide=tiling.wide), _division(layer, tiling)
+    chain, (groups, blocks) = _chain(layer, tiling), _division(layer, tiling)
 
     second = Second.of(layer, tiling.as_bits)
 
@@ -160,7 +160,7 @@ def _losses_and_gradients_of_layer(
 ) -> tuple[Array, Layer, Array]:
     floats, others = _floats_and_others({**layer.own, **layer.split})
     shared_floats, shared_others = _floats_and_others(layer.shared)
-    chain, (groups, blocks) = Chain.of(layer.hidden, layer.kernels, wide=tiling.wide), _division(layer, tiling)
+    chain, (groups, blocks) = _chain(layer, tiling), _division(layer, tiling)
     second, n_sums = Second.of(layer, tiling.as_bits), groups.n_sums
     n_rows = groups.count // n_sums * blocks.size
     n_parts = tiling.parts_of(n_rows)
@@ -240,6 +240,10 @@ def _losses_and_gradients_of_layer(
 def _recomputed(step: Callable[..., Any]) -> Callable[..., Any]:
     """The step, computed again in a backward pass, for which the logits of all chunks would be kept otherwise."""
     return jax.checkpoint(step, prevent_cse=False)
+
+
+def _chain(layer: Layer, tiling: Tiling) -> Chain:
+    return Chain.of(layer.hidden, layer.kernels, wide=tiling.wide, bounded=layer.bounded)
 
 
 def _division(layer: Layer, tiling: Tiling) -> tuple[Groups, Blocks]:

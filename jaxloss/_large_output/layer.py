@@ -44,6 +44,7 @@ class Layer:
       second: `(..., e)` and `(e, c)`, rows and the matrix of a second product, without gradient. A row sees the result
         as the array `second` of its own.
       span: the range of rows, along a single axis, to compute; the losses of other rows are 0. None means all rows.
+      bounded: whether no entry of `hidden` or of the one kernel is above 1, so that no product overflows.
       numbers: how many numbers a row returns, as a tuple; None if it returns its loss alone.
       axis_name: the mesh axes over which the classes are split, inside `shard_map`; None means that they are not split.
     """
@@ -57,6 +58,7 @@ class Layer:
     second: tuple[Array, Array] | None = None
     span: Span | None = None
     axis_name: AxisName | None = dataclasses.field(default=None, metadata={"static": True})
+    bounded: bool = dataclasses.field(default=False, metadata={"static": True})
     numbers: int | None = dataclasses.field(default=None, metadata={"static": True})
 
     @staticmethod

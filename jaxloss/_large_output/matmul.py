@@ -23,6 +23,7 @@ from jaxloss import _numerics as numerics
 from jaxloss._arrays import compute_dtype
 from jaxloss._large_output.loops import Blocks, add_at, over_blocks
 from jaxloss._sharding import varying_axes, wide_zeros
+from jaxloss._sizes import is_symbolic
 
 
 @jax.tree_util.register_dataclass
@@ -35,16 +36,23 @@ class Chain:
       bounds: the largest magnitude of an entry of each kernel.
       row_units: the unit of each row of `hidden` in its product, `(..., 1)`.
       units: for the gradient of each product, see `_gradient_unit`.
+
+    A bound or a unit is None if all units are 1.
     """
 
     kernels: tuple[Array, ...]
-    bounds: tuple[Array, ...]
-    row_units: Array
-    units: tuple[Array, ...]
+    bounds: tuple[Array | None, ...]
+    row_units: Array | None
+    units: tuple[Array | None, ...]
 
     @staticmethod
-    def of(hidden: Array, kernels: tuple[Array, ...], *, wide: bool = False) -> Chain:
-        """Rows are along all axes of `hidden` but the last. If `wide`, only the first product is in half precision."""
+    def of(hidden: Array, kernels: tuple[Array, ...], *, wide: bool = False, bounded: bool = False) -> Chain:
+        """Rows are along all axes of `hidden` but the last. If `wide`, only the first product is in half precision.
+
+        If `bounded`, there is one kernel, and no entry is above 1, see `needs_no_unit`.
+        """
+        if bounded:
+            return Chain(kernels, (None,), None, (None,))
         if wide or is_narrow(kernels[0]):  # a narrow dtype may not hold the result of a product
             kernels = (kernels[0], *(kernel.astype(compute_dtype([kernel])) for kernel in kernels[1:]))
         bounds, units = tuple(_or_zero(_bound(kernel)) for kernel in kernels), []
@@ -56,7 +64,7 @@ class Chain:
             x_bound = numerics.finite(x_bound * bound * kernel.shape[0])
         return Chain(kernels, bounds, row_units, tuple(units))
 
-    def factors(self, hidden: Array, row_units: Array) -> list[Array]:
+    def factors(self, hidden: Array, row_units: Array | None) -> list[Array]:
         """The left factor of each product, followed by the result. The rows and their units may be those of a chunk."""
         factors = [hidden, _product(hidden, self.kernels[0], row_units)]
         for kernel, bound in zip(self.kernels[1:], self.bounds[1:], strict=True):
@@ -95,20 +103,29 @@ class Chain:
         return tuple(_in_units(each, unit) for each, unit in zip(whole, self.units, strict=True))
 
 
-def _product(x: Array, y: Array, unit: Array) -> Array:
+def needs_no_unit(x: Array, y: Array) -> bool:
+    """Whether all units of the product of entries up to 1 are 1, for cotangents up to their limit."""
+    n_rows, n_columns = math.prod(x.shape[:-1]), y.shape[-1]
+    if is_narrow(y) or is_symbolic(n_rows, n_columns):
+        return False
+    return max(n_rows, n_columns) * _limit(y.dtype) <= 2.0 ** (jnp.finfo(y.dtype).maxexp - 2)
+
+
+def _product(x: Array, y: Array, unit: Array | None) -> Array:
     x = x.astype(y.dtype)
-    if is_narrow(y):
+    if unit is None or is_narrow(y):
         return _sums(x, y, ((-1,), (0,)))  # no sum of products in so small a range overflows
     return _in_units(_sums(x * unit.astype(x.dtype), y, ((-1,), (0,))), unit)
 
 
-def _limited(cotangent: Array, y: Array, unit: Array) -> Array:
+def _limited(cotangent: Array, y: Array, unit: Array | None) -> Array:
     """The cotangent of `x @ y` in the dtype of y and in this unit."""
-    limit = _limit(y)
-    return (jnp.clip(cotangent, -limit, limit) * unit).astype(y.dtype)
+    limit = _limit(y.dtype)
+    limited = jnp.clip(cotangent, -limit, limit)
+    return (limited if unit is None else limited * unit).astype(y.dtype)
 
 
-def _narrowed(cotangent: Array, y: Array, unit: Array, columns: int | None) -> tuple[Array, Array | None]:
+def _narrowed(cotangent: Array, y: Array, unit: Array | None, columns: int | None) -> tuple[Array, Array | None]:
     """The cotangent of `x @ y` in the dtype of y and in this unit; if the dtype is narrow, in a unit of each row."""
     if not is_narrow(y):
         # Blocks of columns are limited one by one: XLA:CPU would write all columns to memory.
@@ -120,11 +137,11 @@ def _narrowed(cotangent: Array, y: Array, unit: Array, columns: int | None) -> t
 
 
 def _pulled_back(
-    cotangent: Array, unit: Array, x: Array, y: Array, by_y: Array, columns: int | None
+    cotangent: Array, unit: Array | None, x: Array, y: Array, by_y: Array, columns: int | None
 ) -> tuple[Array, Array]:
     """The gradient of `x @ y` w.r.t. x, and the sum of `by_y` and the gradient w.r.t. y, which stays in units."""
     sum_unit = None
-    if is_narrow(y):
+    if unit is not None and is_narrow(y):
         # A sum over rows has entries of very different sizes, in units of the largest.
         wide = x.astype(unit.dtype) / unit
         sum_unit = _to_fill(y.dtype, jnp.max(jnp.abs(wide), axis=(1, 2), keepdims=True, initial=0))
@@ -170,12 +187,14 @@ def _gradient_unit(x_bound: Array, y_bound: Array, n_rows: int, y: Array) -> Arr
     longest = max_dim(max_dim(n_rows, y.shape[1]), 1)
     # The bounds are relative to the longer of the two sums.
     largest = jnp.maximum(x_bound * (n_rows / longest), y_bound * (y.shape[1] / longest))
-    return jnp.ones_like(largest) if is_narrow(y) else _unit(largest, jnp.asarray(_limit(y), largest.dtype), longest)
+    return (
+        jnp.ones_like(largest) if is_narrow(y) else _unit(largest, jnp.asarray(_limit(y.dtype), largest.dtype), longest)
+    )
 
 
-def _limit(y: Array) -> float:
+def _limit(dtype: DTypeLike) -> float:
     """The largest cotangent, 2^100 in float32 and bfloat16. Cotangents of ordinary losses are near 1."""
-    return 2.0 ** (jnp.finfo(y.dtype).maxexp * 25 // 32)
+    return 2.0 ** (jnp.finfo(dtype).maxexp * 25 // 32)
 
 
 def is_narrow(y: Array) -> bool:
@@ -207,8 +226,10 @@ def _power_of_two(x: Array) -> Array:
     return lax.reduce_precision(x, jnp.finfo(x.dtype).nexp, 0)
 
 
-def _in_units(sums: Array, unit: Array) -> Array:
+def _in_units(sums: Array, unit: Array | None) -> Array:
     """Converts sums that were computed in this unit back. Sums that overflow become finite."""
+    if unit is None:
+        return sums
     return numerics.finite(sums / jnp.maximum(unit, jnp.finfo(unit.dtype).tiny))
 
 

@@ -38,7 +38,7 @@ from jax.core import max_dim, min_dim
 
 _CPU_LOGITS, _COLUMNS = 2**21, 4096
 _ROWS, _LEAST_LOGITS, _MOST_LOGITS = 2048, 2**24, 2**29
-_SIMILARITIES = 7 * 2**20
+_SIMILARITIES = 8 * 2**20
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,13 +12,13 @@ from jaxloss import _numerics as numerics
 from jaxloss import _positive as positive
 from jaxloss import _ring as ring
 from jaxloss import _sets as sets
-from jaxloss import _special as special
-from jaxloss._arrays import Boolean, Real, Vector
-from jaxloss._class_axis import ClassAxis
+from jaxloss import _two_directions as two_directions
+from jaxloss._arrays import Boolean, Real, Vector, product_dtype
 from jaxloss._decorator.batching import BatchLoss
 from jaxloss._decorator.lift import batch_loss
+from jaxloss._exp_sums import largest_and_sum, log_sum_exp
+from jaxloss._lookup import at_class, leaves_out
 from jaxloss._sharding import AxisName
-from jaxloss.losses.softmax import softmax_cross_entropy
 from jaxloss.options import SetOptions
 
 _SET = {"temperature": "(0, inf)", "chunk_size": "[1, inf)"}
@@ -83,7 +83,7 @@ def info_nce_loss(
     """
     queries, keys = sets.prepared(queries, normalize), sets.prepared(keys, normalize)
 
-    given: Any = {"chunk_size": chunk_size, "numbers": {"temperature": temperature}}
+    given: Any = {"chunk_size": chunk_size, "normalized": normalize, "numbers": {"temperature": temperature}}
 
     def towards(anchors: Array, others: Array) -> BatchLoss:
         if sets.is_passed_around("info_nce_loss", others, axis_name):
@@ -93,13 +93,18 @@ def info_nce_loss(
         candidates = sets.Candidates.of("info_nce_loss", others, where, axis_name=axis_name)
         return sets.losses_of_rows(_info_nce, anchors, candidates, **given)
 
-    return sets.mean_of(towards(queries, keys), towards(keys, queries)) if symmetric else towards(queries, keys)
+    if not symmetric:
+        return towards(queries, keys)
+    # A gradient in half precision would be rounded before a loss scale is taken out of it.
+    if axis_name is None and jnp.finfo(product_dtype([queries, keys])).bits >= 32:
+        return two_directions.mean_of_directions(_surprise, queries, keys, where, **given)
+    return sets.mean_of(towards(queries, keys), towards(keys, queries))
 
 
 def _log_total(row: sets.Row, numbers: sets.Numbers) -> Array:
     logits = logits_of(row, numbers)
     among = jnp.ones(logits.shape, bool) if row.exists is None else row.exists | row.own
-    return special.log_sum_exp(logits, among)
+    return log_sum_exp(logits, among)
 
 
 def _own_logit(row: sets.Row, numbers: sets.Numbers) -> Array:
@@ -107,11 +112,18 @@ def _own_logit(row: sets.Row, numbers: sets.Numbers) -> Array:
 
 
 def _info_nce(row: sets.Row, numbers: sets.Numbers) -> Array:
+    return _surprise(row, numbers)[0]
+
+
+def _surprise(row: sets.Row, numbers: sets.Numbers) -> tuple[Array, Array, Array, Array]:
+    """The loss, the logits, the largest of them, and the log of the sum of exponentials relative to it."""
     assert row.index is not None
-    m = row.similarities.shape[0]
+    logits = logits_of(row, numbers)
     # The anchor's own pair counts even if it is masked, so that every loss is finite.
-    classes = ClassAxis(m, None, m, None if row.exists is None else row.exists | row.own)
-    return softmax_cross_entropy(classes, logits_of(row, numbers), row.index, None, 0.0, 0.0, None)[0]
+    among = None if row.exists is None else row.exists | row.own
+    largest, rest = largest_and_sum(logits, among, row.index)
+    surprise, log_sum = numerics.surprise(at_class(logits, row.index) - largest, rest, leaves_out())
+    return surprise, logits, largest, log_sum
 
 
 @batch_loss("(n,d),(n,d)->(n)", domains={"chunk_size": "[1, inf)"}, static=_STATIC)
@@ -168,7 +180,7 @@ def siglip_loss(
       [3.0553 0.32  ]
     """
     queries, keys = sets.prepared(queries, normalize), sets.prepared(keys, normalize)
-    given: Any = {"chunk_size": chunk_size, "numbers": {"scale": scale, "bias": bias}}
+    given: Any = {"chunk_size": chunk_size, "normalized": normalize, "numbers": {"scale": scale, "bias": bias}}
     if sets.is_passed_around("siglip_loss", keys, axis_name):
         losses = sets.around_ring(_siglip, ring.SUM, queries, keys, where, axis_name, **given)
         return sets.from_losses(losses)

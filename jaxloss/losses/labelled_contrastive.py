@@ -10,10 +10,10 @@ from jax import Array
 from jaxloss import _labelled_items as labelled
 from jaxloss import _logistic as logistic
 from jaxloss import _sets as sets
-from jaxloss import _special as special
 from jaxloss._arrays import Boolean, Real, Vector
 from jaxloss._decorator.batching import BatchLoss
 from jaxloss._decorator.lift import batch_loss
+from jaxloss._exp_sums import log_sum_exp
 from jaxloss._sharding import AxisName
 from jaxloss.losses.contrastive import logits_of
 from jaxloss.options import SetOptions
@@ -81,7 +81,7 @@ def ntxent_loss(
 
 def _ntxent(row: sets.Row, numbers: sets.Numbers) -> Array:
     logits = logits_of(row, numbers)
-    of_negatives = special.log_sum_exp(logits, row.negatives)
+    of_negatives = log_sum_exp(logits, row.negatives)
     return jnp.sum(jnp.where(row.positives, logistic.softplus(of_negatives - logits), 0))
 
 
@@ -142,6 +142,6 @@ def supcon_loss(
 
 def _supcon(row: sets.Row, numbers: sets.Numbers) -> Array:
     logits, positives = logits_of(row, numbers), row.positives
-    surprises = special.log_sum_exp(logits, row.others) - logits
+    surprises = log_sum_exp(logits, row.others) - logits
     count = jnp.sum(positives, dtype=logits.dtype)
     return jnp.sum(jnp.where(positives, surprises, 0)) / jnp.maximum(count, 1)

@@ -11,10 +11,10 @@ from jaxloss import _labelled_items as labelled
 from jaxloss import _logistic as logistic
 from jaxloss import _numerics as numerics
 from jaxloss import _sets as sets
-from jaxloss import _special as special
 from jaxloss._arrays import Boolean, Real, Vector
 from jaxloss._decorator.batching import BatchLoss
 from jaxloss._decorator.lift import batch_loss
+from jaxloss._exp_sums import log_sum_exp
 from jaxloss._sharding import AxisName
 from jaxloss.options import SetOptions
 
@@ -162,5 +162,5 @@ def _circle(row: sets.Row, numbers: sets.Numbers) -> Array:
     is_positive = row.positives
     pace = lax.stop_gradient(jnp.maximum(jnp.where(is_positive, 1 + m - s, s + m), 0))
     logits = numerics.finite(numerics.finite(gamma * pace) * jnp.where(is_positive, 1 - m - s, s - m))
-    total = special.log_sum_exp(logits, row.positives) + special.log_sum_exp(logits, row.negatives)
+    total = log_sum_exp(logits, row.positives) + log_sum_exp(logits, row.negatives)
     return logistic.softplus(total)
