@@ -14,63 +14,87 @@ from jaxloss._lookup import sum_of_others
 from jaxloss._sharding import equally_varying
 
 
-@jax.custom_jvp
-def largest_and_sum(x: Array, among: Array | None, index: Array | None) -> tuple[Array, Array]:
+def largest_and_sum(x: Array, among: Array | None, index: Array | None = None) -> tuple[Array, Array]:
     """The largest of some entries of a vector, finite if there are none, and Σ e^(x - largest) over them.
 
     All entries count if `among` is None. The entry at `index` is left out as in `sum_of_others`, if it is given: not on
     a CPU, and not in the derivative of the sum. The largest counts as constant.
     """
-    arrays = equally_varying((x, among, index))
+    return _largest_and_sum(x, among, index, None)
+
+
+def largest_and_steep_sum(x: Array, among: Array, steepness: Array) -> tuple[Array, Array]:
+    """As `largest_and_sum`, but Σ e^(a (x - largest)) for a steepness a > 0."""
+    return _largest_and_sum(x, among, None, steepness)
+
+
+@jax.custom_jvp
+def _largest_and_sum(
+    x: Array, among: Array | None, index: Array | None, steepness: Array | None
+) -> tuple[Array, Array]:
+    arrays = equally_varying((x, among, index, steepness))
     return lax.platform_dependent(*arrays, cuda=_in_one_pass, rocm=_in_one_pass, default=_in_two_passes)
 
 
-@largest_and_sum.defjvp
+@_largest_and_sum.defjvp
 def _largest_and_sum_jvp(primals, tangents):
-    x, among, _ = primals
-    largest, total = largest_and_sum(*primals)
-    return (largest, total), (jnp.zeros_like(largest), jnp.sum(_exps(x, among, largest) * tangents[0]))
+    x, among, _, steepness = primals
+    largest, total = _largest_and_sum(*primals)
+    change = tangents[0]
+    if steepness is not None:
+        change = steepness * change + jnp.where(among, x - largest, 0) * tangents[3]
+    return (largest, total), (jnp.zeros_like(largest), jnp.sum(exps(x, among, largest, steepness) * change))
 
 
 @jax.custom_jvp
 def log_sum_exp(x: Array, where: Array) -> Array:
     """log Σ e^x over some entries of a vector; -inf with gradient 0 if there are none."""
-    largest, total = largest_and_sum(x, where, None)
+    largest, total = largest_and_sum(x, where)
     return largest + jnp.log(total)
 
 
 @log_sum_exp.defjvp
 def _log_sum_exp_jvp(primals, tangents):
-    largest, total = largest_and_sum(*primals, None)
-    shares = _exps(*primals, largest) / jnp.where(total == 0, 1, total)
+    largest, total = largest_and_sum(*primals)
+    shares = exps(*primals, largest) / jnp.where(total == 0, 1, total)
     return log_sum_exp(*primals), jnp.sum(shares * tangents[0])
 
 
-def _in_two_passes(x: Array, among: Array | None, index: Array | None) -> tuple[Array, Array]:
+def exps(x: Array, among: Array | None, largest: Array, steepness: Array | None = None) -> Array:
+    """e^(a (x - largest)) for some entries, and 0 for the others; a is 1 if it is None."""
+    differences = x - largest if among is None else jnp.where(among, x - largest, 0)
+    terms = jnp.exp(differences if steepness is None else steepness * differences)
+    return terms if among is None else jnp.where(among, terms, 0)
+
+
+def _in_two_passes(
+    x: Array, among: Array | None, index: Array | None = None, steepness: Array | None = None
+) -> tuple[Array, Array]:
     largest = jnp.max(x if among is None else jnp.where(among, x, -jnp.inf))
     largest = jnp.where(largest == -jnp.inf, 0, largest)
-    exps = _exps(x, among, largest)
-    return largest, jnp.sum(exps) if index is None else sum_of_others(exps, index)
+    terms = exps(x, among, largest, steepness)
+    return largest, jnp.sum(terms) if index is None else sum_of_others(terms, index)
 
 
-def _in_one_pass(x: Array, among: Array | None, index: Array | None) -> tuple[Array, Array]:
+def _in_one_pass(
+    x: Array, among: Array | None, index: Array | None = None, steepness: Array | None = None
+) -> tuple[Array, Array]:
     counts = jnp.ones_like(x) if index is None else (jnp.arange(x.size, dtype=index.dtype) != index).astype(x.dtype)
     lowest = jnp.finfo(x.dtype).min
     if among is not None:
         x, counts = jnp.where(among, x, lowest), jnp.where(among, counts, 0)
-    starts = jnp.asarray(lowest, x.dtype), jnp.zeros((), x.dtype)
-    largest, total = lax.reduce(equally_varying((x, counts)), starts, _joined, (0,))
+    parts, starts = [x, counts], [jnp.asarray(lowest, x.dtype), jnp.zeros((), x.dtype)]
+    if steepness is not None:
+        # A number that all entries share, because a reduction takes nothing beside its operands.
+        parts, starts = [*parts, jnp.broadcast_to(steepness, x.shape)], [*starts, jnp.zeros((), x.dtype)]
+    largest, total, *_ = lax.reduce(equally_varying(parts), starts, _joined, (0,))
     return largest, total
 
 
-def _joined(one: tuple[Array, Array], other: tuple[Array, Array]) -> tuple[Array, Array]:
-    """The largest and the sum of two parts."""
+def _joined(one: list[Array], other: list[Array]) -> list[Array]:
+    """The largest, the sum and the steepness of two parts."""
     largest = jnp.maximum(one[0], other[0])
-    return largest, one[1] * jnp.exp(one[0] - largest) + other[1] * jnp.exp(other[0] - largest)
-
-
-def _exps(x: Array, among: Array | None, largest: Array) -> Array:
-    """e^(x - largest) for some entries, and 0 for the others."""
-    if among is None:
-        return jnp.exp(x - largest)
-    return jnp.where(among, jnp.exp(jnp.where(among, x - largest, 0)), 0)
+    differences = one[0] - largest, other[0] - largest
+    steepness = [jnp.maximum(*each) for each in zip(one[2:], other[2:], strict=True)]
+    scales = [jnp.exp(steepness[0] * each if steepness else each) for each in differences]
+    return [largest, one[1] * scales[0] + other[1] * scales[1], *steepness]

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxloss import _numerics as numerics
+from jaxloss._exp_sums import exps, largest_and_steep_sum
 
 
 @jax.custom_jvp
@@ -117,6 +118,7 @@ def _softplus_of_sum_jvp(primals, tangents):
 
 def _shares(x: Array, among: Array, steepness: Array) -> tuple[Array, Array, Array]:
     """The largest of the entries and 0, (1 + Σ e^(a x)) / e^(a largest), and the terms of that sum."""
-    largest = jax.lax.stop_gradient(jnp.max(x, where=among, initial=0))
-    terms = jnp.where(among, jnp.exp(steepness * jnp.where(among, x - largest, 0)), 0)
-    return largest, jnp.exp(-steepness * largest) + jnp.sum(terms), terms
+    of_entries, total = largest_and_steep_sum(x, among, steepness)
+    largest = jax.lax.stop_gradient(jnp.maximum(of_entries, 0))
+    total = total * jnp.exp(steepness * (of_entries - largest)) + jnp.exp(-steepness * largest)
+    return largest, total, exps(x, among, largest, steepness)

@@ -66,7 +66,8 @@ def mean_of_directions(
 
         weights = weights / 2
         numbers = rows(of_key, arrays, where, "keys", "queries", n_numbers=3).losses()
-        losses, largest, log_sums = lax.stop_gradient(numbers)
+        # The second loop waits for the first one, so that there is one chunk of similarities at a time.
+        arrays, (losses, largest, log_sums) = lax.optimization_barrier((arrays, lax.stop_gradient(numbers)))
         of_queries = rows(
             of_query,
             arrays,

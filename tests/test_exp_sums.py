@@ -63,6 +63,18 @@ def test_nan_is_passed_on(passes):
     assert jnp.isnan(passes(jnp.asarray([0, jnp.nan, 1]), None, None)[1])
 
 
+@each_pass
+@each_row
+@pytest.mark.parametrize("steepness", [0.5, 50.0])
+def test_a_steep_sum(passes, row, steepness):
+    x = np.float32(ROWS[row])
+    among = np.arange(x.size) % 3 != 1
+    largest, total = jax.jit(passes)(x, among, None, jnp.float32(steepness))
+    wide = np.float64(x)[among]
+    expected = wide.max(), np.exp(steepness * (wide - wide.max())).sum()
+    np.testing.assert_allclose((largest, total), expected, rtol=2e-6)
+
+
 def test_one_pass_is_lifted_over_rows():
     x = jnp.asarray(GENERATOR.normal(size=(2, 3, 50)), jnp.float32)
     many = jax.vmap(jax.vmap(lambda row: exp_sums._in_one_pass(row, row > 0, None)))(x)

@@ -201,12 +201,12 @@ def _losses_and_gradients_of_layer(
         return (shared_sums, kernel_sums, cotangents if n_parts > 1 else None), (losses, by_rows)
 
     step = _recomputed(step) if tiling.scanned else step
-    kernel = chain.kernels[-1]
     shared_sums = {name: wide_zeros_like(array, n_sums) for name, array in shared_floats.items()}
     # With an axis of length 1, XLA:CPU would not use the memory of the result for the sums.
-    kernel_sums = tuple(wide_zeros_like(each, *[n_sums] * (n_sums > 1)) for each in layer.kernels)
+    kernel_sums = tuple(wide_zeros_like(each, *[n_sums] * (n_sums > 1)) for each in chain.kernels)
     # The cotangents of the logits of a chunk. Kept from chunk to chunk, so that they need not be set to 0 in each.
-    cotangents = jnp.zeros((n_sums, n_rows, kernel.shape[1]), kernel.dtype) if n_parts > 1 else None
+    shape = n_sums, n_rows, layer.kernels[-1].shape[1]
+    cotangents = jnp.zeros(shape, chain.kernels[-1].dtype) if n_parts > 1 else None
     cotangents = jax.tree.map(lambda array: vary_over(array, varying_axes((layer.hidden, weights))), cotangents)
     by_rows = jax.tree.map(wide_zeros_like, (layer.hidden, floats, weights))
     losses = jax.tree.map(lambda each: wide_zeros(each.shape, layer.hidden, axes_of_losses(layer)), weights)
@@ -243,7 +243,9 @@ def _recomputed(step: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _chain(layer: Layer, tiling: Tiling) -> Chain:
-    return Chain.of(layer.hidden, layer.kernels, wide=tiling.wide, bounded=layer.bounded)
+    if layer.bounded:
+        return Chain.of_bounded(*layer.kernels, transposed=tiling.columns is None)
+    return Chain.of(layer.hidden, layer.kernels, wide=tiling.wide)
 
 
 def _division(layer: Layer, tiling: Tiling) -> tuple[Groups, Blocks]:

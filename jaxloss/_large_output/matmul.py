@@ -36,6 +36,7 @@ class Chain:
       bounds: the largest magnitude of an entry of each kernel.
       row_units: the unit of each row of `hidden` in its product, `(..., 1)`.
       units: for the gradient of each product, see `_gradient_unit`.
+      transposed: whether the one kernel is stored as `(c, d)`.
 
     A bound or a unit is None if all units are 1.
     """
@@ -44,15 +45,11 @@ class Chain:
     bounds: tuple[Array | None, ...]
     row_units: Array | None
     units: tuple[Array | None, ...]
+    transposed: bool = dataclasses.field(default=False, metadata={"static": True})
 
     @staticmethod
-    def of(hidden: Array, kernels: tuple[Array, ...], *, wide: bool = False, bounded: bool = False) -> Chain:
-        """Rows are along all axes of `hidden` but the last. If `wide`, only the first product is in half precision.
-
-        If `bounded`, there is one kernel, and no entry is above 1, see `needs_no_unit`.
-        """
-        if bounded:
-            return Chain(kernels, (None,), None, (None,))
+    def of(hidden: Array, kernels: tuple[Array, ...], *, wide: bool = False) -> Chain:
+        """Rows are along all axes of `hidden` but the last. If `wide`, only the first product is in half precision."""
         if wide or is_narrow(kernels[0]):  # a narrow dtype may not hold the result of a product
             kernels = (kernels[0], *(kernel.astype(compute_dtype([kernel])) for kernel in kernels[1:]))
         bounds, units = tuple(_or_zero(_bound(kernel)) for kernel in kernels), []
@@ -64,8 +61,18 @@ class Chain:
             x_bound = numerics.finite(x_bound * bound * kernel.shape[0])
         return Chain(kernels, bounds, row_units, tuple(units))
 
+    @staticmethod
+    def of_bounded(kernel: Array, *, transposed: bool) -> Chain:
+        """The product with one kernel, all of whose units are 1, see `needs_no_unit`.
+
+        If a set is compared with itself, its transpose is the array that is there already. A GPU reads it as it is.
+        """
+        return Chain((kernel.T if transposed else kernel,), (None,), None, (None,), transposed)
+
     def factors(self, hidden: Array, row_units: Array | None) -> list[Array]:
         """The left factor of each product, followed by the result. The rows and their units may be those of a chunk."""
+        if self.transposed:
+            return [hidden, _sums(hidden, self.kernels[0], ((-1,), (1,)))]
         factors = [hidden, _product(hidden, self.kernels[0], row_units)]
         for kernel, bound in zip(self.kernels[1:], self.bounds[1:], strict=True):
             x = factors[-1]
@@ -89,6 +96,10 @@ class Chain:
         """
         added, last = list(sums), len(self.kernels) - 1
         cotangent = narrowed[0]
+        if self.transposed:
+            (kernel,), (by_kernel,) = self.kernels, sums
+            part = _sums(cotangent, factors[0], ((1,), (1,)), batch=True)
+            return _sums(cotangent, kernel, ((-1,), (0,))), (by_kernel + part.reshape(part.shape[-by_kernel.ndim :]),)
         for i in reversed(range(last + 1)):
             if i < last:
                 narrowed = _narrowed(cotangent, self.kernels[i], self.units[i], columns)
@@ -99,7 +110,9 @@ class Chain:
 
     def gradients(self, sums: tuple[Array, ...]) -> tuple[Array, ...]:
         """The gradients w.r.t. the kernels, from their partial sums."""
-        whole = (jnp.sum(each, axis=range(each.ndim - 2)) for each in sums)
+        whole = [jnp.sum(each, axis=range(each.ndim - 2)) for each in sums]
+        if self.transposed:
+            return (whole[0].T,)
         return tuple(_in_units(each, unit) for each, unit in zip(whole, self.units, strict=True))
 
 

@@ -56,7 +56,7 @@ def info_nce_loss(
       normalize: whether vectors are first brought to length 1, so that similarities are cosines. A zero vector then has
         similarity 0 and gradient 0.
       chunk_size: the maximum number of anchors whose similarities are in memory at a time, a Python number of at least
-        1. None means at least 128, and as many as have 2²¹ similarities, on a CPU; elsewhere at least 512, and 7 · 2²⁰.
+        1. None means at least 128, and as many as have 2²¹ similarities, on a CPU; elsewhere at least 512, and 8 · 2²⁰.
       axis_name: inside `shard_map`, the mesh axis (or axes) over which the items are split. The items of this device
         are anchors, and the items of all devices are candidates. The totals of the devices add up to that of all.
       where: boolean `(..., N)`: which items count. A masked item is neither an anchor nor a candidate.

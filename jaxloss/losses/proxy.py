@@ -57,7 +57,7 @@ def proxy_anchor_loss(
       valid: boolean `(..., N)`: which items exist, in a set with padding. None means all.
       normalize: whether vectors are first brought to length 1, as in `info_nce_loss`.
       chunk_size: the maximum number of proxies whose similarities are in memory at a time, a Python number of at least
-        1. None means at least 128, and as many as have 2²¹ similarities, on a CPU; elsewhere at least 512, and 7 · 2²⁰.
+        1. None means at least 128, and as many as have 2²¹ similarities, on a CPU; elsewhere at least 512, and 8 · 2²⁰.
       axis_name: inside `shard_map`, the mesh axis (or axes) over which the items are split, while each device has all
         proxies. A device computes the terms of a part of the proxies, for the items of all devices. The totals of the
         devices add up to that of all.
