@@ -55,8 +55,9 @@ def log_sum_exp(x: Array, where: Array) -> Array:
 
 @log_sum_exp.defjvp
 def _log_sum_exp_jvp(primals, tangents):
-    largest, total = largest_and_sum(*primals)
-    shares = exps(*primals, largest) / jnp.where(total == 0, 1, total)
+    x, where = primals
+    largest, total = largest_and_sum(x, where)
+    shares = exps(x, where, largest) / jnp.where(total == 0, 1, total)
     return log_sum_exp(*primals), jnp.sum(shares * tangents[0])
 
 

@@ -18,6 +18,7 @@ from jax import Array, lax
 
 from jaxloss import _numerics as numerics
 from jaxloss import _sets as sets
+from jaxloss._arrays import Boolean
 from jaxloss._decorator.batching import BatchLoss
 from jaxloss._large_output.layer import given as given_numbers
 from jaxloss._sharding import equally_varying
@@ -30,9 +31,10 @@ Total = Callable[[dict[str, Array], Array, Array | None], Array]
 
 
 def mean_of_directions(
-    formula: Formula, queries: Array, keys: Array, where: Array | None, numbers: sets.Numbers, **options: Any
+    formula: Formula, queries: Array, keys: Array, where: Boolean | None, numbers: sets.Numbers, **options: Any
 ) -> BatchLoss:
     """The mean of the losses of each query and its key, for the options of `losses_of_rows`."""
+    exists = None if where is None else jnp.asarray(where)
     arrays = {"queries": queries, "keys": keys, **given_numbers(**numbers)}
     defaults = {name: value for name, value in numbers.items() if name not in arrays}
 
@@ -81,8 +83,8 @@ def mean_of_directions(
         return of_queries.weighted_sum(ones) + jnp.sum(numerics.weighted(weights, losses))
 
     return BatchLoss(
-        losses=lambda: directions(arrays, where).losses(),
-        weighted_sum=lambda weights: _weighted_sum(at_once, apart, *equally_varying((arrays, weights, where))),
+        losses=lambda: directions(arrays, exists).losses(),
+        weighted_sum=lambda weights: _weighted_sum(at_once, apart, *equally_varying((arrays, weights, exists))),
     )
 
 

@@ -38,11 +38,11 @@ class Chain:
       units: for the gradient of each product, see `_gradient_unit`.
       transposed: whether the one kernel is stored as `(c, d)`.
 
-    A bound or a unit is None if all units are 1.
+    A unit is None, and there are no bounds, if all units are 1.
     """
 
     kernels: tuple[Array, ...]
-    bounds: tuple[Array | None, ...]
+    bounds: tuple[Array, ...]
     row_units: Array | None
     units: tuple[Array | None, ...]
     transposed: bool = dataclasses.field(default=False, metadata={"static": True})
@@ -67,7 +67,7 @@ class Chain:
 
         If a set is compared with itself, its transpose is the array that is there already. A GPU reads it as it is.
         """
-        return Chain((kernel.T if transposed else kernel,), (None,), None, (None,), transposed)
+        return Chain((kernel.T if transposed else kernel,), (), None, (None,), transposed)
 
     def factors(self, hidden: Array, row_units: Array | None) -> list[Array]:
         """The left factor of each product, followed by the result. The rows and their units may be those of a chunk."""

@@ -38,6 +38,7 @@ class Second:
             return Second(None, fixed, dtypes)
         hidden, kernel = map(lax.stop_gradient, layer.second)
         chain = Chain.of(hidden, (kernel,))
+        assert chain.row_units is not None
         return Second(chain, {**fixed, "second": hidden, "second_units": chain.row_units}, dtypes)
 
     def arrays(self, rows: Arrays) -> Arrays:

@@ -13,7 +13,7 @@ from jaxloss import _positive as positive
 from jaxloss import _ring as ring
 from jaxloss import _sets as sets
 from jaxloss import _two_directions as two_directions
-from jaxloss._arrays import Boolean, Real, Vector, product_dtype
+from jaxloss._arrays import Boolean, Real, Vector
 from jaxloss._decorator.batching import BatchLoss
 from jaxloss._decorator.lift import batch_loss
 from jaxloss._exp_sums import largest_and_sum, log_sum_exp
@@ -95,8 +95,8 @@ def info_nce_loss(
 
     if not symmetric:
         return towards(queries, keys)
-    # A gradient in half precision would be rounded before a loss scale is taken out of it.
-    if axis_name is None and jnp.finfo(product_dtype([queries, keys])).bits >= 32:
+    # Gradients of vectors in half precision would be rounded before a loss scale multiplies them.
+    if axis_name is None and all(jnp.finfo(x.dtype).bits >= 32 for x in (queries, keys)):
         return two_directions.mean_of_directions(_surprise, queries, keys, where, **given)
     return sets.mean_of(towards(queries, keys), towards(keys, queries))
 
