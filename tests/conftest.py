@@ -3,9 +3,10 @@
 Tests run on eight CPU devices and with strict promotion of dtypes and ranks. NaN is an error except in tests with the
 marker `nans`. With `JAX_PLATFORMS=cuda`, tests run on one GPU, except those with the marker `cpu`.
 
-The default run has every test in its cheapest convincing form: the first sets of options, a few examples, and in tests
-of the machinery one loss of each kind of declaration (see `tests/registry.py`). With `-k`, or the name of a test, these
-run for every loss that it chooses. `--full` runs everything. It also compiles the programs with extreme inputs and with
+The default run has every test in its cheapest convincing form: the first sets of options, a few examples, in tests of
+the machinery one loss of each kind of declaration (see `tests/registry.py`), and in other tests of the registry every
+other loss beside them, but for the marker `every_row`. With `-k`, or the name of a test, all run for every loss that it
+chooses. `--full` runs everything. It also compiles the programs with extreme inputs and with
 masks as users do. `--rest` runs what `--full` adds to the default run, and `--rest --part K/N` one of N parts of it.
 """
 
@@ -64,7 +65,15 @@ def pytest_configure(config):
 
 def pytest_collection_modifyitems(config, items):
     """Leaves out tests by their marks, and groups the tests of a row, because they share compiled programs."""
+    from tests.registry import OF_EACH_KIND
+    from tests.row import Row
+
     full, rest = is_full(config), config.getoption("--rest")
+    for item in items:
+        row = row_of(item)
+        is_like_another = isinstance(row, Row) and row not in OF_EACH_KIND and not item.get_closest_marker("every_row")
+        if is_like_another and zlib.crc32(item.nodeid.encode()) % 2:
+            item.add_marker("like_another")
     chosen = config.getoption("keyword") or any("::" in argument for argument in config.args)
     marks = [*([] if full else ["full"]), *([] if full or chosen else ["like_another"]), *([] if ON_CPU else ["cpu"])]
     left_out = {item for item in items if any(map(item.get_closest_marker, marks)) or (rest and not adds(item))}
@@ -77,9 +86,16 @@ def pytest_collection_modifyitems(config, items):
     items[:] = [item for item in items if item not in left_out]
     rows = {}
     for item in items:
-        row = item.callspec.params.get("row") if hasattr(item, "callspec") else None
-        rows.setdefault(id(row) if hasattr(row, "draw") else id(item), []).append(item)
+        rows.setdefault(id(row_of(item) or item), []).append(item)
     items[:] = [item for of_row in rows.values() for item in of_row]
+
+
+def row_of(item):
+    """The row of a registry that the test is for, if any."""
+    from tests.row import Row, SetRow
+
+    row = item.callspec.params.get("row") if hasattr(item, "callspec") else None
+    return row if isinstance(row, Row | SetRow) else None
 
 
 def is_full(config):

@@ -311,6 +311,7 @@ def test_every_remedy_improves_balanced_accuracy():
         assert excess(remedy, "cross-entropy", BALANCED) > 4
 
 
+@full_only
 def test_fine_tuning_on_true_frequencies_recovers_accuracy_and_calibration():
     tuned = "balanced, then true frequencies"
     assert excess(tuned, "balanced sampling", NATURAL) > 2.5

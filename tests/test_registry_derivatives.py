@@ -23,6 +23,7 @@ AT = 0.3  # how far above their lower ends the options are at which derivatives 
 TINY = 1e-9  # a kink width below the distance of any input from a kink
 
 
+@pytest.mark.every_row
 @each_variant(1)
 def test_derivatives(row, variant):
     """All derivatives in one float64 program, compared with each other and with central differences."""

@@ -55,6 +55,7 @@ def array_options(row, variant, shape=SHAPE):
     return own | {name: np.full(shape, row.number(name, 0.11), np.float32) for name in row.numbers}
 
 
+@pytest.mark.every_row
 @pytest.mark.nans
 @each_variant(2)
 @pytest.mark.parametrize(
