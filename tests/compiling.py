@@ -50,4 +50,4 @@ def temporaries(function, *arguments):
 
 def as_on(platform):
     """What `lax.platform_dependent` does for a CPU or by default, in programs for any platform."""
-    return lambda *arrays, **functions: functions[platform](*arrays)
+    return lambda *arrays, **functions: functions.get(platform, functions["default"])(*arrays)
