@@ -17,8 +17,8 @@ from jaxloss._sharding import equally_varying
 def largest_and_sum(x: Array, among: Array | None, index: Array | None = None) -> tuple[Array, Array]:
     """The largest of some entries of a vector, finite if there are none, and Σ e^(x - largest) over them.
 
-    All entries count if `among` is None. The entry at `index` is left out as in `sum_of_others`, if it is given: not on
-    a CPU, and not in the derivative of the sum. The largest counts as constant.
+    All entries count if `among` is None. If `index` is given, the sum leaves that entry out, except on a CPU, and its
+    derivative is that of the sum over all entries, as in `sum_of_others`. The largest counts as constant.
     """
     return _largest_and_sum(x, among, index, None)
 
@@ -84,10 +84,13 @@ def _in_one_pass(
     lowest = jnp.finfo(x.dtype).min
     if among is not None:
         x, counts = jnp.where(among, x, lowest), jnp.where(among, counts, 0)
-    parts, starts = [x, counts], [jnp.asarray(lowest, x.dtype), jnp.zeros((), x.dtype)]
+    # 0, with a derivative of 0 that is an array. In a loop that is linearised and then differentiated again, JAX
+    # differentiates this formula instead of the rule above, and fails if an operand has no derivative (jax 0.10).
+    nothing = sum(0 * jnp.where(jnp.isnan(each), each, 0) for each in (x, steepness) if each is not None)
+    parts, starts = [x + nothing, counts + nothing], [jnp.asarray(lowest, x.dtype), jnp.zeros((), x.dtype)]
     if steepness is not None:
         # A number that all entries share, because a reduction takes nothing beside its operands.
-        parts, starts = [*parts, jnp.broadcast_to(steepness, x.shape)], [*starts, jnp.zeros((), x.dtype)]
+        parts, starts = [*parts, steepness + nothing], [*starts, jnp.zeros((), x.dtype)]
     largest, total, *_ = lax.reduce(equally_varying(parts), starts, _joined, (0,))
     return largest, total
 

@@ -35,7 +35,7 @@ def _log_likelihood_jvp(blank, primals, tangents):
     total, before = _recursion(blanks, labels, n_frames, n_labels, mirrored=True)
     by_blank, by_label = _taken(blanks, labels, before, n_frames=logits.shape[0])
     classes = jnp.arange(logits.shape[-1], dtype=target.dtype)[None, None]
-    is_blank = classes == jnp.asarray(blank, target.dtype)
+    is_blank = classes == jnp.asarray(blank if blank >= 0 else logits.shape[-1] + blank, target.dtype)
     next_label = jnp.concatenate([target, jnp.full(1, -1, target.dtype)])[None, :, None]
     gradient = (
         jnp.where(is_blank, by_blank, 0)

@@ -417,3 +417,18 @@ def test_derivative_with_respect_to_a_tiny_temperature(row, normalize):
         return row.expected(*wide, where, normalize=normalize, temperature=number)[0].sum()
 
     require_slope_of_temperature(jax.jit(jax.grad(loss)), expected)
+
+
+@pytest.mark.parametrize("row", [row for row in SETS if row.numbers and not row.forward_mode], ids=lambda row: row.name)
+def test_the_third_derivative_with_respect_to_an_option_does_not_depend_on_chunks(row):
+    """In a loop that is differentiated three times, JAX drops rules of derivatives, and differentiates formulas."""
+    first, second, _, _ = drawn(row, (7,))
+    name = next(name for name in row.numbers if name != "kink_width")
+
+    def third(chunk_size):
+        def loss(number):
+            return row.function(first, second, chunk_size=chunk_size, **{name: number})
+
+        return jax.jit(jax.grad(jax.grad(jax.grad(loss))))(0.7)
+
+    np.testing.assert_allclose(third(2), third(7), rtol=1e-4, atol=1e-5)

@@ -79,7 +79,7 @@ def ctc_loss(
     n_frames, n_classes = log_probabilities.shape
     labels = _Labels.of("ctc_loss", target, target_lengths, blank, n_classes)
     states = ctc.States.of(labels.target, _as_array(input_lengths), labels.length)
-    emissions = ctc.emissions_of(jnp.asarray(log_probabilities), labels.target, labels.blank)
+    emissions = ctc.emissions_of(jnp.asarray(log_probabilities), labels.target, blank)
     loss = labels.loss_of(ctc.log_likelihood(emissions, states), n_frames)
     return jnp.where(jnp.isposinf(loss), 0, loss) if zero_infinity else loss, labels.normaliser(loss.dtype)
 
@@ -142,16 +142,15 @@ def rnnt_loss(
     n_frames, n_nodes, n_classes = logits.shape
     labels = _Labels.of("rnnt_loss", target, target_lengths, blank, n_classes)
     lengths = _as_array(logit_lengths), labels.length
-    log_likelihood = transducer.log_likelihood(jnp.asarray(logits), labels.target, labels.blank, *lengths)
+    log_likelihood = transducer.log_likelihood(jnp.asarray(logits), labels.target, blank, *lengths)
     return labels.loss_of(log_likelihood, n_frames + n_nodes), labels.normaliser(log_likelihood.dtype)
 
 
 class _Labels(NamedTuple):
-    """The labels of one sample: the target, how many exist (None if all), the blank, and whether none is the blank."""
+    """The labels of one sample: the target, how many exist (None if all), and whether none is the blank."""
 
     target: Array
     length: Array | None
-    blank: int
     usable: Array
 
     @staticmethod
@@ -162,7 +161,7 @@ class _Labels(NamedTuple):
             is_blank &= is_within(length, target.shape[0])
         usable = ~jnp.any(is_blank)
         require(usable, f"{function}: target has the blank, class {{blank}}, among its labels", blank=blank)
-        return _Labels(target, length, blank, usable)
+        return _Labels(target, length, usable)
 
     def loss_of(self, log_likelihood: Array, n_steps: int) -> Array:
         """The loss, NaN if the blank is a label."""
