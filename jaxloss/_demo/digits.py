@@ -54,11 +54,11 @@ def load(seed: int, imbalanced: bool) -> Problem:
     return Problem(training, parameters, measured, imbalance.class_counts(training["target"], N_CLASSES))
 
 
-def _of_logits(loss: Callable[[Array, Array], Array], balanced_share: float = 0.0) -> Experiment:
-    def of_batch(parameters: Parameters, examples: Examples, _: Problem) -> Array:
-        return loss(networks.outputs(parameters, examples["image"]), examples["target"])
+def _logits(parameters: Parameters, examples: Examples) -> Array:
+    return networks.outputs(parameters, examples["image"])
 
-    return Experiment(of_batch, balanced_share)
+
+_of_logits = functools.partial(Experiment.of, _logits)
 
 
 def _of_one_hot(loss: Callable[[Array, Array], Array]) -> Experiment:
@@ -71,13 +71,13 @@ def _ranking(logits: Array, target: Array) -> Array:
 
 
 def _weighted(parameters: Parameters, examples: Examples, problem: Problem) -> Array:
-    logits = networks.outputs(parameters, examples["image"])
+    logits = _logits(parameters, examples)
     weights = imbalance.inverse_frequency_weights(problem.class_counts)
     return jaxloss.cross_entropy(logits, examples["target"], class_weights=weights)
 
 
 def _adjusted(parameters: Parameters, examples: Examples, problem: Problem) -> Array:
-    logits = networks.outputs(parameters, examples["image"])
+    logits = _logits(parameters, examples)
     return jaxloss.cross_entropy(logits + imbalance.logit_adjustment(problem.class_counts), examples["target"])
 
 
@@ -88,7 +88,7 @@ CLASSIFICATION = Task(
     load=functools.partial(load, imbalanced=False),
     experiments={
         "cross_entropy": _of_logits(jaxloss.cross_entropy),
-        "label_smoothing": _of_logits(functools.partial(jaxloss.cross_entropy, label_smoothing=0.1)),
+        "label_smoothing": _of_logits(jaxloss.cross_entropy, label_smoothing=0.1),
         "nll_loss": _of_logits(lambda x, y: jaxloss.nll_loss(jax.nn.log_softmax(x), y)),
         "binary_cross_entropy": _of_one_hot(
             functools.partial(jaxloss.binary_cross_entropy_with_logits, pos_weight=3.0)

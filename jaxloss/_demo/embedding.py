@@ -1,6 +1,6 @@
 """The task `embedding`: places digits so that those of one class are near each other."""
 
-from collections.abc import Callable
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -39,20 +39,20 @@ def load(seed: int) -> Problem:
     return Problem(training, parameters, measured, imbalance.class_counts(training["target"], N_CLASSES))
 
 
-def _of_set(loss: Callable[..., Array], **options: object) -> Experiment:
-    def of_batch(parameters: Parameters, examples: Examples, _: Problem) -> Array:
-        return loss(networks.outputs(parameters["network"], examples["image"]), examples["target"], **options)
+def _embeddings(parameters: Parameters, examples: Examples) -> Array:
+    return networks.outputs(parameters["network"], examples["image"])
 
-    return Experiment(of_batch, balanced_share=1.0)
+
+_of_set = functools.partial(Experiment.of, _embeddings, balanced_share=1.0)
 
 
 def _proxy_anchor(parameters: Parameters, examples: Examples, _: Problem) -> Array:
-    embeddings = networks.outputs(parameters["network"], examples["image"])
+    embeddings = _embeddings(parameters, examples)
     return jaxloss.proxy_anchor_loss(embeddings, parameters["proxies"], examples["target"])
 
 
 def _arcface(parameters: Parameters, examples: Examples, _: Problem) -> Array:
-    embeddings = networks.outputs(parameters["network"], examples["image"])
+    embeddings = _embeddings(parameters, examples)
     return jaxloss.arcface_loss(embeddings, parameters["proxies"].T, examples["target"], margin=0.3, scale=16.0)
 
 

@@ -30,7 +30,7 @@ def load(seed: int) -> Problem:
     training, test = ({"context": jnp.asarray(a[:, :-1]), "target": jnp.asarray(a[:, -1])} for a in parts)
 
     def measured(parameters: Parameters) -> list[Array]:
-        logits = _hidden(parameters, test) @ parameters["kernel"]
+        logits = _logits(parameters, test)
         normalisers = jax.nn.logsumexp(logits, axis=1)
         is_right = jnp.argmax(logits, axis=1) == test["target"]
         nats = jaxloss.cross_entropy(logits, test["target"])
@@ -60,13 +60,8 @@ def _of_layer(**options: Any) -> Experiment:
     return Experiment(of_batch)
 
 
-def _cross_entropy(parameters: Parameters, examples: Examples, _: Problem) -> Array:
-    return jaxloss.cross_entropy(_hidden(parameters, examples) @ parameters["kernel"], examples["target"])
-
-
-def _focal(parameters: Parameters, examples: Examples, _: Problem) -> Array:
-    logits = _hidden(parameters, examples) @ parameters["kernel"]
-    return jaxloss.softmax_focal_loss(logits, examples["target"], gamma=1.0)
+def _logits(parameters: Parameters, examples: Examples) -> Array:
+    return _hidden(parameters, examples) @ parameters["kernel"]
 
 
 LANGUAGE = Task(
@@ -75,11 +70,11 @@ LANGUAGE = Task(
     plotted="test perplexity",
     load=load,
     experiments={
-        "cross_entropy": Experiment(_cross_entropy),
+        "cross_entropy": Experiment.of(_logits, jaxloss.cross_entropy),
         "linear_cross_entropy": _of_layer(),
         "label_smoothing": _of_layer(label_smoothing=0.1),
         "z_loss": _of_layer(z_loss=1e-2),
-        "softmax_focal_loss": Experiment(_focal),
+        "softmax_focal_loss": Experiment.of(_logits, jaxloss.softmax_focal_loss, gamma=1.0),
     },
     epochs=4,
     batch=240,

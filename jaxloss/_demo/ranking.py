@@ -1,6 +1,6 @@
 """The task `ranking`: orders lists of patients by how far their diabetes progresses within a year."""
 
-from collections.abc import Callable
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -52,11 +52,7 @@ def _gain(grades: Array, k: int) -> Array:
     return jnp.sum((2.0 ** grades[:, :k] - 1) / jnp.log2(2.0 + jnp.arange(k)), axis=1)
 
 
-def _of_scores(loss: Callable[..., Array], **options: object) -> Experiment:
-    def of_batch(parameters: Parameters, examples: Examples, _: Problem) -> Array:
-        return loss(_scores(parameters, examples), examples["target"], **options)
-
-    return Experiment(of_batch)
+_of_scores = functools.partial(Experiment.of, _scores)
 
 
 RANKING = Task(

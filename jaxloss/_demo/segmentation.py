@@ -40,12 +40,11 @@ def load(seed: int) -> Problem:
     return Problem(training, networks.initial_filters(jax.random.key(seed), 3, 1, 12, 12, 12, 1), measured)
 
 
-def _of_logits(loss: Callable[..., Array], **options: object) -> Experiment:
-    def of_batch(parameters: Parameters, examples: Examples, _: Problem) -> Array:
-        logits = networks.filtered(parameters, examples["image"])[..., 0]
-        return loss(logits, examples["target"], **options)
+def _logits(parameters: Parameters, examples: Examples) -> Array:
+    return networks.filtered(parameters, examples["image"])[..., 0]
 
-    return Experiment(of_batch)
+
+_of_logits = functools.partial(Experiment.of, _logits)
 
 
 def _of_probabilities(loss: Callable[..., Array], **options: object) -> Experiment:

@@ -1,5 +1,7 @@
 """What a task of the demo is, and the training loop that all of them share."""
 
+from __future__ import annotations
+
 import dataclasses
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -46,6 +48,21 @@ class Experiment:
 
     loss: Callable[[Parameters, Examples, Problem], Array]
     balanced_share: float = 0.0
+
+    @staticmethod
+    def of(
+        outputs: Callable[[Parameters, Examples], Array],
+        loss: Callable[..., Array],
+        *,
+        balanced_share: float = 0.0,
+        **options: object,
+    ) -> Experiment:
+        """A loss that compares the outputs of the network with the targets."""
+
+        def of_batch(parameters: Parameters, examples: Examples, _: Problem) -> Array:
+            return loss(outputs(parameters, examples), examples["target"], **options)
+
+        return Experiment(of_batch, balanced_share)
 
 
 @dataclasses.dataclass(frozen=True)
