@@ -4,10 +4,11 @@ Tests run on eight CPU devices and with strict promotion of dtypes and ranks. Na
 marker `nans`. With `JAX_PLATFORMS=cuda`, tests run on one GPU, except those with the marker `cpu`.
 
 The default run has every test in its cheapest convincing form: the first sets of options, a few examples, in tests of
-the machinery one loss of each kind of declaration (see `tests/registry.py`), and in other tests of the registry every
-other loss beside them, but for the marker `every_row`. With `-k`, or the name of a test, all run for every loss that it
-chooses. `--full` runs everything. It also compiles the programs with extreme inputs and with
-masks as users do. `--rest` runs what `--full` adds to the default run, and `--rest --part K/N` one of N parts of it.
+the machinery losses that have all kinds of declarations together (see `tests/registry.py`), and in other tests of the
+registry every other loss beside them, but for the marker `every_row`. With `-k`, or the name of a test, all run for
+every loss that it chooses. What is computed on other platforms is traced only for the fixture `each_platform` and the
+marker `every_platform`. `--full` runs everything. It also compiles the programs with extreme inputs and with masks as
+users do. `--rest` runs what `--full` adds to the default run, and `--rest --part K/N` one of N parts of it.
 """
 
 import gc
@@ -36,6 +37,7 @@ PATIENT = {
 
 
 PEERS = {"torch", "keras", "pyright"}  # fixtures
+OWN, EVERY = os.environ["JAX_PLATFORMS"].partition(",")[0], "every platform"
 
 
 def pytest_addoption(parser):
@@ -64,7 +66,7 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(config, items):
-    """Leaves out tests by their marks, and groups the tests of a row, because they share compiled programs."""
+    """Leaves out tests by their marks, and groups those of a platform and of a row, because they share programs."""
     from tests.registry import OF_EACH_KIND
     from tests.row import Row
 
@@ -84,10 +86,10 @@ def pytest_collection_modifyitems(config, items):
     left_out |= {item for item in items if zlib.crc32(item.nodeid.encode()) % n != k}
     config.hook.pytest_deselected(items=[*left_out])
     items[:] = [item for item in items if item not in left_out]
-    rows = {}
+    groups = {}
     for item in items:
-        rows.setdefault(id(row_of(item) or item), []).append(item)
-    items[:] = [item for of_row in rows.values() for item in of_row]
+        groups.setdefault((platform_of(item), id(row_of(item) or item)), []).append(item)
+    items[:] = [item for key in sorted(groups, key=lambda key: key[0]) for item in groups[key]]
 
 
 def row_of(item):
@@ -96,6 +98,13 @@ def row_of(item):
 
     row = item.callspec.params.get("row") if hasattr(item, "callspec") else None
     return row if isinstance(row, Row | SetRow) else None
+
+
+def platform_of(item):
+    """The platform whose computations the test traces. To trace those of all takes twice as long."""
+    given = item.callspec.params if hasattr(item, "callspec") else {}
+    is_of_every = is_full(item.config) or item.get_closest_marker("every_platform")
+    return given.get("each_platform", EVERY if is_of_every else OWN)
 
 
 def is_full(config):
@@ -141,29 +150,23 @@ def if_full(full):
 
 
 @pytest.fixture(params=["cpu", "default"])
-def each_platform(request, monkeypatch):
+def each_platform(request):
     """Runs the test with what is computed on a CPU, and with what is computed elsewhere."""
-    monkeypatch.setattr(jax.lax, "platform_dependent", as_on(request.param))
     return request.param
 
 
-@pytest.fixture
-def own_platform(full, monkeypatch):
-    """Traces the loops of the platform of the tests alone, which takes a third of the time. The full matrix has all."""
-    if full:
-        yield
-        return
-    monkeypatch.setattr(jax.lax, "platform_dependent", as_on("cpu" if ON_CPU else "default"))
-    yield
-    jax.clear_caches()
+@pytest.fixture(autouse=True)
+def traced_platform(request, monkeypatch):
+    """Traces what is computed on one platform, unless the test is of all of them."""
+    platform = platform_of(request.node)
+    if platform != _traced_before[0]:
+        jax.clear_caches()  # programs of another platform
+        _traced_before[0] = platform
+    if platform != EVERY:
+        monkeypatch.setattr(jax.lax, "platform_dependent", as_on(platform))
 
 
-@pytest.fixture
-def each_program(each_platform):
-    """The same for what is compiled: no program of the other platform is used again."""
-    jax.clear_caches()
-    yield
-    jax.clear_caches()
+_traced_before = [EVERY]
 
 
 @pytest.fixture(autouse=True)

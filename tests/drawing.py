@@ -19,7 +19,7 @@ each_half = pytest.mark.parametrize("dtype", [HALF[0], pytest.param(HALF[1], mar
 
 
 def each_of(rows):
-    """Each of these rows, for a test of the machinery: see `tests.registry.kind_of_declaration`."""
+    """Each of these rows, for a test of the machinery: see `tests.registry.traits`."""
     params = [pytest.param(row, marks=[] if row in OF_EACH_KIND else [like_another]) for row in rows]
     return pytest.mark.parametrize("row", params, ids=lambda row: row.label)
 

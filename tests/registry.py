@@ -52,12 +52,12 @@ REGISTRY = (
 SETS = sets.ROWS
 
 
-def kind_of_declaration(row: Row) -> Hashable:
+def traits(row: Row) -> set[Hashable]:
     """What the machinery can tell of a row: how its loss is declared and called, but not its formula.
 
-    Tests of the machinery (sharding, exported programs, dtypes of arguments, errors) take the same path through it for
-    all rows of one kind. The default run has them for the first row of each kind, and `--full` for every row, so that
-    a new loss adds little to the default run unless it is declared as no other is.
+    Tests of the machinery (sharding, exported programs, dtypes of arguments, errors) depend on these alone. The default
+    run has them for rows that have all traits together, and `--full` for every row, so that a new loss adds little to
+    the default run unless it is declared as no other is.
     """
     declared, letters = row.declaration, {}
 
@@ -65,7 +65,7 @@ def kind_of_declaration(row: Row) -> Hashable:
         return tuple(axis if axis.isdigit() else letters.setdefault(axis, len(letters)) for axis in core)
 
     _, normalisers = row.expected(*row.draw(np.random.default_rng(0), (4, 6)))
-    return (
+    found = (
         tuple((*map(unnamed, pattern.cores), unnamed(pattern.output)) for pattern in declared.patterns),
         row.indexed,
         row.has_axis,
@@ -77,14 +77,18 @@ def kind_of_declaration(row: Row) -> Hashable:
         any(row.domain(name) for name, indexed in zip(row.names, row.indexed, strict=True) if not indexed),
         bool(np.any(normalisers != 1)),
     )
+    return set(enumerate(found))
 
 
-def first_of_each(rows: tuple[Row, ...]) -> tuple[Row, ...]:
-    """The first row of each kind of declaration."""
-    first: dict[Hashable, Row] = {}
+def with_all_traits(rows: tuple[Row, ...]) -> tuple[Row, ...]:
+    """The rows with a trait that none before them has."""
+    seen: set[Hashable] = set()
+    chosen = []
     for row in rows:
-        first.setdefault(kind_of_declaration(row), row)
-    return tuple(first.values())
+        if new := traits(row) - seen:
+            chosen.append(row)
+            seen |= new
+    return tuple(chosen)
 
 
-OF_EACH_KIND = first_of_each(REGISTRY)
+OF_EACH_KIND = with_all_traits(REGISTRY)

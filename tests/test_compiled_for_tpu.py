@@ -13,9 +13,10 @@ from benchmarks.devices import DEVICES, compiled_for, estimates, mesh_of
 from jaxloss._decorator.lift import declaration_of
 
 TPU = DEVICES["tpu-v5e"]
-pytestmark = pytest.mark.skipif(
-    not TPU.has_compiler, reason="needs the compiler for TPUs: pip install -e '.[compiled-tpu]'"
-)
+pytestmark = [
+    pytest.mark.every_platform,
+    pytest.mark.skipif(not TPU.has_compiler, reason="needs the compiler for TPUs: pip install -e '.[compiled-tpu]'"),
+]
 ROWS = 1024
 KERNELS, KERNELS_OF_LAYERS = 150, 3000
 SLACK = 32 * 2**20

@@ -25,6 +25,7 @@ from tests.test_registry_masks import array_options, differentiated
 PLATFORMS = ("cpu", "cuda", "tpu")
 N_FEATURES = 3
 CLOSE = {"rtol": 1e-5, "atol": 1e-6}
+pytestmark = pytest.mark.every_platform
 
 
 def any_size(tree, symbols):

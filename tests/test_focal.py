@@ -104,6 +104,7 @@ def test_an_easy_negative_label_is_dropped_and_a_hard_one_is_not():
     np.testing.assert_allclose(plain, jaxloss.binary_cross_entropy_with_logits(logits, 0.0), rtol=1e-6)
 
 
+@pytest.mark.every_platform
 @pytest.mark.parametrize("loss", [jaxloss.sigmoid_focal_loss, jaxloss.asymmetric_loss, jaxloss.softmax_focal_loss])
 def test_only_accelerators_compute_the_gradient_apart_from_the_value(loss):
     traced = jax.jit(jax.value_and_grad(loss)).trace(LOGITS, SOFT.round())

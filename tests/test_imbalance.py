@@ -320,6 +320,7 @@ def test_fine_tuning_on_true_frequencies_recovers_accuracy_and_calibration():
     assert excess("balanced sampling", tuned, BALANCED) > 4
 
 
+@full_only
 def test_a_ranking_loss_trains_a_classifier():
     assert results()["ranking"][:, NATURAL].mean() > 85
 

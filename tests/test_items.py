@@ -45,6 +45,7 @@ def test_positives_and_negatives_are_counted_per_item(masked, dtype):
     np.testing.assert_array_equal(items.n_negatives, exists.sum(-1, keepdims=True) - n_same)
 
 
+@pytest.mark.every_platform
 def test_labels_are_counted_equally_by_sorting_and_by_comparing():
     def lowered(platform):
         count = jax.jit(lambda labels: labelled.count_labels(labels, sets.Candidates(labels, None, labels, 0)))

@@ -67,7 +67,7 @@ def test_values_and_derivatives_of_a_sum():
             np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5, err_msg=str(length))
 
 
-@pytest.mark.usefixtures("each_program")
+@pytest.mark.usefixtures("each_platform")
 def test_the_loss_of_many_classes_matches_the_reference():
     with jax.enable_x64(True), jax.numpy_rank_promotion("raise"):
         logits, target = draw(dtype=np.float64)
@@ -83,7 +83,7 @@ def test_the_loss_of_many_classes_matches_the_reference():
 
 
 @pytest.mark.cpu
-@pytest.mark.usefixtures("each_program")
+@pytest.mark.usefixtures("each_platform")
 def test_each_device_ends_its_own_loop():
     logits, target = draw((0, 1, 5, 70))
     mesh = jax.make_mesh((4,), ("data",), axis_types=(AxisType.Auto,))

@@ -45,6 +45,7 @@ def lookups(program):
     return set(re.findall(r"stablehlo\.(\w*(?:gather|scatter|dynamic_slice|dynamic_update_slice|while)\w*)", program))
 
 
+@pytest.mark.every_platform
 @pytest.mark.parametrize("name", CALLS)
 def test_programs_for_accelerators_compare_and_programs_for_cpus_gather(name):
     function, arrays = CALLS[name]

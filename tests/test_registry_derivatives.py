@@ -96,7 +96,6 @@ def test_forward_mode_of_a_loss_without_it_is_an_error(row):
             differentiate(jax.jit(function), floats.values, floats.values)
 
 
-@pytest.mark.usefixtures("own_platform")
 @each_without_forward_mode
 def test_curvature_of_a_loss_without_forward_mode(row, full):
     """Forward and reverse mode over reverse mode, of a sum and of losses one by one, which is another program."""
@@ -119,7 +118,7 @@ def test_curvature_of_a_loss_without_forward_mode(row, full):
             found.append(jax.grad(lambda x, of=gradient: wide_dot(of(*x), direction))(floats.values))
         return found
 
-    for dtype in (np.float64, np.float32, *(HALF if full else HALF[:1])):
+    for dtype in (np.float64, np.float32, *(HALF if full else ())):
         generator = np.random.default_rng(5)
         with jax.enable_x64(True):
             arrays = draw(row, (7,), dtype)

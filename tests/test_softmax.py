@@ -14,7 +14,7 @@ from tests.references.classification import cross_entropy
 
 LOGITS = np.array([[0, -20, -21, -30], [50, 0, 1, 2], [0, -17, -17, -1000], [3, 0, 1, 2], [0, 0, 0, 0]], np.float32)
 CERTAIN, UNLIKELY = np.zeros(5, np.int32), np.ones(5, np.int32)
-pytestmark = pytest.mark.usefixtures("each_program")
+pytestmark = pytest.mark.usefixtures("each_platform")
 each_target = pytest.mark.parametrize("target", [CERTAIN, UNLIKELY], ids=["certain", "unlikely"])
 
 
