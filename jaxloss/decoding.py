@@ -21,6 +21,7 @@ from jaxloss._decorator.notation import Core, Match, Operand, match
 from jaxloss._errors import as_class
 from jaxloss._log_sums import moved
 from jaxloss._sharding import by_automatic_axes, explicit_mesh
+from jaxloss._sizes import is_symbolic
 
 _CORES: Mapping[str, Core] = {"log_probabilities": ("t", "c"), "target": ("s",)}
 _LENGTHS = {"log_probabilities": "input_lengths", "target": "target_lengths"}
@@ -74,7 +75,9 @@ def ctc_alignment(
 def _alignment(given: Mapping[str, Array], usable: Array, blank: int) -> Array:
     log_probabilities, target, n_frames = given["log_probabilities"], given["target"], given.get("input_lengths")
     states = ctc.States.of(target, n_frames, given.get("target_lengths"))
-    path, exists = ctc.best_states(ctc.emissions_of(log_probabilities, target, blank), states)
+    # A symbolic class is no index, but its distance from the end is a number.
+    place = blank - log_probabilities.shape[1] if is_symbolic(blank) else blank
+    path, exists = ctc.best_states(ctc.emissions_of(log_probabilities, target, place), states)
     is_label = (path % 2 == 1) & exists & usable & _exists(n_frames, path.shape[0])
     return jnp.where(is_label, path // 2, -1)
 

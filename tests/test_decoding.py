@@ -79,6 +79,8 @@ def test_greedy_labels(blank):
 BOTH = {
     "alignment": lambda log_p: decoding.ctc_alignment(log_p, jnp.array([1, 2]), input_lengths=5),
     "greedy": lambda log_p: decoding.ctc_greedy(log_p).labels,
+    "alignment, the blank last": lambda log_p: decoding.ctc_alignment(log_p, jnp.array([1, 2]), blank=-1),
+    "greedy, the blank last": lambda log_p: decoding.ctc_greedy(log_p, blank=-1).labels,
 }
 
 
