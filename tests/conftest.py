@@ -8,7 +8,8 @@ the machinery losses that have all kinds of declarations together (see `tests/re
 registry every other loss beside them, but for the marker `every_row`. With `-k`, or the name of a test, all run for
 every loss that it chooses. What is computed on other platforms is traced only for the fixture `each_platform` and the
 marker `every_platform`. `--full` runs everything. It also compiles the programs with extreme inputs and with masks as
-users do. `--rest` runs what `--full` adds to the default run, and `--rest --part K/N` one of N parts of it.
+users do. `--rest` runs the tests that `--full` adds, or that have more options or examples with it, but not those that
+would only trace more platforms. `--rest --part K/N` runs one of N parts of it.
 """
 
 import gc
@@ -155,6 +156,9 @@ def each_platform(request):
     return request.param
 
 
+_traced_before = [EVERY]
+
+
 @pytest.fixture(autouse=True)
 def traced_platform(request, monkeypatch):
     """Traces what is computed on one platform, unless the test is of all of them."""
@@ -164,9 +168,6 @@ def traced_platform(request, monkeypatch):
         _traced_before[0] = platform
     if platform != EVERY:
         monkeypatch.setattr(jax.lax, "platform_dependent", as_on(platform))
-
-
-_traced_before = [EVERY]
 
 
 @pytest.fixture(autouse=True)

@@ -119,7 +119,6 @@ def test_a_conditional_counts_with_its_longer_branch_and_the_other_is_named(monk
 
 
 @full_only
-@pytest.mark.every_platform
 @pytest.mark.parametrize("case", list(cases(lambda *loss: realistic(*loss)[:1])), ids=lambda case: case.label)
 def test_every_program_to_compile_can_be_traced(case):
     with jax.numpy_dtype_promotion("standard"):
