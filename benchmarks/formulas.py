@@ -37,11 +37,13 @@ def positive_part(x: Number) -> Number:
 
 
 def minimum(x: Number, y: Number) -> Number:
-    return x - positive_part(x - y)
+    _distances.append(x - y)
+    return min(x, y)
 
 
 def maximum(x: Number, y: Number) -> Number:
-    return y + positive_part(x - y)
+    _distances.append(x - y)
+    return max(x, y)
 
 
 def softplus(x: Number) -> Number:

@@ -90,7 +90,7 @@ def accuracy(results: Results) -> Any:
     quantities = ("value", "gradient")
     names = list(dict.fromkeys(row.label.split(", float32, ")[0] for row in rows))
     end = 1e12
-    figure, panels = plt.subplots(1, 2, figsize=(11, 0.27 * len(names) + 1.3), layout="constrained", sharey=True)
+    figure, panels = plt.subplots(1, 2, figsize=(11, 0.2 * len(names) + 1.3), layout="constrained", sharey=True)
     for panel, quantity in zip(panels, quantities, strict=True):
         for candidate, (shade, _, marker) in zip(("jaxloss", "torch", "optax", "keras"), STYLES, strict=True):
             points = [
@@ -112,7 +112,7 @@ def accuracy(results: Results) -> Any:
         panel.set_axisbelow(True)
         panel.spines[["top", "right"]].set_visible(False)
     panels[0].set_yticks(range(len(names)), names, fontsize="small")
-    panels[0].invert_yaxis()
+    panels[0].set_ylim(len(names) - 0.4, -0.6)
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, frameon=False, loc="outside upper center", ncols=len(labels))
     return figure

@@ -3,17 +3,18 @@
 Tests run on eight CPU devices and with strict promotion of dtypes and ranks. NaN is an error except in tests with the
 marker `nans`. With `JAX_PLATFORMS=cuda`, tests run on one GPU, except those with the marker `cpu`.
 
-The default run has every test in its cheapest convincing form: the first sets of options, a few examples, in tests of
-the machinery losses that have all kinds of declarations together (see `tests/registry.py`), and in other tests of the
-registry every other loss beside them, but for the marker `every_row`. With `-k`, or the name of a test, all run for
-every loss that it chooses. What is computed on other platforms is traced only for the fixture `each_platform` and the
-marker `every_platform`. `--full` runs everything. It also compiles the programs with extreme inputs and with masks as
-users do. `--rest` runs the tests that `--full` adds, or that have more options or examples with it, but not those that
-would only trace more platforms. `--rest --part K/N` runs one of N parts of it.
+The default run has every test in its cheapest convincing form: the first sets of options, a few examples, and of many
+cases that are alike a sample (see `is_like_another`). With `-k`, or the name of a file or a test, it has all cases.
+What is computed on other platforms is traced only for the fixture `each_platform` and the marker `every_platform`.
+`--full` runs everything. It also compiles the programs with extreme inputs and with masks as users do. `--rest` runs
+the tests that `--full` adds, or that have more options or examples with it, but not those that would only trace more
+platforms. `--rest --part K/N` runs one of N parts of it.
 """
 
+import collections
 import gc
 import os
+import random
 import re
 import zlib
 
@@ -38,6 +39,7 @@ PATIENT = {
 
 
 PEERS = {"torch", "keras", "pyright"}  # fixtures
+MANY = 4  # cases of a test
 OWN, EVERY = os.environ["JAX_PLATFORMS"].partition(",")[0], "every platform"
 
 
@@ -56,7 +58,7 @@ def part(text):
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "full: a test of the full matrix, which runs with --full alone")
-    config.addinivalue_line("markers", "like_another: a test whose row is declared like that of another test")
+    config.addinivalue_line("markers", "like_another: a case of a test that the default run has for others like it")
     full = is_full(config)
     hypothesis.settings.register_profile(
         "jaxloss", max_examples=30 if full else 8, print_blob=True, derandomize=True, **PATIENT
@@ -68,16 +70,13 @@ def pytest_configure(config):
 
 def pytest_collection_modifyitems(config, items):
     """Leaves out tests by their marks, and groups those of a platform and of a row, because they share programs."""
-    from tests.registry import OF_EACH_KIND
-    from tests.row import Row
-
     full, rest = is_full(config), config.getoption("--rest")
+    n_cases, seen = collections.Counter(map(name_of, items)), set()
     for item in items:
-        row = row_of(item)
-        is_like_another = isinstance(row, Row) and row not in OF_EACH_KIND and not item.get_closest_marker("every_row")
-        if is_like_another and zlib.crc32(item.nodeid.encode()) % 2:
+        if name_of(item) in seen and is_like_another(item, n_cases[name_of(item)]):
             item.add_marker("like_another")
-    chosen = config.getoption("keyword") or any("::" in argument for argument in config.args)
+        seen.add(name_of(item))
+    chosen = config.getoption("keyword") or any(".py" in argument for argument in config.args)
     marks = [*([] if full else ["full"]), *([] if full or chosen else ["like_another"]), *([] if ON_CPU else ["cpu"])]
     left_out = {item for item in items if any(map(item.get_closest_marker, marks)) or (rest and not adds(item))}
     for item in items:
@@ -91,6 +90,31 @@ def pytest_collection_modifyitems(config, items):
     for item in items:
         groups.setdefault((platform_of(item), id(row_of(item) or item)), []).append(item)
     items[:] = [item for key in sorted(groups, key=lambda key: key[0]) for item in groups[key]]
+
+
+def name_of(item):
+    """The name of a test without that of its case."""
+    return item.nodeid.partition("[")[0]
+
+
+def is_like_another(item, n_cases):
+    """Whether the default run leaves out this case, by lot, because it has enough others of the same test.
+
+    A test of the registry has a quarter of the losses with all kinds of declarations together (see `tests/registry.py`)
+    and an eighth of the others. Other tests with many cases have half of them. With the marker `every_case` they have
+    them all.
+    """
+    from tests.registry import OF_EACH_KIND
+    from tests.row import Row
+
+    row = row_of(item)
+    if item.get_closest_marker("every_case"):
+        one_of = 1
+    elif isinstance(row, Row):
+        one_of = 4 if row in OF_EACH_KIND else 8
+    else:
+        one_of = 2 if n_cases > MANY else 1
+    return random.Random(item.nodeid).randrange(one_of) != 0  # not the number that decides of `--part`
 
 
 def row_of(item):

@@ -19,6 +19,7 @@ from tests import record_keras, record_metric_learning, record_rax
 from tests.migration import LISTS, OF_KERAS, OF_OPTAX, arguments, calls, named, value_and_gradient, value_of_ours
 from tests.optax_adapters import ADAPTERS
 
+pytestmark = pytest.mark.every_case
 DOCS = pathlib.Path(__file__).parent.parent / "docs"
 TABLE = (DOCS / "from_pytorch.md").read_text().partition("## Intentional differences")[0]
 ROWS = [[cell.strip() for cell in line.strip("|").split("|")] for line in re.findall(r"^\| .*\|$", TABLE, re.MULTILINE)]

@@ -64,7 +64,7 @@ def stored(function, *specs, order=0):
 
 @pytest.mark.parametrize("row", [row for row in REGISTRY if row not in OF_EACH_KIND], ids=lambda row: row.label)
 def test_a_loss_like_another_can_be_exported(row):
-    """Its formula decides that. The tests below, where the default run has the other losses, also run the programs."""
+    """Its formula decides that. The tests below, which have the other losses, also run the programs."""
     specs = of_row(row, *arguments(row, 0, SHAPE))
     jax.export.export(differentiated(row), platforms=PLATFORMS)(*specs)
 

@@ -325,6 +325,7 @@ def test_a_ranking_loss_trains_a_classifier():
     assert results()["ranking"][:, NATURAL].mean() > 85
 
 
+@full_only
 def test_the_documented_table_matches_the_results():
     rows = re.findall(r"^\| ([\w ,.-]+) \| ([\d.]+) ± [\d.]+ \| ([\d.]+) ± [\d.]+ \| ([\d.]+) ± [\d.]+ \|$",
                       jaxloss.imbalance.__doc__, re.MULTILINE)  # fmt: skip

@@ -22,6 +22,7 @@ from tests import mutants
 from tests.record_reference import PATH
 from tests.registry import REGISTRY, SETS
 
+pytestmark = pytest.mark.every_case
 ROOT = pathlib.Path(__file__).parent.parent
 # The losses of torch.nn.functional in PyTorch 2.13.
 OF_TORCH = (

@@ -55,9 +55,9 @@ def array_options(row, variant, shape=SHAPE):
     return own | {name: np.full(shape, row.number(name, 0.11), np.float32) for name in row.numbers}
 
 
-@pytest.mark.every_row
+@pytest.mark.every_case
 @pytest.mark.nans
-@each_variant(2)
+@each_variant(1)
 @pytest.mark.parametrize(
     "poison",
     [(math.nan, math.inf, -math.inf), *(pytest.param(p, marks=full_only) for p in (math.nan, math.inf, -math.inf))],

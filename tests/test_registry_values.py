@@ -31,7 +31,7 @@ CHEAP = [("none", False), ("mean", True), ("total", True)]
 ALL = list(itertools.product(jaxloss.reductions.NAMES, (False, True)))
 
 
-@pytest.mark.every_row
+@pytest.mark.every_case
 @each_variant(2)
 def test_every_reduction_matches_the_reference(row, variant, full):
     arrays, options = draw(row), row.options[variant]
@@ -60,7 +60,7 @@ def test_every_reduction_matches_the_reference(row, variant, full):
 numbers = st.floats(-1000, 1000, width=32, allow_subnormal=False)
 
 
-@pytest.mark.every_row
+@pytest.mark.every_case
 @each_row
 @given(pairs=st.lists(st.tuples(numbers, numbers), min_size=6, max_size=6))
 def test_arbitrary_values_match_the_reference(row, pairs):
@@ -136,7 +136,7 @@ def losses_and_gradients(row, options, arrays, compiler_options):
     return np.asarray(losses), list(map(np.asarray, gradients))
 
 
-@pytest.mark.every_row
+@pytest.mark.every_case
 @each_variant(1)
 def test_extreme_finite_inputs(row, variant, if_full):
     """No NaN in value or first derivative, and values accurate to 1e-5 of the scale of the inputs."""

@@ -227,6 +227,7 @@ def test_split_rows_and_classes_send_both():
     assert sent(compiled) == {"all-reduce": 24 + n * (12 + 4 * d) + 4 * d * c}
 
 
+@full_only
 def test_split_classes_divide_the_memory():
     def temporaries(devices, c, chunk_size):
         compiled = compiled_split(devices, 512, 32, c, chunk_size, compiler_options=OPTIMISED)
