@@ -44,7 +44,7 @@ def accumulated(loss: Callable[[Any, Any], Any], *, has_aux: bool = False) -> Ca
     micro-batches are done, and are then summed over devices once.
 
     Losses of sets (`ntxent_loss`, `vicreg_loss` and others) are not sums over micro-batches, because the items of one
-    do not meet those of another. See "Gradient caching" in the documentation, which gives their gradient exactly.
+    do not meet those of another. "Gradient caching" in the recipes for embeddings gives their gradient exactly.
 
     Args:
       loss: maps (parameters, micro-batch), both pytrees of arrays, to a `jaxloss.Total`: the sum of the losses and the

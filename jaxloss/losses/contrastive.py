@@ -46,7 +46,7 @@ def info_nce_loss(
     chunks of queries, together with their gradients, so that no array has N² entries.
 
     The mean over micro-batches is another loss, because each item meets fewer candidates. "Gradient caching" in the
-    documentation gives the gradient of the whole set.
+    recipes for embeddings gives the gradient of the whole set.
 
     Args:
       queries: floating `(..., N, D)`: $q$.
@@ -147,7 +147,7 @@ def siglip_loss(
     Each pair is a problem of its own, without a softmax over the set. The mean over queries is the loss of the paper.
 
     The mean over micro-batches is another loss, because each item meets fewer candidates. "Gradient caching" in the
-    documentation gives the gradient of the whole set.
+    recipes for embeddings gives the gradient of the whole set.
 
     Args:
       queries: floating `(..., N, D)`: $q$.

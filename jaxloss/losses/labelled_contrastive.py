@@ -44,7 +44,7 @@ def ntxent_loss(
     images are `jnp.tile(jnp.arange(N), 2)`.
 
     The mean over micro-batches is another loss, because each item meets fewer candidates. "Gradient caching" in the
-    documentation gives the gradient of the whole set.
+    recipes for embeddings gives the gradient of the whole set.
 
     Args:
       embeddings: floating `(..., N, D)`: $x$, one for each item of a set.
@@ -106,7 +106,7 @@ def supcon_loss(
     it does not count in a mean.
 
     The mean over micro-batches is another loss, because each item meets fewer candidates. "Gradient caching" in the
-    documentation gives the gradient of the whole set.
+    recipes for embeddings gives the gradient of the whole set.
 
     Args:
       embeddings: floating `(..., N, D)`: $x$, one for each item of a set.

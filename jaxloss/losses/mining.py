@@ -47,7 +47,7 @@ def batch_hard_triplet_loss(
     and $n = 0$: it does not count in a mean. The triplets are those of `jaxloss.miners.batch_hard`.
 
     The mean over micro-batches is another loss, because each item meets fewer candidates. "Gradient caching" in the
-    documentation gives the gradient of the whole set.
+    recipes for embeddings gives the gradient of the whole set.
 
     Args:
       embeddings: floating `(..., N, D)`: $x$, one for each item of a set.
@@ -118,7 +118,7 @@ def semi_hard_triplet_loss(
     those of the largest embedding.
 
     The mean over micro-batches is another loss, because each item meets fewer candidates. "Gradient caching" in the
-    documentation gives the gradient of the whole set.
+    recipes for embeddings gives the gradient of the whole set.
 
     Args:
       embeddings: floating `(..., N, D)`: $x$, one for each item of a set.

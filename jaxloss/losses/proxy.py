@@ -46,7 +46,7 @@ def proxy_anchor_loss(
     gradients.
 
     The mean over micro-batches is another loss, because each item meets fewer candidates. "Gradient caching" in the
-    documentation gives the gradient of the whole set.
+    recipes for embeddings gives the gradient of the whole set.
 
     Args:
       embeddings: floating `(..., N, D)`: $x$, the items of a set.

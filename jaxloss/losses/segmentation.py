@@ -87,10 +87,12 @@ def dice_loss(
     `weights=` may weigh the classes.
 
     Args:
-      probabilities: as in `tversky_loss`.
-      target: as in `tversky_loss`.
-      smooth: at least 0: $s$, as in `tversky_loss`.
-      valid: as in `tversky_loss`.
+      probabilities: floating in [0, 1], `(..., P)`: $p$, the probability that each pixel is in the region. One sample
+        is one class of one image: images `(N, H, W)` take `axis=(-2, -1)`.
+      target: real in [0, 1], the same shape: $t$, whether each pixel is in the region.
+      smooth: at least 0: $s$. With 0, an empty prediction of an empty region has loss 0, and any other prediction of it
+        has loss 1. A number, or an array with one value per sample.
+      valid: boolean, `(..., P)` or `(P,)`: which pixels count, such as those that are not void. None means all.
       options: `weights`, `where`, `reduction`, `axis`: see `jaxloss.AxisOptions`.
 
     Returns:
@@ -127,10 +129,12 @@ def jaccard_loss(
     $$l = 1 - \frac{\sum_i p_i t_i + s}{\sum_i p_i + \sum_i t_i - \sum_i p_i t_i + s}$$
 
     Args:
-      probabilities: as in `tversky_loss`.
-      target: as in `tversky_loss`.
-      smooth: at least 0: $s$, as in `tversky_loss`.
-      valid: as in `tversky_loss`.
+      probabilities: floating in [0, 1], `(..., P)`: $p$, the probability that each pixel is in the region. One sample
+        is one class of one image: images `(N, H, W)` take `axis=(-2, -1)`.
+      target: real in [0, 1], the same shape: $t$, whether each pixel is in the region.
+      smooth: at least 0: $s$. With 0, an empty prediction of an empty region has loss 0, and any other prediction of it
+        has loss 1. A number, or an array with one value per sample.
+      valid: boolean, `(..., P)` or `(P,)`: which pixels count, such as those that are not void. None means all.
       options: `weights`, `where`, `reduction`, `axis`: see `jaxloss.AxisOptions`.
 
     Returns:

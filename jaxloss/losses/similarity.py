@@ -48,7 +48,7 @@ def multi_similarity_loss(
     All pairs count, without the mining step of the paper.
 
     The mean over micro-batches is another loss, because each item meets fewer candidates. "Gradient caching" in the
-    documentation gives the gradient of the whole set.
+    recipes for embeddings gives the gradient of the whole set.
 
     Args:
       embeddings: floating `(..., N, D)`: $x$, one for each item of a set.
@@ -118,7 +118,7 @@ def circle_loss(
     negatives has $l = 0$ and $n = 0$: it does not count in a mean.
 
     The mean over micro-batches is another loss, because each item meets fewer candidates. "Gradient caching" in the
-    documentation gives the gradient of the whole set.
+    recipes for embeddings gives the gradient of the whole set.
 
     Args:
       embeddings: floating `(..., N, D)`: $x$, one for each item of a set.
