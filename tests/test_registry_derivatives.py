@@ -1,7 +1,5 @@
 """For every row of the registry: first and second derivatives are right in forward and reverse mode."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -99,24 +97,26 @@ def test_forward_mode_of_a_loss_without_it_is_an_error(row):
 
 
 @each_without_forward_mode
-@pytest.mark.parametrize("one_by_one", [pytest.param(False, marks=full_only), True])
-def test_curvature_of_a_loss_without_forward_mode(row, one_by_one, full):
+def test_curvature_of_a_loss_without_forward_mode(row, full):
     """Forward and reverse mode over reverse mode, of a sum and of losses one by one, which is another program."""
 
     @jax.jit
     def curvatures(arrays, direction, weights):
         floats = Floats(arrays)
 
-        def function(*values):
-            loss = functools.partial(row.loss, *floats.put(values), **row.options[-1])
-            if not one_by_one:
-                return loss(weights=weights, reduction="sum")
-            losses = loss(reduction="none")
+        def summed(*values):
+            return row.loss(*floats.put(values), **row.options[-1], weights=weights, reduction="sum")
+
+        def separate(*values):
+            losses = row.loss(*floats.put(values), **row.options[-1], reduction="none")
             return dot([losses], [weights.astype(losses.dtype)])
 
-        gradient = jax.grad(function, tuple(range(len(floats.values))))
-        forward = jax.jvp(gradient, floats.values, direction)[1]
-        return forward, jax.grad(lambda x: wide_dot(gradient(*x), direction))(floats.values)
+        found = []
+        for function in (separate, *([summed] if full else [])):
+            gradient = jax.grad(function, tuple(range(len(floats.values))))
+            found.append(jax.jvp(gradient, floats.values, direction)[1])
+            found.append(jax.grad(lambda x, of=gradient: wide_dot(of(*x), direction))(floats.values))
+        return found
 
     for dtype in (np.float64, np.float32, *(HALF if full else ())):
         generator = np.random.default_rng(5)
@@ -125,13 +125,13 @@ def test_curvature_of_a_loss_without_forward_mode(row, one_by_one, full):
             direction = tuple(generator.normal(size=x.shape).astype(dtype) for x in Floats(arrays).values)
             weights = generator.uniform(0.5, 2, size=7).astype(np.float32)
             # The program in float64, which is compiled once, also says what the others should give.
-            exact, other = curvatures(tuple(map(widened, arrays)), tuple(map(widened, direction)), weights)
+            exact, *others = curvatures(tuple(map(widened, arrays)), tuple(map(widened, direction)), weights)
             # Half precision is what products and results are rounded to. In the others, every sum is rounded.
             scale = (4 if dtype in HALF else 64) * float(jnp.finfo(dtype).eps)
-            for found in (other,) if dtype == np.float64 else curvatures(arrays, direction, weights):
-                for one, right, array in zip(found, exact, Floats(arrays).values, strict=True):
+            for found in others if dtype == np.float64 else curvatures(arrays, direction, weights):
+                for one, other, array in zip(found, exact, Floats(arrays).values, strict=True):
                     assert one.dtype == array.dtype
-                    np.testing.assert_allclose(widened(one), right, rtol=0, atol=scale * np.abs(right).max())
+                    np.testing.assert_allclose(widened(one), other, rtol=0, atol=scale * np.abs(other).max())
 
 
 def wide_dot(xs, ys):
