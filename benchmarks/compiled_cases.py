@@ -48,6 +48,8 @@ OF_LOSS: Mapping[str, tuple[Sizes, ...]] = {
     "ctc_loss": ({"batch": 32, "t": 500, "c": 80, "s": 60}, {"batch": 32, "t": 500, "c": 5000, "s": 60}),
     "rnnt_loss": ({"batch": 8, "t": 200, "s": 60, "c": 500},),
     "adaptive_log_softmax_with_loss": ({"batch": 8192, "d": 1024, "c": 128_256},),
+    "linear_distillation_loss": ({"batch": 8192, "d": 2048, "c": 128_256, "e": 4096},),
+    "linear_distillation_loss_from_top_k": ({"batch": 8192, "d": 2048, "c": 128_256, "k": 64},),
 }
 LENGTHS = {"c": 1000, "d": 256, "k": 128, "n": 2048}
 """Lengths of core axes in other notations, in batches of 16 M numbers."""
@@ -127,7 +129,7 @@ def cases(sizes: Callable[[str, Pattern], tuple[Sizes, ...]] = realistic) -> Ite
 
 
 def _dtypes(pattern: Pattern) -> tuple[str, ...]:
-    if is_layer(pattern):
+    if {"d", "c"} <= set(axes_of(pattern)):
         return ("bfloat16",)
     return ("float32",) if is_in_chunks(pattern) else ("float32", "bfloat16")
 
@@ -182,8 +184,9 @@ def adaptive_softmax(sizes: Sizes, dtype: str) -> Any:
 
 
 def differentiated(declaration: Declaration, function: Callable[..., Any]) -> Callable[..., Any]:
-    """Value and gradient with respect to all that a model computes or learns."""
-    computed = [name not in ("target", *declaration.indices, *declaration.labels) for name in declaration.inputs]
+    """Value and gradient with respect to all that a model computes or learns. A teacher is not the model."""
+    given = ("target", *declaration.indices, *declaration.labels)
+    computed = [name not in given and not name.startswith("teacher_") for name in declaration.inputs]
     return jax.value_and_grad(function, tuple(i for i, is_computed in enumerate(computed) if is_computed))
 
 

@@ -37,12 +37,10 @@ def cosine_and_distance(x: Array, y: Array) -> tuple[Array, Array]:
 def _cosine_and_distance_jvp(primals, tangents):
     (x, x_per_length, x_scale), (y, y_per_length, y_scale) = map(_direction, primals)
     cosine, distance = cosine_and_distance(*primals)
-    # Subtracting a multiple of the direction does not change the perpendicular part. For nearly parallel vectors, it
-    # keeps the digits.
-    sign = jnp.where(cosine < 0, -1, 1)[..., None]
     # Divide by length and scale in turn: in second derivatives, the squared length of a short vector would underflow.
-    by_x = _perpendicular(y - sign * x, x) * x_per_length / x_scale
-    by_y = _perpendicular(x - sign * y, y) * y_per_length / y_scale
+    is_ahead = cosine[..., None] >= 0
+    by_x = _across(y, x, is_ahead) * x_per_length / x_scale
+    by_y = _across(x, y, is_ahead) * y_per_length / y_scale
     change = jnp.sum(by_x * tangents[0] + by_y * tangents[1], axis=-1)
     change = jnp.where(_either_is_zero(x_per_length, y_per_length), 0, change)
     return (cosine, distance), (change, -change)
@@ -50,6 +48,16 @@ def _cosine_and_distance_jvp(primals, tangents):
 
 def _either_is_zero(x: Array, y: Array) -> Array:
     return jnp.squeeze((x == 0) | (y == 0), -1)
+
+
+def _across(x: Array, direction: Array, is_ahead: Array) -> Array:
+    """The part of x that is perpendicular to a direction, for a unit vector that is ahead of it or behind it.
+
+    Subtracting a multiple of the direction does not change that part. For nearly parallel vectors, it keeps the digits.
+    """
+    # Both are computed, so that neither waits for the cosine, which takes a pass over the vectors.
+    along = [jnp.sum((x - sign * direction) * direction, axis=-1, keepdims=True) for sign in (1, -1)]
+    return jnp.where(is_ahead, x - direction, x + direction) - jnp.where(is_ahead, *along) * direction
 
 
 def _perpendicular(x: Array, direction: Array) -> Array:
@@ -61,6 +69,6 @@ def _direction(x: Array) -> tuple[Array, Array, Array]:
     """Returns (x / length, scale / length, scale); the first two are 0 if x is."""
     # Parallel vectors become equal when divided by their largest entries.
     scaled, scale = scaling.scale_by_largest(x, power_of_two=False)
-    total, is_zero = scaling.sum_of_powers(scaled, 2.0)
+    total, is_zero = scaling.sum_of_powers(x, scaled, scale, 2.0)
     per_length = jnp.where(is_zero, 0, 1 / jnp.sqrt(total))
     return scaled * per_length, per_length, scale

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.typing import DTypeLike
 
+from jaxloss._sharding import equally_varying
 from jaxloss._sizes import is_symbolic
 
 
@@ -33,11 +34,38 @@ def power_of_two_near(size: Array) -> Array:
     return lax.reduce_precision(bounded, info.nexp, 0)
 
 
-def sum_of_powers(scaled: Array, p: float) -> tuple[Array, Array]:
-    """Returns (sum, is_zero). The sum of a zero vector is replaced by 1, because the root has no derivative at 0."""
-    powers = scaled * scaled if p == 2 else jnp.abs(scaled) ** p
-    total = jnp.sum(powers, axis=-1, keepdims=True)
+def sum_of_powers(x: Array, scaled: Array, scale: Array, p: float) -> tuple[Array, Array]:
+    """Returns (sum, is_zero) of x / scale. That of a zero vector is 1, because the root has no derivative at 0."""
+    total = _sum_of_squares(x, scaled, scale) if p == 2 else jnp.sum(jnp.abs(scaled) ** p, axis=-1, keepdims=True)
     return jnp.where(total == 0, 1, total), total == 0
+
+
+def _sum_of_squares(x: Array, scaled: Array, scale: Array) -> Array:
+    """Σ (x / scale)^2.
+
+    On a GPU or TPU, reading the vectors takes the time, so the sum does not wait for the scale: value and gradient of
+    `cosine_embedding_loss` (65536, 256) take an estimated 0.23 ms on an H100, and 0.30 ms otherwise (jax 0.10.2).
+    """
+
+    def after_scaling(x: Array, scaled: Array, scale: Array) -> Array:
+        return jnp.sum(scaled * scaled, axis=-1, keepdims=True)
+
+    if jnp.finfo(x.dtype).maxexp < jnp.finfo(jnp.float32).maxexp:
+        return after_scaling(x, scaled, scale)
+    return lax.platform_dependent(*equally_varying((x, scaled, scale)), cpu=after_scaling, default=_at_once)
+
+
+def _at_once(x: Array, scaled: Array, scale: Array) -> Array:
+    """The same, from the squares of small, usual and large entries, each in a unit of their own."""
+    exponent = jnp.finfo(x.dtype).maxexp  # 128 in float32
+    unit, least, most = 2.0 ** (exponent * 5 // 8), 2.0 ** -(exponent * 5 // 16), 2.0 ** (exponent * 25 // 64)
+    is_small, is_large = scale < least, scale > most
+    # Bounded, so that the derivative of a sum that is not taken is 0 times a finite number.
+    entries = jnp.clip(x, -least, least) * unit, jnp.clip(x, -most, most), jnp.multiply(x, 1 / unit)
+    small, usual, large = (jnp.sum(each * each, axis=-1, keepdims=True) for each in entries)
+    total = jnp.where(is_small, small, jnp.where(is_large, large, usual))
+    by = scale * jnp.where(is_small, unit, jnp.where(is_large, 1 / unit, 1.0))
+    return total / (by * by)
 
 
 def above_root(size: int, p: float, dtype: DTypeLike) -> float | Array:
@@ -56,5 +84,5 @@ def norm_and_parts(x: Array, p: float) -> tuple[Array, Array, Array, Array]:
     """Returns (x / scale, scale, sum of powers of x / scale, norm of x)."""
     # A power of two scales without rounding, which suffices for p = 2. For other p, entries above 1 could overflow.
     scaled, scale = scale_by_largest(x, power_of_two=p == 2)
-    total, is_zero = sum_of_powers(scaled, p)
+    total, is_zero = sum_of_powers(x, scaled, scale, p)
     return scaled, scale, total, jnp.where(is_zero, 0, scale * root(total, p))
