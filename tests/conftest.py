@@ -1,7 +1,7 @@
 """How every test runs.
 
 Tests run on eight CPU devices and with strict promotion of dtypes and ranks. NaN is an error except in tests with the
-marker `nans`. With `JAX_PLATFORMS=cuda`, tests run on one GPU, except those with the marker `cpu`.
+marker `nans`. With `JAX_PLATFORMS=cuda,cpu`, tests run on one GPU, except those with the marker `cpu`.
 
 The default run has every test in its cheapest convincing form: the first sets of options, a few examples, and of many
 cases that are alike a sample (see `is_like_another`). With `-k`, or the name of a file or a test, it has all cases.
