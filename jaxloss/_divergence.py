@@ -12,7 +12,7 @@ from jaxloss import _special as special
 
 @jax.custom_jvp
 def of_target(log_q: Array, p: Array) -> Array:
-    return _divergence(log_q, p, numerics.difference(log_q, jnp.log(p)))
+    return _divergence(log_q, p, _difference_of_logs(log_q, jnp.log(p)))
 
 
 @of_target.defjvp
@@ -26,7 +26,7 @@ def _of_target_jvp(primals, tangents):
 
 @jax.custom_jvp
 def of_log_target(log_q: Array, log_p: Array) -> Array:
-    return _divergence(log_q, jnp.exp(log_p), numerics.difference(log_q, log_p))
+    return _divergence(log_q, jnp.exp(log_p), _difference_of_logs(log_q, log_p))
 
 
 @of_log_target.defjvp
@@ -35,6 +35,11 @@ def _of_log_target_jvp(primals, tangents):
     p = numerics.finite(jnp.exp(log_p))
     by_log_p = numerics.finite(p * _surplus(log_q, log_p))
     return of_log_target(log_q, log_p), _difference(log_q, p, log_p) * tangents[0] - by_log_p * tangents[1]
+
+
+def _difference_of_logs(log_q: Array, log_p: Array) -> Array:
+    """log q - log p; 0 where both numbers are 0, and NaN where both are infinite."""
+    return jnp.where((log_q == -jnp.inf) & (log_p == -jnp.inf), 0, log_q - log_p)
 
 
 def _surplus(log_q: Array, log_p: Array) -> Array:

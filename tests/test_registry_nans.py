@@ -14,8 +14,12 @@ import jaxloss
 from jaxloss import kinks, vectors
 from tests.compiling import OPTIMISED
 from tests.drawing import draw, each_variant
+from tests.registry import REGISTRY
 
 SHAPE = (64, 64)
+# One row of each loss; the options of other rows are the same.
+WITHOUT_EFFECT = (("poisson_nll_loss", "eps"),)  # unless the prediction is a rate
+ROWS = tuple({row.name: row for row in reversed(REGISTRY)}.values())
 WEIGHTS = np.full(SHAPE, 0.5, np.float32)
 
 
@@ -40,6 +44,16 @@ def test_nan_in_one_sample_is_nan_in_the_mean(row, variant):
         changed[3, 5] = np.nan
         found = means(*arrays[:i], changed, *arrays[i + 1 :])
         assert np.isnan(found).all(), (row.names[i], found)
+
+
+@pytest.mark.nans
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_a_traced_option_that_is_nan_is_nan_in_the_loss(row):
+    arrays, declaration = draw(row, (64,)), row.declaration
+    for name, default in declaration.defaults.items():
+        if isinstance(default, float) and name not in declaration.static and (row.name, name) not in WITHOUT_EFFECT:
+            mean = jax.jit(lambda *arrays, name=name, **value: row.loss(*arrays, **value))
+            assert np.isnan(mean(*arrays, **{name: np.float32(np.nan)})), name
 
 
 LABELS = np.zeros(SHAPE, np.int32)

@@ -47,7 +47,9 @@ class Binder:
         named = self._inputs[len(given) :]
         missing = [name for name in named if name not in options]
         if missing:
-            raise TypeError(f"{takes}, got no {' and no '.join(missing)}")
+            unknown = [name for name in options if name not in (*self._inputs, *self._defaults)]
+            hint = f"; there is no argument {' and no '.join(unknown)}" if unknown else ""
+            raise TypeError(f"{takes}, got no {' and no '.join(missing)}{hint}")
         rest = {name: value for name, value in options.items() if name not in named}
         return given + tuple(options[name] for name in named), rest
 

@@ -128,8 +128,10 @@ class Call:
                 hint = f"; one-hot targets are {to_floats if len(declaration.patterns) > 1 else to_indices}"
         elif name in declaration.indices:
             hint = "; a floating target means class probabilities, class indices are integers"
-        elif name == "where" and "valid" in declaration.own:
-            hint = "; to leave out entries of a sample, use valid="
+        elif name == "where" and "valid" in declaration.own and value.shape == first.shape[: value.ndim]:
+            role, hint = "option", "; to leave out entries of a sample, use valid="
+        elif name in declaration.defaults:
+            role = "option"
         if name in ("weights", "where") and not value.ndim:
             core = ()  # a scalar applies to all items of a set
         return Operand.of(self.name, name, value.shape, core, self.options.get("axis", -1), rank, role, unit, hint)

@@ -233,10 +233,12 @@ def _rank_misfit(function: str, first: Operand, other: Operand) -> str:
 
 def _never_repeated(function: str, prediction: Operand, larger: Operand, batch_shape: tuple[int, ...]) -> str:
     name, full = prediction.name, (*batch_shape, *prediction.core_shape)
-    hint = larger.hint if larger.name == "where" else ""  # of a loss with `valid`, which is more likely what is meant
+    hint = f"; use jnp.broadcast_to({name}, {full})"
+    if larger.role == "option":  # which is more likely wrong
+        hint = larger.hint or f"; {larger.name} takes one value per sample, or one for all"
     return (
         f"{function}: {name} has shape {prediction.shape} but {larger.name} has shape {larger.shape}, and {name} is "
-        f"never repeated{hint or f'; use jnp.broadcast_to({name}, {full})'}"
+        f"never repeated{hint}"
     )
 
 
@@ -254,6 +256,8 @@ def _squeeze_hint(first: Operand, other: Operand) -> str:
     longer, shorter = (other, first) if len(other.batch_axes) > len(first.batch_axes) else (first, other)
     if longer is first and not other.core and other.shape == first.batch_shape[1:] and set(other.shape) != {1}:
         return f"; for one value per column use {other.name}[None]"
+    if longer is first and not other.core and other.shape == first.batch_shape[:-1] and set(other.shape) != {1}:
+        return f"; for one value per row use {other.name}[..., None]"
     if len(longer.batch_axes) == len(shorter.batch_axes) + 1 and not longer.core:
         for i in reversed(range(len(longer.shape))):
             squeezed = longer.shape[:i] + longer.shape[i + 1 :]

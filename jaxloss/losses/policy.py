@@ -12,6 +12,7 @@ from jaxloss import _numerics as numerics
 from jaxloss import _positive as positive
 from jaxloss import kinks
 from jaxloss._arrays import Real
+from jaxloss._data_checks import nan_unless
 from jaxloss._decorator.lift import loss
 from jaxloss.options import ReductionOptions
 
@@ -72,7 +73,9 @@ def clipped_policy_loss(
     """
     log_ratio = jnp.subtract(log_probability, old_log_probability)
     bounds = (1 - clip_low, 1 + clip_high, jnp.inf if dual_clip is None else dual_clip)
-    return _surrogate(log_ratio, jnp.asarray(advantage), *(jnp.asarray(bound, log_ratio.dtype) for bound in bounds))
+    low, high, highest = (jnp.asarray(bound, log_ratio.dtype) for bound in bounds)
+    # Nothing is above or below NaN, so that it would turn clipping off.
+    return nan_unless(~jnp.isnan(low + high + highest), _surrogate(log_ratio, jnp.asarray(advantage), low, high, highest))
 
 
 @jax.custom_jvp

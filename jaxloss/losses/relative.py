@@ -55,8 +55,10 @@ def absolute_percentage_error(
       >>> print(jaxloss.absolute_percentage_error(jnp.array([1.0, 6.0]), jnp.array([2.0, 4.0]), reduction="none"))
       [50. 50.]
     """
-    target = numerics.finite(jnp.asarray(target))  # the quotient of two infinities is not a number
-    return _percentage(is_given(eps), kinks.abs(prediction - target, kink_width), target, eps)
+    target = jnp.asarray(target)
+    finite = numerics.finite(target)  # the quotient of two infinities is not a number
+    error = prediction - jnp.where(jnp.isinf(prediction), target, finite)
+    return _percentage(is_given(eps), kinks.abs(error, kink_width), finite, eps)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
