@@ -99,6 +99,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, **_: objec
         page.meta["hide"] = ["navigation"]
     page.meta["search"] = {"boost": next((boost for start, boost in BOOSTS if page.file.src_uri.startswith(start)), 1)}
     markdown = markdown.replace("](../README.md", "](index.md")
+    markdown = re.sub(r"\]\(\.\./(notebooks/\w+)\.ipynb", r"](\1.md", markdown)
     if page.file.src_uri in LINKED:
         names = {name for _, names in reference(config) for name in names}
         markdown = re.sub(r"^\|.*", lambda row: linked(row[0], names), markdown, flags=re.MULTILINE)

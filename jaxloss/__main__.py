@@ -31,7 +31,7 @@ def train_all(names: Mapping[str, list[str]], epochs: int | None, seed: int) -> 
         for task, losses in names.items():
             problem = TASKS[task].load(seed)
             for name in losses:
-                bar.update(shown, description=f"{name:22}")
+                bar.update(shown, description=f"{name:32}")
                 trained = train(name, TASKS[task], problem, rounds[task], seed, lambda: bar.advance(shown))
                 results[task].append(trained)
     return results
@@ -131,11 +131,17 @@ def main(arguments: list[str] | None = None) -> int:
         if not found:
             print(f"python -m jaxloss: no loss mentions {options.list!r}; --list alone shows all", file=sys.stderr)
             return 1
-        print(found)
+        try:
+            print(found, flush=True)
+        except BrokenPipeError:  # as of `| head`, which the interpreter would meet once more when it exits
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     missing = [name for name in EXTRAS if _is_missing(name)]
     if missing:
-        print(f"python -m jaxloss: needs {', '.join(missing)}; pip install 'jaxloss[demo]'", file=sys.stderr)
+        print(
+            f"python -m jaxloss: needs {', '.join(missing)}; pip install 'jaxloss[demo]', or '.[demo]' in a clone",
+            file=sys.stderr,
+        )
         return 1
     try:
         results = train_all(options.losses, options.epochs, options.seed)

@@ -111,6 +111,7 @@ def test_programs_of_any_size(name):
         {"target": TARGET + 2**32},
         {"target": -TARGET},
         {"target": TARGET * 0},
+        {"target": np.where(np.arange(TARGET.shape[-1]) == 1, 9, TARGET)},
         {"input_lengths": 7},
         {"input_lengths": np.full(5, 2**32 + 2)},
         {"input_lengths": -1},

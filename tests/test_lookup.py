@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import jaxloss
-from jaxloss._lookup import at_class
+from jaxloss._lookup import at_class, spread
 from tests.compiling import as_on
 from tests.drawing import Floats, draw
 from tests.registry import REGISTRY
@@ -84,6 +84,13 @@ def test_other_classes_do_not_matter():
     values = jnp.array([jnp.nan, 1.0, jnp.inf, -jnp.inf])
     np.testing.assert_array_equal(at_class(values, jnp.arange(4)), values)
     np.testing.assert_array_equal(jax.grad(at_class)(values, 1), [0, 1, 0, 0])
+
+
+@pytest.mark.usefixtures("each_platform")
+def test_numbers_are_spread_over_classes():
+    """Those of the same class add up, and those out of range count nowhere."""
+    numbers, index = jnp.array([1.0, 2.0, 4.0, 8.0, 16.0]), jnp.array([2, 0, 2, 3, -1])
+    np.testing.assert_array_equal(spread(numbers, index, 3), [2, 0, 5])
 
 
 @pytest.mark.usefixtures("each_platform")

@@ -108,7 +108,10 @@ def test_the_catalogue_finds_words_of_names_and_of_docstrings(capsys):
 def test_missing_extras_are_reported_in_one_line(monkeypatch, capsys, tmp_path):
     monkeypatch.setitem(sys.modules, "optax", None)
     assert main(["--out", str(tmp_path)]) == 1
-    assert capsys.readouterr().err == "python -m jaxloss: needs optax; pip install 'jaxloss[demo]'\n"
+    assert (
+        capsys.readouterr().err
+        == "python -m jaxloss: needs optax; pip install 'jaxloss[demo]', or '.[demo]' in a clone\n"
+    )
 
 
 BAD_OPTIONS = [

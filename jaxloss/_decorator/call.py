@@ -112,7 +112,7 @@ class Call:
     def _operand(self, name: str, value: Array, first: Array, rank: int) -> Operand:
         """The axes of an array, and how errors describe it. `rank` is that of the arrays that `axis=` refers to."""
         declaration, core = self.declaration, self.cores.get(name, ())
-        role, unit, hint = "", "value", ""
+        role, unit, hint = "option" if name in declaration.defaults else "", "value", ""
         if name in declaration.parameters:
             role = "parameter"
         elif name == declaration.inputs[0] and declaration.is_prediction:
@@ -129,9 +129,7 @@ class Call:
         elif name in declaration.indices:
             hint = "; a floating target means class probabilities, class indices are integers"
         elif name == "where" and "valid" in declaration.own and value.shape == first.shape[: value.ndim]:
-            role, hint = "option", "; to leave out entries of a sample, use valid="
-        elif name in declaration.defaults:
-            role = "option"
+            hint = "; to leave out entries of a sample, use valid="
         if name in ("weights", "where") and not value.ndim:
             core = ()  # a scalar applies to all items of a set
         return Operand.of(self.name, name, value.shape, core, self.options.get("axis", -1), rank, role, unit, hint)

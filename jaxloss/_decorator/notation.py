@@ -256,8 +256,6 @@ def _squeeze_hint(first: Operand, other: Operand) -> str:
     longer, shorter = (other, first) if len(other.batch_axes) > len(first.batch_axes) else (first, other)
     if longer is first and not other.core and other.shape == first.batch_shape[1:] and set(other.shape) != {1}:
         return f"; for one value per column use {other.name}[None]"
-    if longer is first and not other.core and other.shape == first.batch_shape[:-1] and set(other.shape) != {1}:
-        return f"; for one value per row use {other.name}[..., None]"
     if len(longer.batch_axes) == len(shorter.batch_axes) + 1 and not longer.core:
         for i in reversed(range(len(longer.shape))):
             squeezed = longer.shape[:i] + longer.shape[i + 1 :]
@@ -265,4 +263,6 @@ def _squeeze_hint(first: Operand, other: Operand) -> str:
             if longer.shape[i] == 1 and fits:
                 index = ", ".join([":"] * i + ["0"])
                 return f"; use {longer.name}[{index}]"
+    if other.role == "option" and not other.core and other.shape == first.batch_shape[:-1]:
+        return f"; for one value per row use {other.name}[..., None]"
     return ""

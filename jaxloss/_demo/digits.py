@@ -90,7 +90,7 @@ CLASSIFICATION = Task(
         "cross_entropy": _of_logits(jaxloss.cross_entropy),
         "label_smoothing": _of_logits(jaxloss.cross_entropy, label_smoothing=0.1),
         "nll_loss": _of_logits(lambda x, y: jaxloss.nll_loss(jax.nn.log_softmax(x), y)),
-        "binary_cross_entropy": _of_one_hot(
+        "binary_cross_entropy_with_logits": _of_one_hot(
             functools.partial(jaxloss.binary_cross_entropy_with_logits, pos_weight=3.0)
         ),
         "mse_loss": _of_one_hot(jaxloss.mse_loss),

@@ -57,7 +57,7 @@ SEGMENTATION = Task(
     plotted="1 - IoU on the test set (%)",
     load=load,
     experiments={
-        "binary_cross_entropy": _of_logits(jaxloss.binary_cross_entropy_with_logits),
+        "binary_cross_entropy_with_logits": _of_logits(jaxloss.binary_cross_entropy_with_logits),
         "sigmoid_focal_loss": _of_logits(jaxloss.sigmoid_focal_loss),
         "dice_loss": _of_probabilities(jaxloss.dice_loss),
         "tversky_loss": _of_probabilities(jaxloss.tversky_loss, alpha=0.3, beta=0.7),

@@ -75,7 +75,9 @@ def clipped_policy_loss(
     bounds = (1 - clip_low, 1 + clip_high, jnp.inf if dual_clip is None else dual_clip)
     low, high, highest = (jnp.asarray(bound, log_ratio.dtype) for bound in bounds)
     # Nothing is above or below NaN, so that it would turn clipping off.
-    return nan_unless(~jnp.isnan(low + high + highest), _surrogate(log_ratio, jnp.asarray(advantage), low, high, highest))
+    return nan_unless(
+        ~jnp.isnan(low + high + highest), _surrogate(log_ratio, jnp.asarray(advantage), low, high, highest)
+    )
 
 
 @jax.custom_jvp

@@ -34,12 +34,12 @@ def ctc_loss(
 ) -> tuple[Array, Array]:
     r"""Connectionist temporal classification: labels from frames, summed over all alignments of the two.
 
-    $$l = -\log \sum_{\pi} \prod_t p_{t,\,\pi_t}, \qquad n = \max(S, 1)$$
+    $$l = -\log \sum_{\pi} \prod_t p_{t,\,\pi_t}, \qquad n = \max(s, 1)$$
 
-    over all sequences $\pi$ of one class per frame that become the target when first repetitions of a class are merged
-    and then blanks are left out. Where there is none, because the frames are fewer than the labels and the blanks that
-    separate equal ones, the loss is infinite. The derivative with respect to $\log p$ is minus the probability of each
-    class at each frame, given the target.
+    for a target of $s$ labels, over all sequences $\pi$ of one class per frame that become the target when first
+    repetitions of a class are merged and then blanks are left out. Where there is none, because the frames are fewer
+    than the labels and the blanks that separate equal ones, the loss is infinite. The derivative with respect to
+    $\log p$ is minus the probability of each class at each frame, given the target.
 
     Args:
       log_probabilities: floating `(..., T, C)`: $\log p$, such as the `log_softmax` of logits.
@@ -53,7 +53,8 @@ def ctc_loss(
 
     Returns:
       The reduced loss, a scalar; with `reduction="none"`, one loss per sequence. The mean is one per label. PyTorch's
-      `"mean"` is the mean over sequences of the loss per label: `weights=1 / max(S, 1)`, `reduction="weighted_mean"`.
+      `"mean"` is the mean over sequences of the loss per label: `weights=1 / jnp.maximum(target_lengths, 1)`,
+      `reduction="weighted_mean"`.
       NaN for a sample with a length or a label out of range, or with a blank among its labels.
 
     Raises:
@@ -101,11 +102,11 @@ def rnnt_loss(
 ) -> tuple[Array, Array]:
     r"""Loss of a transducer (RNN-T): labels from frames, each label predicted from the labels before it.
 
-    $$l = -\log \sum_{\text{paths}} \prod_{(t, u)} \operatorname{softmax}(x_{t,u})_{k(t, u)}, \qquad n = \max(S, 1)$$
+    $$l = -\log \sum_{\text{paths}} \prod_{(t, u)} \operatorname{softmax}(x_{t,u})_{k(t, u)}, \qquad n = \max(s, 1)$$
 
-    over all paths from frame 0 with no label to the end, where $u$ labels have been emitted at frame $t$: a step emits
-    label $k = y_{u+1}$ and stays at the frame, or the blank and goes to the next frame. The last step is the blank of
-    the last frame. The softmax is inside, and so is its gradient.
+    for $s$ labels, over all paths from frame 0 with no label to the end, where $u$ labels have been emitted at frame
+    $t$: a step emits label $k = y_{u+1}$ and stays at the frame, or the blank and goes to the next frame. The last step
+    is the blank of the last frame. The softmax is inside, and so is its gradient.
 
     Args:
       logits: floating `(..., T, S + 1, C)`: $x$, the scores of the classes at each frame after each number of labels.
