@@ -219,6 +219,17 @@ def test_lengths_out_of_range_and_blanks_among_labels_are_nan(loss):
         assert message in error.get()
 
 
+def test_logits_in_place_of_log_probabilities_are_found_by_data_checks():
+    scores, target = np.zeros((2, 4, 5), np.float32), np.ones((2, 2), np.int32)
+    scores[1, :3] = np.log(0.2)
+    scores[0, 3:] = np.log(0.2)
+    check = checkify.checkify(jax.jit(jaxloss.ctc_loss))
+    with jaxloss.data_checks(True):
+        found = check(scores, target, input_lengths=3)[0].get()
+        assert found.startswith("ctc_loss: probabilities of a frame sum to 5.0 but must sum to 1; take the log_softmax")
+        assert check(scores[1:], target[1:], input_lengths=3)[0].get() is None
+
+
 @each_loss
 def test_errors_of_lengths_and_blanks(loss):
     scores, target = drawn(loss, 2)

@@ -10,7 +10,7 @@ from jax import Array, lax
 from jaxloss import _ctc as ctc
 from jaxloss import _transducer as transducer
 from jaxloss._arrays import Vector, is_within
-from jaxloss._data_checks import nan_unless, require
+from jaxloss._data_checks import data_checks_enabled, nan_unless, require
 from jaxloss._decorator.lift import loss
 from jaxloss._errors import as_class
 from jaxloss.options import ReductionOptions
@@ -42,7 +42,8 @@ def ctc_loss(
     $\log p$ is minus the probability of each class at each frame, given the target.
 
     Args:
-      log_probabilities: floating `(..., T, C)`: $\log p$, such as the `log_softmax` of logits.
+      log_probabilities: floating `(..., T, C)`: $\log p$, such as the `log_softmax` of logits. Under
+        `jaxloss.data_checks`, the probabilities of a frame must sum to 1 within 0.1.
       target: integer `(..., S)`: the labels, each in [0, C) and none of them the blank. What lies beyond a length is
         not read.
       input_lengths: integer, one per sample or one for all, in [0, T]: how many frames exist. None means all.
@@ -79,6 +80,8 @@ def ctc_loss(
     """
     n_frames, n_classes = log_probabilities.shape
     labels = _Labels.of("ctc_loss", target, target_lengths, blank, n_classes)
+    if data_checks_enabled():
+        _require_distributions(jnp.asarray(log_probabilities), _as_array(input_lengths))
     states = ctc.States.of(labels.target, _as_array(input_lengths), labels.length)
     emissions = ctc.emissions_of(jnp.asarray(log_probabilities), labels.target, blank)
     loss = labels.loss_of(ctc.log_likelihood(emissions, states), n_frames)
@@ -175,6 +178,16 @@ class _Labels(NamedTuple):
     def normaliser(self, dtype: Any) -> Array:
         """The normaliser: the number of labels, at least 1."""
         return jnp.maximum(self.target.shape[0] if self.length is None else self.length, 1).astype(dtype)
+
+
+def _require_distributions(log_probabilities: Array, length: Array | None) -> None:
+    total = jnp.sum(jnp.exp(log_probabilities), axis=-1)
+    if length is not None:
+        total = jnp.where(is_within(length, total.shape[0]), total, 1)
+    message = "ctc_loss: probabilities of a frame sum to {value} but must sum to 1; take the log_softmax of logits"
+    farthest = total[jnp.argmax(jnp.abs(total - 1))] if total.size else jnp.ones((), total.dtype)
+    # Logarithms in half precision are rounded by some hundredths.
+    require(jnp.abs(farthest - 1) < 0.1, message, value=farthest)
 
 
 def _as_array(length: Vector | int | None) -> Array | None:
