@@ -45,25 +45,38 @@ def _log_softmax_jvp(classes, primals, tangents):
     return log_p, tangents[0] - _sum(classes, jnp.exp(log_p) * tangents[0])
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
-def log_ratio(classes: ClassAxis, x: Array, y: Array) -> tuple[Array, Array, Array]:
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0, 3))
+def log_ratio(classes: ClassAxis, x: Array, y: Array, use: int = 1) -> tuple[Array, Array, Array]:
     """log p, log q and log q - log p of each class on this device, for p = softmax x and q = softmax y.
 
     At a high temperature, p and q differ by less than the rounding errors of their logarithms. So the last one is
     y - x - log (Σ exp y / Σ exp x), in which the two sums, too, are compared class by class.
+
+    Each use, with a number of its own, computes all classes anew from the logits, which XLA would otherwise write to
+    memory, in float32, as they are read more than once. The value and the gradient of `distillation_loss` (8192, 32000)
+    in bfloat16 take an estimated 1.33 ms on an H100, and 2.42 ms and 1000 MiB otherwise (jax 0.10.2).
     """
-    x, y = (logits - classes.maximum(lax.stop_gradient(jnp.max(logits))) for logits in (x, y))
-    of_x, of_y, ahead = jnp.exp(x), jnp.exp(y), numerics.difference(y, x)
+    largest = [classes.maximum(lax.stop_gradient(jnp.max(logits))) for logits in (x, y)]
+
+    def below(largest: list[Array]) -> tuple[Array, Array, Array]:
+        x_below, y_below = x - largest[0], y - largest[1]
+        return x_below, y_below, numerics.difference(y_below, x_below)
+
+    x_below, y_below, ahead = below(largest)
+    of_x, of_y = jnp.exp(x_below), jnp.exp(y_below)
     excess = _excess(of_y, of_x, ahead)
     total_x, total_y, excess = classes.sums(jnp.sum(of_x), jnp.sum(of_y), jnp.sum(excess))
     excess /= total_x
     shift = jnp.where(jnp.abs(excess) < 0.5, jnp.log1p(excess), jnp.log(total_y / total_x))
-    return x - jnp.log(total_x), y - jnp.log(total_y), ahead - shift
+    for _ in range(use):  # so that no two uses are equal expressions
+        largest = lax.optimization_barrier(largest)
+    x_below, y_below, ahead = below(largest)
+    return x_below - jnp.log(total_x), y_below - jnp.log(total_y), ahead - shift
 
 
 @log_ratio.defjvp
-def _log_ratio_jvp(classes, primals, tangents):
-    log_p, log_q, surplus = log_ratio(classes, *primals)
+def _log_ratio_jvp(classes, use, primals, tangents):
+    log_p, log_q, surplus = log_ratio(classes, *primals, use)
     of_p, of_q = (
         tangent - _sum(classes, jnp.exp(log) * tangent) for log, tangent in zip((log_p, log_q), tangents, strict=True)
     )
@@ -79,7 +92,7 @@ def relative_entropy(classes: ClassAxis, x: Array, y: Array) -> Array:
 
 @functools.partial(relative_entropy.defjvp, symbolic_zeros=True)
 def _relative_entropy_jvp(classes, primals, tangents):
-    log_p, log_q, surplus = log_ratio(classes, *primals)
+    log_p, log_q, surplus = log_ratio(classes, *primals, 2)
 
     def by_x(change: Array) -> Array:
         lead = numerics.finite(-surplus)
@@ -102,7 +115,7 @@ def jensen_shannon(classes: ClassAxis, x: Array, y: Array, share: Array) -> Arra
 @functools.partial(jensen_shannon.defjvp, symbolic_zeros=True)
 def _jensen_shannon_jvp(classes, primals, tangents):
     x, y, share = primals
-    log_p, log_q, surplus = log_ratio(classes, x, y)
+    log_p, log_q, surplus = log_ratio(classes, x, y, 2)
 
     def by_x(change: Array) -> Array:
         values = _lead_over_mixture(classes, log_p, surplus, share)
