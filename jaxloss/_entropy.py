@@ -46,8 +46,10 @@ def _log_softmax_jvp(classes, primals, tangents):
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0, 3))
-def log_ratio(classes: ClassAxis, x: Array, y: Array, use: int = 1) -> tuple[Array, Array, Array]:
+def log_ratio(classes: ClassAxis, x: Array, y: Array, use: int = 1) -> tuple[Array, Array, Array, Array, Array]:
     """log p, log q and log q - log p of each class on this device, for p = softmax x and q = softmax y.
+
+    They are followed by log q - log p of the likeliest class of p, and by log p - log q of that of q, as constants.
 
     At a high temperature, p and q differ by less than the rounding errors of their logarithms. So the last one is
     y - x - log (Σ exp y / Σ exp x), in which the two sums, too, are compared class by class.
@@ -68,35 +70,37 @@ def log_ratio(classes: ClassAxis, x: Array, y: Array, use: int = 1) -> tuple[Arr
     total_x, total_y, excess = classes.sums(jnp.sum(of_x), jnp.sum(of_y), jnp.sum(excess))
     excess /= total_x
     shift = jnp.where(jnp.abs(excess) < 0.5, jnp.log1p(excess), jnp.log(total_y / total_x))
+    at_x = _at_highest(classes, x_below, ahead) - shift
+    at_y = _at_highest(classes, y_below, -ahead) + shift
     for _ in range(use):  # so that no two uses are equal expressions
         largest = lax.optimization_barrier(largest)
     x_below, y_below, ahead = below(largest)
-    return x_below - jnp.log(total_x), y_below - jnp.log(total_y), ahead - shift
+    return x_below - jnp.log(total_x), y_below - jnp.log(total_y), ahead - shift, *lax.stop_gradient((at_x, at_y))
 
 
 @log_ratio.defjvp
 def _log_ratio_jvp(classes, use, primals, tangents):
-    log_p, log_q, surplus = log_ratio(classes, *primals, use)
+    log_p, log_q, *rest = log_ratio(classes, *primals, use)
     of_p, of_q = (
         tangent - _sum(classes, jnp.exp(log) * tangent) for log, tangent in zip((log_p, log_q), tangents, strict=True)
     )
-    return (log_p, log_q, surplus), (of_p, of_q, of_q - of_p)
+    return (log_p, log_q, *rest), (of_p, of_q, of_q - of_p, *map(jnp.zeros_like, rest[1:]))
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
 def relative_entropy(classes: ClassAxis, x: Array, y: Array) -> Array:
     """KL(p ‖ q) of p = softmax x and q = softmax y: Σ p (log p - log q)."""
-    log_p, log_q, surplus = log_ratio(classes, x, y)
+    log_p, log_q, surplus, *_ = log_ratio(classes, x, y)
     return _sum(classes, _terms(jnp.exp(log_p), jnp.exp(log_q), surplus))
 
 
 @functools.partial(relative_entropy.defjvp, symbolic_zeros=True)
 def _relative_entropy_jvp(classes, primals, tangents):
-    log_p, log_q, surplus = log_ratio(classes, *primals, 2)
+    log_p, log_q, surplus, there, _ = log_ratio(classes, *primals, 2)
 
     def by_x(change: Array) -> Array:
-        lead = numerics.finite(-surplus)
-        return _sum(classes, _slopes(classes, log_p, lead - _at_likeliest(classes, log_p, lead)) * change)
+        lead = numerics.finite(-surplus) - numerics.finite(-there)
+        return _sum(classes, _slopes(classes, log_p, lead) * change)
 
     def by_y(change: Array) -> Array:
         return _sum(classes, _excess(jnp.exp(log_q), jnp.exp(log_p), surplus) * change)
@@ -107,7 +111,7 @@ def _relative_entropy_jvp(classes, primals, tangents):
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
 def jensen_shannon(classes: ClassAxis, x: Array, y: Array, share: Array) -> Array:
     """(1 - β) KL(p ‖ m) + β KL(q ‖ m) of p = softmax x, q = softmax y and m = (1 - β) p + β q, for a share β."""
-    log_p, log_q, surplus = log_ratio(classes, x, y)
+    log_p, log_q, surplus, *_ = log_ratio(classes, x, y)
     of_p, of_q = _terms_of_mixture(log_p, log_q, surplus, share)
     return _sum(classes, (1 - share) * of_p + share * of_q)
 
@@ -115,14 +119,14 @@ def jensen_shannon(classes: ClassAxis, x: Array, y: Array, share: Array) -> Arra
 @functools.partial(jensen_shannon.defjvp, symbolic_zeros=True)
 def _jensen_shannon_jvp(classes, primals, tangents):
     x, y, share = primals
-    log_p, log_q, surplus = log_ratio(classes, x, y, 2)
+    log_p, log_q, surplus, at_x, at_y = log_ratio(classes, x, y, 2)
 
     def by_x(change: Array) -> Array:
-        values = _lead_over_mixture(classes, log_p, surplus, share)
+        values = _lead_over_mixture(surplus, at_x, share)
         return (1 - share) * _sum(classes, _slopes(classes, log_p, values) * change)
 
     def by_y(change: Array) -> Array:
-        values = _lead_over_mixture(classes, log_q, -surplus, 1 - share)
+        values = _lead_over_mixture(-surplus, at_y, 1 - share)
         return share * _sum(classes, _slopes(classes, log_q, values) * change)
 
     def by_share(change: Array) -> Array:
@@ -142,15 +146,14 @@ def _terms_of_mixture(log_p: Array, log_q: Array, surplus: Array, share: Array) 
     return of_p, _terms(q, mixture, jnp.maximum(-surplus, 0) - lead)
 
 
-def _lead_over_mixture(classes: ClassAxis, log_p: Array, surplus: Array, share: Array) -> Array:
+def _lead_over_mixture(surplus: Array, there: Array, share: Array) -> Array:
     """log (p / m) of each class, minus that of the likeliest one of p,
 
     -log (1 - w + w e^d)
 
-    with w = β q / m of that class, and d = log (q / p), minus that of that class.
+    with w = β q / m of that class, and d = log (q / p), minus that of that class, which is `there`.
     """
-    surplus = numerics.finite(surplus)
-    there = _at_likeliest(classes, log_p, surplus)
+    surplus, there = numerics.finite(surplus), numerics.finite(there)
     logit = jnp.log(share) - jnp.log1p(-share)
     odds = there + logit
     w, further, most = jnp.exp(-logistic.softplus(-odds)), surplus - there, 80.0  # whose exponential is finite
@@ -224,11 +227,9 @@ def _slopes(classes: ClassAxis, log_p: Array, values: Array) -> Array:
     return p * numerics.finite(values - mean)
 
 
-def _at_likeliest(classes: ClassAxis, log_p: Array, values: Array) -> Array:
-    """The value of the class whose probability is the highest."""
-    log_p, values = lax.stop_gradient((log_p, values))
-    is_likeliest = log_p == classes.maximum(jnp.max(log_p))
-    return classes.maximum(jnp.max(jnp.where(is_likeliest, values, -jnp.inf)))
+def _at_highest(classes: ClassAxis, below: Array, values: Array) -> Array:
+    """The value of the class with the highest logit, which is 0 below it."""
+    return classes.maximum(lax.stop_gradient(jnp.max(jnp.where(below == 0, values, -jnp.inf))))
 
 
 def _sum(classes: ClassAxis, terms: Array) -> Array:
