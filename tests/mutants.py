@@ -142,7 +142,7 @@ CHOSEN = {
     "_label_lists": ("test_label_lists", "multilabel_margin"),
     "_numerics:surprise": ("test_softmax", "cross_entropy"),
     "_numerics:total": ("test_softmax", "cross_entropy"),
-    "_lookup": ("test_lookup or test_softmax", "nll_loss or multilabel_margin"),
+    "_lookup": ("test_lookup or test_softmax", "nll_loss or multilabel_margin or from_top_k"),
     "imbalance": ("test_imbalance", "nll_loss"),
     "_balanced_sampler": ("test_imbalance", "nll_loss"),
     "_large_output.adaptive": ("test_adaptive_softmax", "adaptive_log_softmax"),

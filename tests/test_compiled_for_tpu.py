@@ -35,6 +35,8 @@ SIZES = {
     ("c",): {"batch": ROWS, "c": 32_000},
     ("d",): {"batch": ROWS, "d": 16_384},
     ("d", "c"): {"batch": ROWS, "d": 256, "c": 60_000},
+    ("d", "c", "e"): {"batch": ROWS, "d": 256, "c": 60_000, "e": 256},
+    ("d", "c", "k"): {"batch": ROWS, "d": 256, "c": 1000, "k": 64},  # no line by hand says what a layer may take
     ("n", "d", "c"): {"batch": 1, "n": 4096, "d": 128, "c": 60_000},
 }
 
