@@ -2,10 +2,11 @@
 
 import jax
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 
 from jaxloss import _numerics as numerics
 from jaxloss import _scaling as scaling
+from jaxloss._sharding import equally_varying
 
 
 @jax.custom_jvp
@@ -38,9 +39,9 @@ def _cosine_and_distance_jvp(primals, tangents):
     (x, x_per_length, x_scale), (y, y_per_length, y_scale) = map(_direction, primals)
     cosine, distance = cosine_and_distance(*primals)
     # Divide by length and scale in turn: in second derivatives, the squared length of a short vector would underflow.
-    is_ahead = cosine[..., None] >= 0
-    by_x = _across(y, x, is_ahead) * x_per_length / x_scale
-    by_y = _across(x, y, is_ahead) * y_per_length / y_scale
+    sign = jnp.where(cosine < 0, -1, 1).astype(x.dtype)[..., None]
+    by_x = _across(y, x, sign) * x_per_length / x_scale
+    by_y = _across(x, y, sign) * y_per_length / y_scale
     change = jnp.sum(by_x * tangents[0] + by_y * tangents[1], axis=-1)
     change = jnp.where(_either_is_zero(x_per_length, y_per_length), 0, change)
     return (cosine, distance), (change, -change)
@@ -50,14 +51,22 @@ def _either_is_zero(x: Array, y: Array) -> Array:
     return jnp.squeeze((x == 0) | (y == 0), -1)
 
 
-def _across(x: Array, direction: Array, is_ahead: Array) -> Array:
-    """The part of x that is perpendicular to a direction, for a unit vector that is ahead of it or behind it.
+def _across(x: Array, direction: Array, sign: Array) -> Array:
+    """The part of x that is perpendicular to a direction, for a unit vector on this side of it.
 
     Subtracting a multiple of the direction does not change that part. For nearly parallel vectors, it keeps the digits.
     """
-    # Both are computed, so that neither waits for the cosine, which takes a pass over the vectors.
-    along = [jnp.sum((x - sign * direction) * direction, axis=-1, keepdims=True) for sign in (1, -1)]
-    return jnp.where(is_ahead, x - direction, x + direction) - jnp.where(is_ahead, *along) * direction
+
+    def along(x: Array, direction: Array, sign: Array | int) -> Array:
+        return jnp.sum((x - sign * direction) * direction, axis=-1, keepdims=True)
+
+    def along_either(x: Array, direction: Array, sign: Array) -> Array:
+        return jnp.where(sign < 0, along(x, direction, -1), along(x, direction, 1))
+
+    # Elsewhere than on a CPU, both are computed in the pass that finds the cosine, so that none has to wait for it.
+    arrays = equally_varying((x, direction, sign))
+    shift = lax.platform_dependent(*arrays, cpu=along, default=along_either)
+    return x - sign * direction - shift * direction
 
 
 def _perpendicular(x: Array, direction: Array) -> Array:
