@@ -90,3 +90,16 @@ def test_the_numbers_match_the_accuracy_table():
         if row.label != "linear_cross_entropy, float32, value":
             assert row.measured["jaxloss"] <= min(peers, default=math.inf) + 2.0001, row.label
     assert all(row.measured["jaxloss"] < 5 for row in rows if row.label.endswith(" (well-conditioned)"))
+
+
+def test_how_many_programs_take_as_long_as_handwritten_lines():
+    results = Results.load(ROOT / "docs/results/compiled/results.json")
+    for device, sentence in (
+        ("h100", r"(\d+) of (\d+) take at most 1.15 times"),
+        ("tpu-v5e", r"(\d+) of\s(\d+) on a TPU v5e"),
+    ):
+        compared = [row.measured for row in results.measured(f"one {device}") if row.unit == "ms"]
+        ratios = [times["jaxloss"] / times["by hand"] for times in compared if "by hand" in times]
+        found = np.sum(np.less_equal(ratios, 1.15)), len(ratios)
+        assert found == tuple(map(int, re.search(sentence, PERFORMANCE).groups()))
+        assert round(float(np.median(ratios)), 2) == 1
