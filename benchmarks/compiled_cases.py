@@ -107,8 +107,8 @@ def realistic(name: str, pattern: Pattern, larger: bool = False) -> tuple[Sizes,
 
 
 def is_layer(pattern: Pattern) -> bool:
-    """Whether it is the notation of an output layer: features and classes."""
-    return axes_of(pattern) == ("d", "c")
+    """Whether it is the notation of an output layer: features and classes, and what a teacher adds."""
+    return axes_of(pattern)[:2] == ("d", "c")
 
 
 def is_in_chunks(pattern: Pattern) -> bool:
@@ -129,7 +129,7 @@ def cases(sizes: Callable[[str, Pattern], tuple[Sizes, ...]] = realistic) -> Ite
 
 
 def _dtypes(pattern: Pattern) -> tuple[str, ...]:
-    if {"d", "c"} <= set(axes_of(pattern)):
+    if is_layer(pattern):
         return ("bfloat16",)
     return ("float32",) if is_in_chunks(pattern) else ("float32", "bfloat16")
 

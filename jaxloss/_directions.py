@@ -38,8 +38,8 @@ def cosine_and_distance(x: Array, y: Array) -> tuple[Array, Array]:
 def _cosine_and_distance_jvp(primals, tangents):
     (x, x_per_length, x_scale), (y, y_per_length, y_scale) = map(_direction, primals)
     cosine, distance = cosine_and_distance(*primals)
-    # Divide by length and scale in turn: in second derivatives, the squared length of a short vector would underflow.
     sign = jnp.where(cosine < 0, -1, 1).astype(x.dtype)[..., None]
+    # Divide by length and scale in turn: in second derivatives, the squared length of a short vector would underflow.
     by_x = _across(y, x, sign) * x_per_length / x_scale
     by_y = _across(x, y, sign) * y_per_length / y_scale
     change = jnp.sum(by_x * tangents[0] + by_y * tangents[1], axis=-1)

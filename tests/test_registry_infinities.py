@@ -9,7 +9,9 @@ import itertools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
+import jaxloss
 from tests.drawing import Floats, each_variant, widened
 
 FINITE = (0.0, 1.0, 0.5, -2.0, 3.0)
@@ -92,3 +94,22 @@ def test_the_loss_of_an_infinite_number_is_the_limit(row, variant):
         assert not any(np.isnan(each[counted]).any() for each in (forward, *gradients))
         assert not any(np.isnan(each[flat]).any() for each in curvatures)
         np.testing.assert_allclose(forward[straight], slope[straight], rtol=1e-4, atol=1e-5)
+
+
+ONE, INFINITE = np.ones(1, np.float32), np.full(1, np.inf, np.float32)
+
+
+@pytest.mark.nans
+@pytest.mark.parametrize(
+    "loss",
+    [
+        lambda x: jaxloss.dpo_loss(-x, -x, ONE, ONE),
+        lambda x: jaxloss.ipo_loss(-x, -x, ONE, ONE),
+        lambda x: jaxloss.generalized_kl_div(x, x),
+        lambda x: jaxloss.generalized_kl_div(x, x, log_target=True),
+        lambda x: jaxloss.absolute_percentage_error(x, x),
+    ],
+)
+def test_the_difference_of_two_infinities_is_nan(loss):
+    assert np.isfinite(loss(ONE))
+    assert np.isnan(loss(INFINITE))

@@ -290,5 +290,5 @@ def bradley_terry_loss(
 def _lead(chosen: Real, rejected: Real, reference_chosen: Real, reference_rejected: Real) -> Array:
     """By how much more the policy prefers the chosen answer than the reference model does."""
     # A quarter of each, so that no difference of finite numbers overflows to an infinity, which may not have a limit.
-    quarters = [each * 0.25 for each in map(jnp.asarray, (chosen, reference_chosen, rejected, reference_rejected))]
-    return ((quarters[0] - quarters[1]) - (quarters[2] - quarters[3])) * 4
+    ratios = (chosen, reference_chosen), (rejected, reference_rejected)
+    return 4 * numerics.half_difference(*(numerics.half_difference(*each) for each in ratios))
