@@ -9,6 +9,11 @@ from jax.experimental import checkify
 
 import jaxloss
 from tests.drawing import SHAPE, draw, each_declaration
+from tests.registry import REGISTRY
+
+WITH_AN_ENTRY_PER_CLASS = {
+    row.name: row for row in REGISTRY if "target" in row.declaration.probabilities - row.declaration.indices.keys()
+}
 
 
 @pytest.mark.nans
@@ -97,3 +102,13 @@ def test_a_number_may_leave_its_domain_when_it_is_rounded_to_float32(row):
                 row.loss(*arrays, **{name: number})
             with jax.enable_x64(True):
                 row.loss(*draw(row, dtype=np.float64), **{name: number})
+
+
+@pytest.mark.parametrize("row", WITH_AN_ENTRY_PER_CLASS.values(), ids=WITH_AN_ENTRY_PER_CLASS.keys())
+def test_an_error_tells_how_to_encode_class_indices(row):
+    images, labels = np.zeros((2, 3, 4, 5), np.float32), np.zeros((2, 4, 5), np.int32)
+    message = "; for class indices use jax.nn.one_hot(target, 3, axis=1)"
+    with pytest.raises(ValueError, match=f"{row.name}: .*target.*{re.escape(message)}"):
+        row.loss(images, labels)
+    with pytest.raises(ValueError, match=rf"{row.name}: (?!.*one_hot)"):
+        row.loss(images, labels.astype(np.float32))

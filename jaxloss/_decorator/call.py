@@ -20,7 +20,7 @@ from jaxloss._decorator import masks
 from jaxloss._decorator.batching import BatchLoss, spread_batch, vmap_batch
 from jaxloss._decorator.declaration import Declaration
 from jaxloss._decorator.masks import Mask
-from jaxloss._decorator.notation import Operand, Pattern, match
+from jaxloss._decorator.notation import Operand, Pattern, match, one_hot_hint
 from jaxloss._sharding import by_automatic_axes, explicit_mesh, vary_over, varying_axes
 from jaxloss.reductions import Samples
 
@@ -121,15 +121,14 @@ class Call:
             is_length = name in declaration.lengths
             role, unit = "index", "length" if is_length else "list of class indices" if core else "class index"
             if not core and value.ndim == first.ndim and not is_length:
-                to_floats, to_indices = (
-                    f"floats: use {name}.astype(float)",
-                    f"not taken: use jnp.argmax({name}, axis=-1)",
-                )
-                hint = f"; one-hot targets are {to_floats if len(declaration.patterns) > 1 else to_indices}"
+                to_floats = f"floats: use {name}.astype(float)" if len(declaration.patterns) > 1 else ""
+                hint = f"; one-hot targets are {to_floats or f'not taken: use jnp.argmax({name}, axis=-1)'}"
         elif name in declaration.indices:
             hint = "; a floating target means class probabilities, class indices are integers"
         elif name == "where" and "valid" in declaration.own and value.shape == first.shape[: value.ndim]:
             hint = "; to leave out entries of a sample, use valid="
+        elif name in declaration.probabilities and jnp.issubdtype(value.dtype, jnp.integer):
+            hint = one_hot_hint(name, value.shape, first.shape)
         if name in ("weights", "where") and not value.ndim:
             core = ()  # a scalar applies to all items of a set
         return Operand.of(self.name, name, value.shape, core, self.options.get("axis", -1), rank, role, unit, hint)

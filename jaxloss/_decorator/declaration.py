@@ -69,6 +69,7 @@ class Declaration:
         ranges = {**indices, **{option: f"[0, {axis}]" for option, axis in lengths.items()}}
         self.indices = {argument: Interval(text) for argument, text in ranges.items()}
         self.domains = {argument: Interval(text) for argument, text in domains.items()}
+        self.probabilities = {name for name, domain in self.domains.items() if domain.bounds == (0, 1)} & {*self.inputs}
         if labels is None:  # of a set, an array with this name
             labels = ("labels",) if "labels" in self.inputs and self.patterns[0].output else ()
         self.labels = tuple(labels)

@@ -245,10 +245,21 @@ def _never_repeated(function: str, prediction: Operand, larger: Operand, batch_s
 def _axis_hint(first: Operand, other: Operand) -> str:
     """Suggests an axis of the first operand for the classes, if the class indices fit the other axes."""
     if len(first.core) == 1 and other.unit == "class index":
-        for i in range(len(first.shape)):
-            if first.shape[:i] + first.shape[i + 1 :] == other.shape:
-                return f"; use axis={i} if the classes lie there"
+        axis = _missing_axis(first.shape, other.shape)
+        return "" if axis is None else f"; use axis={axis} if the classes lie there"
     return ""
+
+
+def one_hot_hint(name: str, shape: tuple[int, ...], full: tuple[int, ...]) -> str:
+    """How to encode class indices of this shape as numbers of the full shape; empty if that would not help."""
+    axis = _missing_axis(full, shape)
+    return "" if axis is None else f"; for class indices use jax.nn.one_hot({name}, {full[axis]}, axis={axis})"
+
+
+def _missing_axis(longer: tuple[int, ...], shorter: tuple[int, ...]) -> int | None:
+    """The axis that only the longer shape has; axis 1, where images have their classes, if it can be several."""
+    found = [i for i in range(len(longer)) if longer[:i] + longer[i + 1 :] == shorter]
+    return 1 if 1 in found else next(iter(found), None)
 
 
 def _squeeze_hint(first: Operand, other: Operand) -> str:
