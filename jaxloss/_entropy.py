@@ -54,33 +54,33 @@ def log_ratio(classes: ClassAxis, x: Array, y: Array, use: int = 1) -> tuple[Arr
     At a high temperature, p and q differ by less than the rounding errors of their logarithms. So the last one is
     y - x - log (Σ exp y / Σ exp x), in which the two sums, too, are compared class by class.
 
-    Each use, with a number of its own, computes all classes anew from the logits, which XLA would otherwise write to
-    memory, in float32, as they are read more than once. The value and the gradient of `distillation_loss` (8192, 32000)
-    in bfloat16 take an estimated 1.33 ms on an H100, and 2.42 ms and 1000 MiB otherwise (jax 0.10.2).
+    Each use (1 for the value, 2 for the derivative) computes all classes anew from the logits. They are read more than
+    once, and XLA would otherwise write them to memory, in float32: the value and the gradient of `distillation_loss`
+    (8192, 32000) in bfloat16 take an estimated 1.33 ms on an H100, and 2.42 ms and 1000 MiB otherwise (jax 0.10.2).
     """
     largest = [classes.maximum(lax.stop_gradient(jnp.max(logits))) for logits in (x, y)]
 
-    def below(largest: list[Array]) -> tuple[Array, Array, Array]:
+    def compared(largest: list[Array]) -> tuple[Array, Array, Array]:
         x_below, y_below = x - largest[0], y - largest[1]
         return x_below, y_below, numerics.difference(y_below, x_below)
 
-    x_below, y_below, ahead = below(largest)
+    x_below, y_below, ahead = compared(largest)
     of_x, of_y = jnp.exp(x_below), jnp.exp(y_below)
     excess = _excess(of_y, of_x, ahead)
     total_x, total_y, excess = classes.sums(jnp.sum(of_x), jnp.sum(of_y), jnp.sum(excess))
     excess /= total_x
     shift = jnp.where(jnp.abs(excess) < 0.5, jnp.log1p(excess), jnp.log(total_y / total_x))
-    at_x = _at_highest(classes, x_below, ahead) - shift
-    at_y = _at_highest(classes, y_below, -ahead) + shift
+    at_x = _at_highest(classes, x_below, largest[0], ahead) - shift
+    at_y = _at_highest(classes, y_below, largest[1], -ahead) + shift
     for _ in range(use):  # so that no two uses are equal expressions
         largest = lax.optimization_barrier(largest)
-    x_below, y_below, ahead = below(largest)
+    x_below, y_below, ahead = compared(largest)
     return x_below - jnp.log(total_x), y_below - jnp.log(total_y), ahead - shift, *lax.stop_gradient((at_x, at_y))
 
 
 @log_ratio.defjvp
 def _log_ratio_jvp(classes, use, primals, tangents):
-    log_p, log_q, *rest = log_ratio(classes, *primals, use)
+    log_p, log_q, *rest = log_ratio(classes, *primals, use=use)
     of_p, of_q = (
         tangent - _sum(classes, jnp.exp(log) * tangent) for log, tangent in zip((log_p, log_q), tangents, strict=True)
     )
@@ -96,7 +96,7 @@ def relative_entropy(classes: ClassAxis, x: Array, y: Array) -> Array:
 
 @functools.partial(relative_entropy.defjvp, symbolic_zeros=True)
 def _relative_entropy_jvp(classes, primals, tangents):
-    log_p, log_q, surplus, there, _ = log_ratio(classes, *primals, 2)
+    log_p, log_q, surplus, there, _ = log_ratio(classes, *primals, use=2)
 
     def by_x(change: Array) -> Array:
         lead = numerics.finite(-surplus) - numerics.finite(-there)
@@ -119,7 +119,7 @@ def jensen_shannon(classes: ClassAxis, x: Array, y: Array, share: Array) -> Arra
 @functools.partial(jensen_shannon.defjvp, symbolic_zeros=True)
 def _jensen_shannon_jvp(classes, primals, tangents):
     x, y, share = primals
-    log_p, log_q, surplus, at_x, at_y = log_ratio(classes, x, y, 2)
+    log_p, log_q, surplus, at_x, at_y = log_ratio(classes, x, y, use=2)
 
     def by_x(change: Array) -> Array:
         values = _lead_over_mixture(surplus, at_x, share)
@@ -227,9 +227,11 @@ def _slopes(classes: ClassAxis, log_p: Array, values: Array) -> Array:
     return p * numerics.finite(values - mean)
 
 
-def _at_highest(classes: ClassAxis, below: Array, values: Array) -> Array:
-    """The value of the class with the highest logit, which is 0 below it."""
-    return classes.maximum(lax.stop_gradient(jnp.max(jnp.where(below == 0, values, -jnp.inf))))
+def _at_highest(classes: ClassAxis, below: Array, largest: Array, values: Array) -> Array:
+    """The value of the class with the highest logit, given how far each lies below it."""
+    # Not where that is 0: XLA fuses the product that a logit may be with the difference, and then does not round it.
+    is_highest = below >= -jnp.finfo(below.dtype).eps * jnp.abs(largest)
+    return classes.maximum(lax.stop_gradient(jnp.max(jnp.where(is_highest, values, -jnp.inf))))
 
 
 def _sum(classes: ClassAxis, terms: Array) -> Array:

@@ -33,7 +33,9 @@ def as_array(function: str, name: str, value: Any, kinds: tuple[Any, ...], takes
     for kind in kinds:
         if jnp.issubdtype(dtype, kind):
             return array
-    raise TypeError(f"{function}: {name} has dtype {dtype} but takes {takes}")
+    is_number = jnp.issubdtype(dtype, jnp.integer) and array.weak_type and jnp.floating in kinds
+    hint = "; write a Python integer as a float, such as 0.0" if is_number else ""
+    raise TypeError(f"{function}: {name} has dtype {dtype} but takes {takes}{hint}")
 
 
 def as_any_array(function: str, name: str, value: Any) -> Array:
@@ -103,7 +105,7 @@ def as_held_number(function: str, name: str, value: Any, domain: Interval | None
     if domain is not None and not _ORDINARY[0] < abs(number) < _ORDINARY[1]:
         dtype = jnp.result_type(float)
         with np.errstate(over="ignore"):
-            held = dtype.type(number)
+            held = dtype.type(number if abs(number) >= jnp.finfo(dtype).tiny else 0)  # XLA flushes subnormal numbers
         if not domain.contains(held):
             raise ValueError(f"{function}: {name} is {value}, in {dtype} {held}, but must lie in {domain.notation}")
     return number

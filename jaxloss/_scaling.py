@@ -56,12 +56,25 @@ def _sum_of_squares(x: Array, scaled: Array, scale: Array) -> Array:
 
 
 def _at_once(x: Array, scaled: Array, scale: Array) -> Array:
-    """The same, from the squares of small, usual and large entries, each in a unit of their own."""
-    exponent = jnp.finfo(x.dtype).maxexp  # 128 in float32
+    """Σ (x / scale)^2 from sums of the squares of small, usual and large entries, each in a unit of their own.
+
+    In float32, entries below 2^-40 are multiplied by 2^80, and those from 2^50 on are divided by it, so the squares lie
+    between 2^-92 and 2^100: none that matters beside the largest is flushed to 0, and the sum of 2^27 is finite.
+
+    Reference:
+      Blue, A portable Fortran program to find the Euclidean norm of a vector, ACM TOMS 4, 1978.
+    """
+    exponent = jnp.finfo(x.dtype).maxexp
     unit, least, most = 2.0 ** (exponent * 5 // 8), 2.0 ** -(exponent * 5 // 16), 2.0 ** (exponent * 25 // 64)
-    is_small, is_large = scale < least, scale > most
-    # Bounded, so that the derivative of a sum that is not taken is 0 times a finite number.
-    entries = jnp.clip(x, -least, least) * unit, jnp.clip(x, -most, most), jnp.multiply(x, 1 / unit)
+    # The scale is rounded to a power of two, so at a scale of `most` the largest entry may exceed it.
+    is_small, is_large = scale < least, scale >= most
+    # Bounded, so that the derivative of a sum that is not taken is 0 times a finite number. Small entries are bounded
+    # in their unit: otherwise XLA multiplies the unit by itself in second derivatives, and that overflows.
+    entries = (
+        jnp.clip(jnp.multiply(x, unit), -least * unit, least * unit),
+        jnp.clip(x, -most, most),
+        jnp.multiply(x, 1 / unit),
+    )
     small, usual, large = (jnp.sum(each * each, axis=-1, keepdims=True) for each in entries)
     total = jnp.where(is_small, small, jnp.where(is_large, large, usual))
     by = scale * jnp.where(is_small, unit, jnp.where(is_large, 1 / unit, 1.0))

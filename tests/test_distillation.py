@@ -10,7 +10,7 @@ from jax.sharding import PartitionSpec
 
 import jaxloss
 from tests.collectives import sent
-from tests.compiling import temporaries
+from tests.compiling import OPTIMISED, temporaries
 from tests.references import distillation as reference
 
 N, D, E, C, COLUMNS = 16, 6, 4, 11, 16
@@ -238,3 +238,22 @@ def test_digits_at_every_temperature(temperature, reverse):
         np.testing.assert_allclose(call(x), values, rtol=2e-6, err_msg=name)
         gradient = jax.grad(lambda x, call=call: jnp.sum(call(x)))(x)
         np.testing.assert_allclose(gradient / largest, slopes / largest, rtol=0, atol=2e-6, err_msg=name)
+
+
+@pytest.mark.usefixtures("each_platform")
+@pytest.mark.parametrize("name", ["student", "teacher"])
+def test_logits_that_are_products(name):
+    """XLA computes a product and a difference in one step, without rounding the product."""
+    x, y = np.float32(np.random.default_rng(0).normal(size=(2, 8, 100)))
+    losses = (
+        jaxloss.distillation_loss,
+        lambda x, y: jaxloss.distillation_loss(x, y, reverse=True),
+        lambda x, y: jaxloss.jensen_shannon_loss(x, y, beta=0.3),
+    )
+
+    def gradients(x, y, factor):
+        products = (factor * x, y) if name == "student" else (x, factor * y)
+        return [jax.grad(loss, ("student", "teacher").index(name))(*products) for loss in losses]
+
+    compiled = jax.jit(gradients).lower(x, y, 3.3).compile(compiler_options=OPTIMISED)
+    chex.assert_trees_all_close(compiled(x, y, 3.3), gradients(x, y, 3.3), atol=1e-7)

@@ -151,3 +151,13 @@ def test_an_impossible_rejected_answer(loss):
     value, slopes = jax.value_and_grad(loss, (0, 1, 2, 3))(-1.0, -jnp.inf, -2.0, -3.0)
     assert value == (0 if loss is jaxloss.dpo_loss else jnp.inf)
     assert not np.isnan(slopes).any()
+
+
+@pytest.mark.parametrize("beta", [1e38, 2e-38])
+def test_dpo_at_extreme_factors(beta):
+    log_probabilities = np.float32([[0, -1, -3e38, 0], [0, -1, 0, -3e38]])
+    zero = np.zeros(4, np.float32)
+    losses = jaxloss.dpo_loss(*log_probabilities, zero, zero, beta=beta, reduction="none")
+    lead = beta * (log_probabilities[0].astype(float) - log_probabilities[1])
+    with np.errstate(over="ignore"):
+        np.testing.assert_allclose(losses, np.float32(np.logaddexp(0, -lead)), rtol=1e-6)

@@ -2,12 +2,25 @@
 
 import functools
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.drawing import SHAPE, Variable, draw, each_declaration, each_row, full_only, is_prediction, traces, widened
+from tests.compiling import OPTIMISED
+from tests.drawing import (
+    SHAPE,
+    Floats,
+    Variable,
+    draw,
+    each_declaration,
+    each_row,
+    full_only,
+    is_prediction,
+    traces,
+    widened,
+)
 from tests.test_registry_values import TEN
 
 
@@ -50,6 +63,22 @@ def test_the_axis_option(row):
         np.testing.assert_allclose(losses, expected, rtol=1e-6)
     with pytest.raises(ValueError, match=f"{row.name}: axis is 3"):
         row.loss(*arrays, axis=3)
+
+
+@each_declaration
+def test_arrays_that_the_program_computes(row):
+    """XLA computes a product and a sum in one step, without rounding the product."""
+    floats = Floats(draw(row))
+
+    def program(factor, *values):
+        products = [factor * x if i == 0 else x for i, x in enumerate(values)]
+        return jax.value_and_grad(lambda *x: row.loss(*floats.put(x)), tuple(range(len(values))))(*products)
+
+    arguments = np.float32(0.97), *floats.values
+    compiled = jax.jit(program).lower(*arguments).compile(compiler_options=OPTIMISED)
+    expected = program(*arguments)
+    largest = max(np.abs(x).max() for x in jax.tree.leaves(expected))
+    chex.assert_trees_all_close(compiled(*arguments), expected, rtol=1e-5, atol=2e-6 * largest)
 
 
 @each_declaration

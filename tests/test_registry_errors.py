@@ -29,6 +29,7 @@ def test_data_checks(row, full):
                 return checked(arrays, where, numbers)[0].get()
 
         assert error(arrays) is None
+        assert error(row.batched(lambda x: x[:0], arrays), everything[:0]) is None
         for name, values in row.bad_data.items():
             i, domain = row.names.index(name), row.domain(name)
             for value in values:
@@ -61,6 +62,7 @@ def test_errors_name_the_function_the_argument_and_its_value(row):
         (TypeError, f"{name}: {a} is of type str but takes a number or an array", lambda: f(**{a: "abc"})),
         (TypeError, f"{name}: {b} is of type NoneType but takes a number or an array", lambda: f(**{b: None})),
         (TypeError, f"{name}: {a} has dtype int32", lambda: f(**{a: np.ones_like(first, np.int32)})),
+        (TypeError, f"{name}: {a} has dtype int32.*; write a Python integer as a float", lambda: f(**{a: 0})),
         (TypeError, f"{name}: {a} has dtype complex64", lambda: f(**{a: first.astype(np.complex64)})),
         (TypeError, f"{name}: where has dtype float32", lambda: f(where=ones)),
         (TypeError, f"{name}: weights has dtype complex64", lambda: f(weights=ones.astype(np.complex64))),
@@ -95,7 +97,7 @@ def test_errors_name_the_function_the_argument_and_its_value(row):
 def test_a_number_may_leave_its_domain_when_it_is_rounded_to_float32(row):
     arrays = draw(row)
     rounded = {name: row.domain(name) for name in row.numbers}
-    for number, held, end in ((1e300, "inf", "inf)"), (1e-300, "0.0", "(0")):
+    for number, held, end in ((1e300, "inf", "inf)"), (1e-300, "0.0", "(0"), (1e-38, "0.0", "(0")):
         for name in (name for name, domain in rounded.items() if end in domain):
             message = f"{row.name}: {name} is {number}, in float32 {held}, but must lie in"
             with pytest.raises(ValueError, match=re.escape(message)):

@@ -104,3 +104,13 @@ def test_a_class_that_is_not_in_the_image_is_not_counted():
     total = jaxloss.lovasz_softmax_loss(p, t, reduction="total")
     assert (total.normaliser, total.loss) == (1, jaxloss.lovasz_softmax_loss(p[:1], t[:1]))
     np.testing.assert_array_equal(jax.grad(jaxloss.lovasz_softmax_loss)(p, t)[1], 0)
+
+
+@pytest.mark.nans
+@pytest.mark.parametrize("loss", [jaxloss.lovasz_hinge_loss, jaxloss.lovasz_softmax_loss])
+def test_lovasz_of_another_target_is_not_a_number(loss):
+    probabilities = np.float32([[0.9, 0.2, 0.6, 0.1]])
+    assert np.isnan(loss(probabilities, np.array([[255, 0, 255, 0]])))
+    assert np.isnan(loss(probabilities, np.array([[1, 0, 2, 0]])))
+    got = loss(probabilities, np.array([[1, 0, 255, 0]]), valid=np.array([True, True, False, True]))
+    np.testing.assert_array_equal(got, loss(probabilities[:, [0, 1, 3]], np.array([[1, 0, 0]])))

@@ -48,6 +48,30 @@ def test_the_zero_vector_has_gradient_0_and_a_finite_hessian(p):
 
 
 @on_each_platform
+@pytest.mark.parametrize("x", [np.float32([1.49, 0.745, -0.3]), np.float32([-0.3, 1, 0.25])], ids=str)
+def test_derivatives_where_the_unit_of_the_squares_changes(x):
+    other = np.float32([0.5, -2, 1])
+    norm = functools.partial(vectors.norm, kink_width=0.0)
+    functions = norm, vectors.normalize, functools.partial(vectors.cosine_similarity, other)
+
+    def derivatives(functions, x, scale):
+        norm, *others = functions
+        x = scale * x
+        slopes, curvatures = ([f(function)(x) for function in others] for f in (jax.jacrev, jax.hessian))
+        scaled = norm(x) / scale, [scale * slope for slope in slopes], [scale * scale * each for each in curvatures]
+        return scaled, jax.grad(norm)(x), [function(x) for function in others]
+
+    length, unit = jnp.linalg.norm, other / np.linalg.norm(other.astype(float))
+    plain = length, lambda x: x / length(x), lambda x: unit @ x / length(x)
+    with jax.enable_x64(True):
+        expected = derivatives(plain, jnp.float64(x), 1.0)
+    scales = np.float32(2) ** np.array([-60, -43, -41, -40, -39, 0, 49, 50, 51, 55])
+    got = jax.jit(jax.vmap(functools.partial(derivatives, functions), (None, 0)))(x, scales)
+    for one, another in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(one, np.broadcast_to(another, one.shape), rtol=1e-5, atol=1e-6)
+
+
+@on_each_platform
 @each_power
 @pytest.mark.parametrize(
     "x", [X, 1e30 * X, np.float32([2e38, 1e38]), np.float32([2, -2, 2]), np.float32([3, 0, 0])], ids=str

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from jaxloss._data_checks import data_checks, data_checks_enabled
 from jaxloss._decorator.notation import Match, Operand
 
 
@@ -67,6 +68,9 @@ def vmap_batch(
     }
 
     def batched(values: dict[str, Array]) -> Any:
-        return function({name: lax.squeeze(v, stretched[name]) if stretched[name] else v for name, v in values.items()})
+        values = {name: lax.squeeze(v, stretched[name]) if stretched[name] else v for name, v in values.items()}
+        # checkify cannot batch a check over no samples.
+        with data_checks(data_checks_enabled() and 0 not in matched.batch_shape):
+            return function(values)
 
     return batched

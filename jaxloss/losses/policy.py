@@ -74,10 +74,9 @@ def clipped_policy_loss(
     log_ratio = jnp.subtract(log_probability, old_log_probability)
     bounds = (1 - clip_low, 1 + clip_high, jnp.inf if dual_clip is None else dual_clip)
     low, high, highest = (jnp.asarray(bound, log_ratio.dtype) for bound in bounds)
-    # Nothing is above or below NaN, so that it would turn clipping off.
-    return nan_unless(
-        ~jnp.isnan(low + high + highest), _surrogate(log_ratio, jnp.asarray(advantage), low, high, highest)
-    )
+    surrogate = _surrogate(log_ratio, jnp.asarray(advantage), low, high, highest)
+    # Nothing is above or below NaN, so it would turn clipping off. No bound is -inf, so only NaN makes the sum NaN.
+    return nan_unless(~jnp.isnan(low + high + highest), surrogate)
 
 
 @jax.custom_jvp

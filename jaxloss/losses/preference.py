@@ -63,7 +63,9 @@ def dpo_loss(
       >>> print(f"{jaxloss.dpo_loss(chosen, rejected, *reference):.4f}")
       0.7337
     """
-    logits = numerics.product(beta, _lead(chosen, rejected, reference_chosen, reference_rejected))
+    quarter = numerics.product(beta, _quarter_lead(chosen, rejected, reference_chosen, reference_rejected))
+    half = quarter + quarter
+    logits = half + half  # not 4 times the product: XLA would multiply 4 and beta first, which may overflow
     if is_given(label_smoothing):
         return logistic.logistic_cross_entropy(-logits, jnp.asarray(label_smoothing))
     return logistic.softplus(-logits)
@@ -111,7 +113,7 @@ def ipo_loss(
       >>> print(jaxloss.ipo_loss(chosen, rejected, *reference, beta=0.125, reduction="none"))
       [ 1. 64.]
     """
-    lead = _lead(chosen, rejected, reference_chosen, reference_rejected)
+    lead = 4 * _quarter_lead(chosen, rejected, reference_chosen, reference_rejected)
     return numerics.square(lead - positive.quotient(jnp.full_like(lead, 0.5), jnp.asarray(beta, lead.dtype)))
 
 
@@ -287,8 +289,10 @@ def bradley_terry_loss(
     return logistic.softplus(margin - jnp.subtract(chosen, rejected))
 
 
-def _lead(chosen: Real, rejected: Real, reference_chosen: Real, reference_rejected: Real) -> Array:
-    """By how much more the policy prefers the chosen answer than the reference model does."""
-    # A quarter of each, so that no difference of finite numbers overflows to an infinity, which may not have a limit.
+def _quarter_lead(chosen: Real, rejected: Real, reference_chosen: Real, reference_rejected: Real) -> Array:
+    """A quarter of how much more the policy prefers the chosen answer than the reference model does.
+
+    No difference of finite numbers overflows to an infinity in it, so none is subtracted from another.
+    """
     ratios = (chosen, reference_chosen), (rejected, reference_rejected)
-    return 4 * numerics.half_difference(*(numerics.half_difference(*each) for each in ratios))
+    return numerics.half_difference(*(numerics.half_difference(*each) for each in ratios))

@@ -56,9 +56,9 @@ def absolute_percentage_error(
       [50. 50.]
     """
     target = jnp.asarray(target)
-    finite = numerics.finite(target)  # the quotient of two infinities is not a number
-    error = prediction - jnp.where(jnp.isinf(prediction), target, finite)
-    return _percentage(is_given(eps), kinks.abs(error, kink_width), finite, eps)
+    finite_target = numerics.finite(target)  # the quotient of two infinities is not a number
+    error = prediction - jnp.where(jnp.isinf(prediction), target, finite_target)
+    return _percentage(is_given(eps), kinks.abs(error, kink_width), finite_target, eps)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))

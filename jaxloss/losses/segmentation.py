@@ -10,6 +10,7 @@ from jax import Array, lax
 from jaxloss import _numerics as numerics
 from jaxloss import kinks
 from jaxloss._arrays import Boolean, Real, Vector
+from jaxloss._data_checks import nan_unless
 from jaxloss._decorator.lift import loss
 from jaxloss._kept_gradient import keep_gradient
 from jaxloss._order import put_back
@@ -188,7 +189,7 @@ def lovasz_hinge_loss(
       options: `weights`, `where`, `reduction`, `axis`: see `jaxloss.AxisOptions`.
 
     Returns:
-      The reduced loss, a scalar; with `reduction="none"`, one loss per sample.
+      The reduced loss, a scalar; with `reduction="none"`, one loss per sample: NaN for any other target.
 
     Raises:
       ValueError: shapes do not fit.
@@ -226,7 +227,7 @@ def lovasz_softmax_loss(
       options: `weights`, `where`, `reduction`, `axis`: see `jaxloss.AxisOptions`.
 
     Returns:
-      The reduced loss, a scalar; with `reduction="none"`, one loss per sample, in [0, 1].
+      The reduced loss, a scalar; with `reduction="none"`, one loss per sample, in [0, 1]; NaN for any other target.
 
     Raises:
       ValueError: shapes do not fit.
@@ -241,7 +242,7 @@ def lovasz_softmax_loss(
       >>> print(jaxloss.lovasz_softmax_loss(probabilities, target).round(4))
       0.375
     """
-    is_present = jnp.any(target == 1).astype(probabilities.dtype)
+    is_present = jnp.any(target != 0).astype(probabilities.dtype)
     errors = jnp.asarray(target * (1 - probabilities) + (1 - target) * probabilities)
     return is_present * _lovasz_extension(errors, -errors, target, valid), is_present
 
@@ -262,4 +263,5 @@ def _lovasz_extension(errors: Array, order: Array, target: Vector, valid: Boolea
     # Back in the order of the pixels by another sort: a gather would be a loop on a TPU, and its gradient a scatter.
     (steps,) = put_back(place, steps)
     # Without a valid pixel, the first of the others would make the loss.
-    return jnp.sum(numerics.weighted(steps, jnp.where(exists, errors, 0)))
+    total = jnp.sum(numerics.weighted(steps, jnp.where(exists, errors, 0)))
+    return nan_unless(jnp.all((target == 0) | (target == 1) | ~exists), total)
