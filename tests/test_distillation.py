@@ -1,5 +1,7 @@
 """Tests of losses of distillation that the registry does not cover: constants, lists, devices and memory."""
 
+import functools
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -96,6 +98,12 @@ def test_a_teacher_has_gradient_0(loss, teacher, split):
 
     for gradient in jax.grad(mean, tuple(range(len(floats))))(*(arrays[i] for i in floats)):
         assert not np.any(gradient)
+
+
+def test_the_bias_of_a_teacher_has_gradient_0():
+    hidden, kernel, *teacher, bias = map(np.float32, (HIDDEN, KERNEL, TEACHER_HIDDEN, TEACHER_KERNEL, BIAS))
+    mean = functools.partial(jaxloss.linear_distillation_loss, hidden, kernel, *teacher)
+    assert not np.any(jax.grad(lambda bias: mean(teacher_bias=bias))(bias))
 
 
 def test_three_descriptions_of_a_teacher_agree():
