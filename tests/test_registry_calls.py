@@ -65,6 +65,7 @@ def test_the_axis_option(row):
         row.loss(*arrays, axis=3)
 
 
+@full_only
 @each_declaration
 def test_arrays_that_the_program_computes(row):
     """XLA computes a product and a sum in one step, without rounding the product."""

@@ -29,7 +29,8 @@ def test_data_checks(row, full):
                 return checked(arrays, where, numbers)[0].get()
 
         assert error(arrays) is None
-        assert error(row.batched(lambda x: x[:0], arrays), everything[:0]) is None
+        with jaxloss.data_checks(True):
+            jax.eval_shape(checked, row.batched(lambda x: x[:0], arrays), everything[:0], numbers)
         for name, values in row.bad_data.items():
             i, domain = row.names.index(name), row.domain(name)
             for value in values:
