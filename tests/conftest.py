@@ -100,9 +100,9 @@ def name_of(item):
 def is_like_another(item, n_cases):
     """Whether the default run leaves out this case, by lot, because it has enough others of the same test.
 
-    A test of the registry has a quarter of the losses with all kinds of declarations together (see `tests/registry.py`)
-    and an eighth of the others. Other tests with many cases have half of them. With the marker `every_case` they have
-    them all.
+    A test of the registry has a sixth of the losses with all kinds of declarations together (see `tests/registry.py`)
+    and a twelfth of the others. Other tests with many cases have a third of them. With the marker `every_case` they
+    have them all.
     """
     from tests.registry import OF_EACH_KIND
     from tests.row import Row
@@ -111,9 +111,9 @@ def is_like_another(item, n_cases):
     if item.get_closest_marker("every_case"):
         one_of = 1
     elif isinstance(row, Row):
-        one_of = 4 if row in OF_EACH_KIND else 8
+        one_of = 6 if row in OF_EACH_KIND else 12
     else:
-        one_of = 2 if n_cases > MANY else 1
+        one_of = 3 if n_cases > MANY else 1
     return random.Random(item.nodeid).randrange(one_of) != 0  # not the number that decides of `--part`
 
 
