@@ -126,7 +126,7 @@ def require_all(function: str, argument: str, value: Array, domain: Interval, ho
 
 def require_sums_to_1(function: str, what: str, totals: Array, tolerance: float, hint: str = "") -> None:
     """A data check that totals of probabilities over the classes are about 1. The error names the farthest."""
-    if data_checks_enabled() and totals.size:
+    if totals.size:
         farthest = totals.ravel()[jnp.argmax(jnp.abs(totals - 1))]
         message = f"{function}: {what} sums to {{value}} over the classes but takes probabilities that sum to 1{hint}"
         require(jnp.abs(farthest - 1) < tolerance, message, value=farthest)

@@ -226,7 +226,8 @@ def test_logits_in_place_of_log_probabilities_are_found_by_data_checks():
     check = checkify.checkify(jax.jit(jaxloss.ctc_loss))
     with jaxloss.data_checks(True):
         found = check(scores, target, input_lengths=3)[0].get()
-        assert found.startswith("ctc_loss: exp(log_probabilities) sums to 5.0 over the classes but takes probabilities")
+        takes = "takes probabilities that sum to 1; take the log_softmax of logits"
+        assert found.startswith(f"ctc_loss: exp(log_probabilities) sums to 5.0 over the classes but {takes}")
         assert check(scores[1:], target[1:], input_lengths=3)[0].get() is None
 
 
